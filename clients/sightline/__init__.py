@@ -1,0 +1,1 @@
+"""Sightline's contract and client: the model card, the reference reformatting, the SDK and the command line."""

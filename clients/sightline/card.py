@@ -1,0 +1,209 @@
+"""The model card: what a model eats, what it answers, and how a picture becomes its input. It travels with the weights.
+
+The card is written as one *sealed* text, canonical JSON `{"card": {…}, "sha256": "…"}`, in three places: beside the model
+(`card.json`), in Triton's `config.pbtxt` (`parameters["model_card"]`) and in the ONNX file's metadata. `seal` is the only
+function that writes it, `unseal` the only one that reads it, and a text whose hash does not fit its card is refused.
+"""
+
+import hashlib
+import json
+import unicodedata
+from typing import Annotated, Any, Final, Literal, NoReturn, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, ValidationError, model_validator
+
+from sightline.errors import ContractError
+
+CARD_KEY: Final = "model_card"
+"""The key of the sealed card in `config.pbtxt`'s parameters and in the ONNX metadata."""
+
+MAX_SEALED_BYTES: Final = 16 * 1024 * 1024
+"""A longer text is refused unread; 100,000 labels of 100 bytes still fit."""
+
+Mode = Literal["L", "RGB"]
+Fit = Literal["stretch", "crop", "pad"]
+Resample = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
+
+Side = Annotated[StrictInt, Field(ge=1, le=4096)]
+Byte = Annotated[StrictInt, Field(ge=0, le=255)]
+Unit = Annotated[StrictFloat, Field(ge=0.0, le=1.0)]
+Deviation = Annotated[StrictFloat, Field(ge=1e-6, le=1000.0)]
+TensorName = Annotated[str, Field(pattern=r"\A[A-Za-z_][A-Za-z0-9_]{0,63}\Z")]
+ModelName = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+
+class Preprocess(_Frozen):
+    """How a picture becomes pixels, version 1. `sightline.reformat` is its reference; a field that changes pixels has no default.
+
+    Fixed by version 1: the first frame of an animation; 16-bit samples keep their high byte; palette, CMYK and alpha become
+    RGB first; embedded colour profiles are not applied; geometry before anything that depends on the pixels' values.
+    """
+
+    version: Literal[1]
+    """Version of this specification. A text with another version is refused."""
+    mode: Mode
+    """Pillow mode of the pixels, one channel a letter: `L` is one channel of luma (ITU-R 601-2), `RGB` three."""
+    size: tuple[Side, Side]
+    """Height and width in pixels."""
+    fit: Fit
+    """`stretch` ignores the aspect ratio; `crop` scales until the picture covers `size / crop_fraction` and takes the centre;
+    `pad` scales until it fits inside and fills the rest with `background`."""
+    crop_fraction: Annotated[StrictFloat, Field(gt=0.0, le=1.0)]
+    """Side of the crop as a fraction of the scaled picture's shorter side (timm's `crop_pct`); 1.0 unless `fit` is `crop`."""
+    resample: Resample
+    """Pillow's filter of that name, antialiased when it shrinks. Not torchvision's tensor path: the two are not bit-equal."""
+    background: tuple[Byte, ...]
+    """Colour, one byte a channel, that lies under transparent pixels and fills the padding."""
+    exif: Literal["apply", "ignore"]
+    """Whether the camera's orientation tag turns the picture upright first."""
+    polarity: Literal["as-is", "light-on-dark"]
+    """`light-on-dark` inverts a picture whose border has a median above 127 (ink on paper becomes chalk on slate)."""
+    mean: tuple[Unit, ...]
+    """Per channel, for pixels scaled to 0..1; subtracted inside the network."""
+    std: tuple[Deviation, ...]
+    """Per channel, for pixels scaled to 0..1; divided by inside the network."""
+
+    @property
+    def channels(self) -> int:
+        """1 for `L`, 3 for `RGB`."""
+        return len(self.mode)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of one picture's pixels."""
+        return (*self.size, self.channels)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for field in ("background", "mean", "std"):
+            if len(getattr(self, field)) != self.channels:
+                raise ValueError(f"{field} needs {self.channels} value(s), one for each channel of mode {self.mode}")
+        if self.fit != "crop" and self.crop_fraction != 1.0:
+            raise ValueError(f"crop_fraction must be 1.0 when fit is {self.fit}")
+        return self
+
+
+class ModelCard(_Frozen):
+    """Everything that a client must know to ask a model about a picture and to read the answer."""
+
+    name: ModelName
+    """The model's name on the server and in the repository."""
+    description: Annotated[str, Field(max_length=4000)]
+    """For people: what the model was made for, in a sentence or two."""
+    labels: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(min_length=2, max_length=100_000)]
+    """Class names in the order of the output."""
+    preprocess: Preprocess
+    """How a picture becomes the input."""
+    input: TensorName = "pixels"
+    """Name of the input tensor: UINT8, [N, height, width, channels]."""
+    output: TensorName = "probabilities"
+    """Name of the output tensor: FP32, [N, classes]; each row sums to 1."""
+    max_batch_size: Annotated[StrictInt, Field(ge=1, le=4096)]
+    """The most pictures that one request may hold."""
+
+    @model_validator(mode="after")
+    def _label_lines(self) -> Self:
+        seen: dict[str, int] = {}
+        for at, label in enumerate(self.labels):
+            if label != label.strip() or any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in label):
+                raise ValueError(f"labels[{at}] must be one line of text without spaces around it, since labels.txt holds a line a label")
+            if label in seen:
+                raise ValueError(f"labels[{at}] repeats labels[{seen[label]}]: two classes cannot share a name")
+            seen[label] = at
+        return self
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal sha256 of the card's canonical JSON: the card's identity."""
+        return _sha256(self.model_dump(mode="json"))
+
+
+def seal(card: ModelCard) -> str:
+    """The one text in which a card travels: canonical JSON of the card and its sha256."""
+    content = card.model_dump(mode="json")
+    return _canonical({"card": content, "sha256": _sha256(content)})
+
+
+def unseal(text: str | bytes, where: str) -> ModelCard:
+    """Read a sealed card. `where` names the copy ("config.pbtxt of model mnist") and opens every error message.
+
+    Raises ContractError if the text is not a sealed card, if a field is unknown, missing or out of range (the message names
+    it), or if the sha256 does not fit.
+    """
+    size = len(text.encode("utf-8", "surrogatepass")) if isinstance(text, str) else len(text)
+    if size > MAX_SEALED_BYTES:
+        _refuse(where, f"the text is {size:,} bytes long, more than the {MAX_SEALED_BYTES:,} that a card may have")
+    try:
+        envelope = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant, parse_int=_bounded_int)
+    except (ValueError, RecursionError) as error:
+        _refuse(where, f"not JSON ({error})")
+    if not isinstance(envelope, dict) or set(envelope) != {"card", "sha256"}:
+        _refuse(where, 'expected an object with exactly the members "card" and "sha256"')
+    try:
+        card = ModelCard.model_validate_json(json.dumps(envelope["card"]))
+    except ValidationError as error:
+        _refuse(where, _first_problem(error))
+    except (ValueError, RecursionError) as error:
+        _refuse(where, str(error))
+    if envelope["sha256"] != card.sha256:
+        written = _shown(envelope["sha256"])
+        _refuse(where, f"it was changed after it was written: the sha256 beside it is {written}, the card's own is {card.sha256[:12]}…")
+    return card
+
+
+def json_schema() -> dict[str, Any]:
+    """The card's JSON schema, generated from the classes above."""
+    return ModelCard.model_json_schema()
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _sha256(content: object) -> str:
+    return hashlib.sha256(_canonical(content).encode()).hexdigest()
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member of an object is given twice")
+    return members
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def _bounded_int(digits: str) -> int:
+    if len(digits) > 20:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _first_problem(error: ValidationError) -> str:
+    problems = error.errors(include_url=False, include_input=False)
+    first = problems[0]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])[:200]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"card{place}: {first['msg'].removeprefix('Value error, ')}{more}"
+
+
+def _shown(value: object) -> str:
+    return f"{value[:12]}…" if isinstance(value, str) else f"a {type(value).__name__}"
+
+
+def _refuse(where: str, reason: str) -> NoReturn:
+    advice = "Export the model again, or restore the copy that was published."
+    raise ContractError(f"{where}: no valid model card: {reason}. {advice}") from None

@@ -1,0 +1,104 @@
+"""The `sightline` command. Its subcommands are entry points (group `sightline.commands`), loaded only when they are called."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import entry_points, version
+from typing import Final
+
+import click
+from PIL import Image
+from rich.console import Console
+
+from sightline.errors import MissingExtra, SightlineError, UsageError
+
+GROUP: Final = "sightline.commands"
+
+EXTRAS: Final = {
+    "torch": ("PyTorch", "train"),
+    "torchvision": ("torchvision", "train"),
+    "lightning": ("Lightning", "train"),
+    "torchmetrics": ("torchmetrics", "train"),
+    "safetensors": ("safetensors", "train"),
+    "matplotlib": ("matplotlib", "train"),
+    "sklearn": ("scikit-learn", "train"),
+    "onnx": ("ONNX", "export"),
+    "onnxscript": ("onnxscript", "export"),
+    "onnxruntime": ("ONNX Runtime", "export"),
+    "pytriton": ("Triton (the nvidia-pytriton wheel)", "serve"),
+    "psutil": ("psutil", "serve"),
+}
+"""Module → what people call it, and the extra that brings it."""
+
+INTERRUPTED: Final = 130
+"""What shells give a program that Ctrl-C ended: 128 + SIGINT."""
+
+
+class Commands(click.Group):
+    """A click group whose members are entry points."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Names of the installed commands."""
+        return sorted(entry_points(group=GROUP).names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Load one command, or None if there is none of that name."""
+        found = [point for point in entry_points(group=GROUP) if point.name == cmd_name]
+        if not found:
+            return None
+        command = found[0].load()
+        if not isinstance(command, click.Command):
+            raise UsageError(f"the entry point {found[0].value} of the group {GROUP} is no click command")
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(version("sightline"), prog_name="sightline")
+def sightline() -> None:
+    """Train, export, serve and call image classifiers: same picture, same answer, at every hop."""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run the command line and raise what goes wrong: the twin of `main` for programs and tests.
+
+    Raises SightlineError; click's own usage errors become UsageError.
+    """
+    # Over that size we refuse the picture ourselves, with its name in the sentence.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    try:
+        sightline.main(list(arguments), prog_name="sightline", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        raise UsageError("a command is missing") from None
+    except click.UsageError as error:
+        hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
+        raise UsageError(f"{error.format_message()}{hint}") from None
+    except click.ClickException as error:
+        raise UsageError(error.format_message()) from None
+    except ModuleNotFoundError as error:
+        root = (error.name or "").partition(".")[0]
+        if root not in EXTRAS:
+            raise
+        module, extra = EXTRAS[root]
+        command = " ".join(["sightline", *arguments[:1]])
+        raise MissingExtra(f"`{command}` needs {module}: pip install 'sightline[{extra}]'") from None
+
+
+def main() -> None:
+    """Run the command line; print an error as one sentence on stderr and end with its exit code."""
+    try:
+        run(sys.argv[1:])
+    except SightlineError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}", style="bold red")
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has left (`sightline classify … | head`); Python would complain once more while it ends.
+        sys.stderr.close()
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Everything that can go wrong, as one tree: who is at fault decides the class, and the class decides the exit code.
+
+SightlineError                     1
+├── UsageError                     2   the command line or the arguments of a call
+├── PictureError                   3   the picture cannot be read, or not as a picture
+├── ContractError                  4   a model card is missing, unknown, tampered with or contradicted
+├── ServerError                    5   the server answered with a failure that is its own
+│   ├── ServerUnavailable          6   nobody answers at the address
+│   ├── DeadlineExceeded           7   no answer within the time given
+│   └── ServerStartError           8   Triton did not start, or died
+├── ModelError                     9   the server is well, the model is not
+│   └── ModelNotFound             10   the server has no such model or version
+├── DataError                     11   a dataset is missing or damaged
+├── GateRefused                   12   the exported model is not the same model
+├── PublishError                  13   the model repository cannot take this version
+├── HopDiffers                    14   `sightline verify` found a hop where two answers part
+├── MissingExtra                  15   an optional dependency is not installed
+└── RowsFailed                    16   a batch job finished, but some pictures could not be scored
+
+A message is one sentence or two: what is wrong, where, and what to do about it.
+"""
+
+
+class SightlineError(Exception):
+    """The root of the tree. `exit_code` is what the `sightline` command ends with."""
+
+    exit_code = 1
+
+
+class UsageError(SightlineError):
+    """The command line, or the arguments of a call, make no sense."""
+
+    exit_code = 2
+
+
+class PictureError(SightlineError):
+    """The picture cannot be read, is too large, or is not a picture. No label is ever given for it."""
+
+    exit_code = 3
+
+
+class ContractError(SightlineError):
+    """A model card is missing, of an unknown version, damaged, tampered with, or contradicted by the model."""
+
+    exit_code = 4
+
+
+class ServerError(SightlineError):
+    """The server answered with a failure that is its own."""
+
+    exit_code = 5
+
+
+class ServerUnavailable(ServerError):
+    """Nobody answers at the address, or the connection broke before an answer."""
+
+    exit_code = 6
+
+
+class DeadlineExceeded(ServerError):
+    """No answer within the time that the caller allowed."""
+
+    exit_code = 7
+
+
+class ServerStartError(ServerError):
+    """Triton did not start, did not become ready, or died. The message ends with Triton's last words."""
+
+    exit_code = 8
+
+
+class ModelError(SightlineError):
+    """The server is well, the model is not: not ready, or its answer is no probability distribution."""
+
+    exit_code = 9
+
+
+class ModelNotFound(ModelError):
+    """The server has no model of that name, or not that version of it."""
+
+    exit_code = 10
+
+
+class DataError(SightlineError):
+    """A dataset or a run folder is missing, incomplete or damaged."""
+
+    exit_code = 11
+
+
+class GateRefused(SightlineError):
+    """The exported model does not give the trained model's answers, so it is not published."""
+
+    exit_code = 12
+
+
+class PublishError(SightlineError):
+    """The model repository cannot take this version, or is itself damaged."""
+
+    exit_code = 13
+
+
+class HopDiffers(SightlineError):
+    """Two neighbouring hops of the line give different answers for the same picture."""
+
+    exit_code = 14
+
+
+class MissingExtra(SightlineError):
+    """An optional dependency is not installed."""
+
+    exit_code = 15
+
+
+class RowsFailed(SightlineError):
+    """A batch job wrote all its rows, but for some pictures the row holds an error instead of a label."""
+
+    exit_code = 16

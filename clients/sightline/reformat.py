@@ -1,0 +1,122 @@
+"""The one reference of preprocessing: training, export, calibration, clients, batch jobs and benchmarks all call `reformat`.
+
+Numpy and Pillow only. What the specification says in words (`sightline.card.Preprocess`), this file says in code; the golden
+pictures in the tests hold both to the same pixels.
+"""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sightline.card import Preprocess
+from sightline.errors import PictureError
+from sightline.picture import MAX_PIXELS, Picture, name_of, open_picture
+
+FILTERS: Final = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each value of EXIF's orientation tag (Exif 2.32, tag 274)."""
+
+
+def reformat(picture: Picture, spec: Preprocess) -> npt.NDArray[np.uint8]:
+    """Turn a picture into the network's input: a uint8 array of shape (height, width, channels) as `spec` says.
+
+    Raises PictureError if the picture cannot be read or cannot take that shape.
+    """
+    image = open_picture(picture)
+    try:
+        if spec.exif == "apply":
+            image = _upright(image)
+        image = _fit(_in_mode(_eight_bit(image), spec), spec)
+    except PictureError as error:
+        raise PictureError(f"{name_of(picture)}: {error}") from None
+    return np.asarray(image, dtype=np.uint8).reshape(spec.shape)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(274)
+    except Exception:  # noqa: BLE001 - a damaged EXIF block counts as none, as it does in browsers; the pixels are still good
+        return image
+    turn = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit grey keeps its high byte, as Pillow does by itself with 16-bit RGB."""
+    if image.mode != "I" and not image.mode.startswith("I;16"):
+        if image.mode == "F":
+            raise PictureError("a picture of 32-bit floating-point pixels has no defined white: save it with 8 or 16 bits first")
+        return image
+    wide = np.asarray(image).astype(np.int64)
+    if wide.min() < 0 or wide.max() > 0xFFFF:
+        raise PictureError("a picture of 32-bit integers has no defined white: save it with 8 or 16 bits first")
+    return Image.fromarray((wide >> 8).astype(np.uint8))
+
+
+def _in_mode(image: Image.Image, spec: Preprocess) -> Image.Image:
+    try:
+        if image.has_transparency_data:
+            clear = image.convert("RGBA")
+            under = spec.background * (3 // spec.channels)
+            image = Image.alpha_composite(Image.new("RGBA", clear.size, (*under, 255)), clear).convert("RGB")
+        elif image.mode not in ("L", "RGB"):
+            image = image.convert("L" if image.mode == "1" else "RGB")
+    except ValueError:
+        raise PictureError(f"Pillow cannot turn its mode {image.mode} into RGB: convert it first") from None
+    return image if image.mode == spec.mode else image.convert(spec.mode)
+
+
+def _fit(image: Image.Image, spec: Preprocess) -> Image.Image:
+    high, wide = spec.size
+    height, width = image.height, image.width
+    if spec.fit == "stretch":
+        return _polarised(_resize(image, high, wide, spec), spec)
+    if spec.fit == "crop":
+        # torchvision's Resize and CenterCrop: the longer side is cut down to an integer, the crop's corner is rounded half to even.
+        cover_high, cover_wide = round(high / spec.crop_fraction), round(wide / spec.crop_fraction)
+        if cover_high * width >= cover_wide * height:
+            scaled = _resize(image, cover_high, cover_high * width // height, spec)
+        else:
+            scaled = _resize(image, cover_wide * height // width, cover_wide, spec)
+        top, left = round((scaled.height - high) / 2), round((scaled.width - wide) / 2)
+        return _polarised(scaled.crop((left, top, left + wide, top + high)), spec)
+    if high * width <= wide * height:
+        scaled = _resize(image, high, max(1, round(high * width / height)), spec)
+    else:
+        scaled = _resize(image, max(1, round(wide * height / width)), wide, spec)
+    # Padding would outvote the picture's own border, so the polarity is settled before it.
+    scaled = _polarised(scaled, spec)
+    canvas = Image.new(spec.mode, (wide, high), spec.background if spec.channels > 1 else spec.background[0])
+    canvas.paste(scaled, ((wide - scaled.width) // 2, (high - scaled.height) // 2))
+    return canvas
+
+
+def _resize(image: Image.Image, height: int, width: int, spec: Preprocess) -> Image.Image:
+    if height * width > MAX_PIXELS:
+        raise PictureError(f"{image.width} x {image.height} is too long and thin: scaled for this model it has {height * width:,} pixels")
+    return image.resize((width, height), FILTERS[spec.resample])
+
+
+def _polarised(image: Image.Image, spec: Preprocess) -> Image.Image:
+    if spec.polarity == "as-is":
+        return image
+    pixels = np.asarray(image)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
+    return Image.fromarray(255 - pixels) if np.median(border) > 127 else image
