@@ -1,1 +1,9 @@
 """Sightline's contract and client: the model card, the reference reformatting, the SDK and the command line."""
+
+from sightline.card import ModelCard, Preprocess, seal, unseal
+from sightline.classifier import Candidate, Classifier, Guess
+from sightline.errors import SightlineError
+from sightline.picture import Picture
+from sightline.reformat import reformat
+
+__all__ = ["Candidate", "Classifier", "Guess", "ModelCard", "Picture", "Preprocess", "SightlineError", "reformat", "seal", "unseal"]

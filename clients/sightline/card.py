@@ -28,8 +28,8 @@ Side = Annotated[StrictInt, Field(ge=1, le=4096)]
 Byte = Annotated[StrictInt, Field(ge=0, le=255)]
 Unit = Annotated[StrictFloat, Field(ge=0.0, le=1.0)]
 Deviation = Annotated[StrictFloat, Field(ge=1e-6, le=1000.0)]
-TensorName = Annotated[str, Field(pattern=r"\A[A-Za-z_][A-Za-z0-9_]{0,63}\Z")]
-ModelName = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")]
+TensorName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
 class _Frozen(BaseModel):

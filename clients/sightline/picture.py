@@ -11,11 +11,11 @@ from PIL import Image, UnidentifiedImageError
 
 from sightline.errors import PictureError
 
-Picture: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]"
+Picture: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
 """A path, an encoded file's bytes, a Pillow image, or uint8 pixels of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."""
 
-FORMATS: Final = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-"""Pillow's decoders that a stranger's file may reach. MPO is what some phones call their JPEG."""
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""Pillow's decoders that a stranger's file may reach. JPEG's opens MPO too, the format of some phones: its first picture."""
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 """Of an encoded file."""

@@ -1,0 +1,84 @@
+# Every target installs what it needs into .venv and does nothing twice. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Triton's wheel needs Python 3.11 or 3.12.
+PYTHON ?= $(shell for each in python3 python3.12 python3.11; do \
+	$$each -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$each; break; }; done)
+BIN := .venv/bin
+UV := $(BIN)/uv
+PERF_ANALYZER := $(BIN)/perf_analyzer
+RECIPE ?= mnist
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: .venv/ready ## Install everything into .venv (about 6 GB, most of it PyTorch)
+
+.venv/ready: pyproject.toml constraints.txt
+	@[ -n "$(PYTHON)" ] || { echo "error: Sightline needs Python 3.11 or 3.12 (with venv): install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv || { echo "error: $(PYTHON) cannot make a virtual environment: install python3-venv" >&2; exit 1; }
+	@[ -x $(UV) ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' constraints.txt)"
+	$(UV) pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[all]' --group dev
+	@touch $@
+
+.PHONY: demo
+demo: .venv/ready ## Train, export, serve, classify, verify: the whole line on MNIST, in under five minutes
+	$(BIN)/python scripts/demo.py
+
+.PHONY: train
+train: .venv/ready ## Train a recipe (make train RECIPE=mnist)
+	$(BIN)/sightline train $(RECIPE)
+
+.PHONY: serve
+serve: .venv/ready ## Serve the published models with Triton until Ctrl-C
+	$(BIN)/sightline serve
+
+.PHONY: test
+test: lint ## Check style, types and imports, then run the tests (with the real server)
+	$(BIN)/pytest -m "not slow and not gpu and not browser"
+
+.PHONY: test-all
+test-all: lint perf-analyzer ## Also the slow tests, and those for a GPU or a browser
+	$(BIN)/pytest
+
+.PHONY: lint
+lint: .venv/ready ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+
+.PHONY: format
+format: .venv/ready ## Let ruff put the code in shape
+	$(BIN)/ruff check --fix --quiet || true
+	$(BIN)/ruff format
+
+.PHONY: perf-analyzer
+perf-analyzer: $(PERF_ANALYZER) ## Install NVIDIA's perf_analyzer, for `sightline bench`
+
+# The last wheel that holds the binary and runs with glibc 2.36; its two libraries come from Debian and from a wheel.
+$(PERF_ANALYZER): .venv/ready
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --target .tools/perf_analyzer tritonclient==2.51.0 nvidia-cuda-runtime-cu12==12.9.79
+	@ldconfig -p | grep -q libb64.so.0d || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
+		&& apt-get update -qq && apt-get install -y -qq libb64-0d > /dev/null; } \
+		|| { echo "error: perf_analyzer needs libb64.so.0d: apt-get install libb64-0d (Debian, Ubuntu)" >&2; exit 1; }
+	@printf '%s\n' '#!/bin/sh' 'tools=$$(dirname "$$(readlink -f "$$0")")/../../.tools/perf_analyzer' \
+		'LD_LIBRARY_PATH="$$tools/nvidia/cuda_runtime/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}" exec "$$tools/bin/perf_analyzer" "$$@"' > $@
+	@chmod +x $@ && $@ --version
+
+.PHONY: constraints
+constraints: .venv/ready ## Renew constraints.txt: the exact versions of everything
+	$(UV) pip compile --quiet --python-version 3.11 --all-extras --group pyproject.toml:dev --no-annotate --no-header --upgrade pyproject.toml \
+		| sed '1i # The exact versions that the tests ran with, for Python 3.11 and 3.12. Renew with: make constraints' > .venv/constraints.txt
+	$(UV) pip compile --quiet --python-version 3.12 --all-extras --group pyproject.toml:dev --constraints .venv/constraints.txt pyproject.toml > /dev/null
+	grep -E '^uv==' constraints.txt >> .venv/constraints.txt && mv .venv/constraints.txt constraints.txt
+
+.PHONY: clean
+clean: ## Remove what training, exporting and testing made; keeps .venv and data
+	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find model_repository -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

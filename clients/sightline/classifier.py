@@ -1,0 +1,222 @@
+"""The SDK: asks a server how it wants its pictures, reformats them that way, and gives back guesses.
+
+with Classifier("fruit", url="grpc://localhost:8001") as fruit:
+    for guess in fruit.classify(["a.jpg", "b.png"], top=3):
+        print(guess.label, guess.probability)
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Final, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from sightline.card import CARD_KEY, ModelCard, unseal
+from sightline.errors import ContractError, ModelError, PictureError, ServerUnavailable, UsageError
+from sightline.picture import Picture
+from sightline.reformat import reformat
+from sightline.transport import ServedConfig, Tls, Transport, connect
+
+Value = TypeVar("Value")
+
+MAX_REQUEST_BYTES: Final = 32 * 1024 * 1024
+"""Half of the 64 MiB that Triton's HTTP endpoint takes in one body."""
+
+RETRIES: Final = 2
+"""Of a request that found nobody: asking a classifier twice changes nothing on the server, so it is safe."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One class and how probable the model holds it."""
+
+    label: str
+    probability: float
+    index: int
+    """Position in the card's labels."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What the model says of one picture."""
+
+    label: str
+    """The most probable class."""
+    probability: float
+    """Of that class, 0..1."""
+    index: int
+    """Its position in the card's labels."""
+    top: tuple[Candidate, ...]
+    """The most probable classes, best first, as many as were asked for; `top[0]` is the label above."""
+    version: str
+    """Version of the model that answered."""
+
+
+class Classifier:
+    """One model on one server. Safe to share between threads; close it, or use it in a `with` block.
+
+    Opening it asks the server for the model's card and checks the card's hash and its fit with the model's configuration.
+    Raises ServerUnavailable, DeadlineExceeded, ModelNotFound, ContractError or UsageError.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        url: str = "grpc://localhost:8001",
+        *,
+        version: str = "",
+        timeout_s: float = 10.0,
+        tls: Tls | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        """Connect to `model` at `url`, or through `transport`. `version` "" lets the server choose; `timeout_s` bounds each call."""
+        if version and not (version.isascii() and version.isdigit() and len(version) < 20):
+            raise UsageError(f"a model's version is a whole number, not {version!r}")
+        if not timeout_s > 0:
+            raise UsageError(f"the time allowed for a call must be more than 0 s, not {timeout_s:g}")
+        self.model = model
+        self.version = version
+        self._transport = transport if transport is not None else connect(url, timeout_s, tls)
+        try:
+            config = self._retried(lambda: self._transport.config(model, version))
+            self.card = served_card(config, self.url)
+        except BaseException:
+            self._transport.close()
+            raise
+        largest = min(self.card.max_batch_size, config.max_batch_size)
+        self._batch = max(1, min(largest, MAX_REQUEST_BYTES // int(np.prod(self.card.preprocess.shape))))
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return self._transport.url
+
+    @property
+    def batch_size(self) -> int:
+        """The most pictures that one request carries: bounded by the model and by MAX_REQUEST_BYTES."""
+        return self._batch
+
+    def classify(self, pictures: Picture | Sequence[Picture], top: int = 1) -> list[Guess]:
+        """Give a guess for each picture, in order. A single picture counts as a list of one.
+
+        Raises PictureError, naming the picture, if one cannot be read: no picture ever gets a label by accident. Use
+        `stream` to go on after a broken picture.
+        """
+        listed: Sequence[Picture] = pictures if isinstance(pictures, (list, tuple)) else [pictures]  # type: ignore[list-item]
+        guesses = []
+        for outcome in self.stream(listed, top):
+            if isinstance(outcome, PictureError):
+                raise outcome
+            guesses.append(outcome)
+        return guesses
+
+    def stream(self, pictures: Iterable[Picture], top: int = 1) -> Iterator[Guess | PictureError]:
+        """Give, in order, a guess or the PictureError for each picture; reads ahead by one batch only."""
+        if top < 1:
+            raise UsageError(f"the number of classes to show must be at least 1, not {top}")
+        waiting = iter(pictures)
+        while chunk := list(islice(waiting, self._batch)):
+            outcomes: list[npt.NDArray[np.uint8] | PictureError] = []
+            for picture in chunk:
+                try:
+                    outcomes.append(reformat(picture, self.card.preprocess))
+                except PictureError as error:
+                    outcomes.append(error)
+            good = [outcome for outcome in outcomes if not isinstance(outcome, PictureError)]
+            answers = iter(self.guesses(np.stack(good), top) if good else [])
+            for outcome in outcomes:
+                yield outcome if isinstance(outcome, PictureError) else next(answers)
+
+    def guesses(self, pixels: npt.NDArray[np.uint8], top: int = 1) -> list[Guess]:
+        """Give a guess for each of the reformatted pictures: uint8 [N, H, W, C]."""
+        probabilities, versions = self._ask(pixels)
+        found = []
+        for row, version in zip(probabilities, versions, strict=True):
+            best = np.argsort(-row, kind="stable")[:top]
+            candidates = tuple(Candidate(self.card.labels[at], float(row[at]), int(at)) for at in best)
+            found.append(Guess(candidates[0].label, candidates[0].probability, candidates[0].index, candidates, version))
+        return found
+
+    def probabilities(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
+        """Give float32 [N, classes] for the pictures, in order. Raises PictureError as `classify` does."""
+        if not pictures:
+            return np.zeros((0, len(self.card.labels)), np.float32)
+        return self._ask(np.stack([reformat(picture, self.card.preprocess) for picture in pictures]))[0]
+
+    def answer(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Give float32 [N, classes] for reformatted pictures, uint8 [N, H, W, C], in as few requests as the model allows."""
+        return self._ask(pixels)[0]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], list[str]]:
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != self.card.preprocess.shape:
+            raise UsageError(
+                f"pixels must be uint8 [N, {', '.join(map(str, self.card.preprocess.shape))}], not {pixels.dtype} {pixels.shape}"
+            )
+        parts, versions = [], []
+        for start in range(0, len(pixels), self._batch):
+            part = np.ascontiguousarray(pixels[start : start + self._batch])
+            answer = self._retried(partial(self._transport.infer, self.model, self.version, self.card.input, part, self.card.output))
+            parts.append(self._checked(answer.values, len(part)))
+            versions += [answer.version] * len(part)
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.card.labels)), np.float32), versions
+
+    def _checked(self, values: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
+        expected = (count, len(self.card.labels))
+        if not isinstance(values, np.ndarray) or values.shape != expected or values.dtype != np.float32:
+            got = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else "nothing"
+            raise ModelError(f"the model {self.model} on {self.url} answered {got} instead of float32 {expected}")
+        if not np.isfinite(values).all():
+            raise ModelError(
+                f"the model {self.model} on {self.url} answered with numbers that are not finite: it is broken, no label is given"
+            )
+        if values.min() < -1e-3 or np.abs(values.sum(axis=1, dtype=np.float64) - 1).max() > 1e-2:
+            raise ModelError(f"the model {self.model} on {self.url} answered with numbers that are no probabilities: no label is given")
+        return values
+
+    def _retried(self, call: Callable[[], Value]) -> Value:
+        for attempt in range(RETRIES):
+            try:
+                return call()
+            except ServerUnavailable:
+                # Spread out, so that many clients do not come back at once.
+                time.sleep(0.1 * 4**attempt * random.uniform(0.5, 1.0))
+        return call()
+
+
+def served_card(config: ServedConfig, url: str) -> ModelCard:
+    """Read the card out of a served configuration and check that the two agree.
+
+    Raises ContractError if there is no card, if its hash is wrong, or if the configuration contradicts it.
+    """
+    where = f"config.pbtxt of the model {config.name} on {url}"
+    if config.sealed_card is None:
+        raise ContractError(
+            f'{where}: there is no model card under parameters["{CARD_KEY}"]: this model was not exported by `sightline export`, '
+            "so nobody can say how its pictures must be reformatted"
+        )
+    card = unseal(config.sealed_card, where)
+    expected = (card.name, [(card.input, "TYPE_UINT8", card.preprocess.shape)], [(card.output, "TYPE_FP32", (len(card.labels),))])
+    served = (config.name, *([(t.name, t.datatype, t.dims) for t in tensors] for tensors in (config.inputs, config.outputs)))
+    for what, wanted, found in zip(("name", "input", "output"), expected, served, strict=True):
+        if wanted != found:
+            raise ContractError(
+                f"{where}: the card says that the {what} is {wanted}, the configuration says {found}: export the model again"
+            )
+    if config.max_batch_size < 1:
+        raise ContractError(f"{where}: max_batch_size is {config.max_batch_size}, so the model takes no batches: export the model again")
+    return card

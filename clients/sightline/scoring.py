@@ -1,0 +1,162 @@
+"""Scores a folder of pictures against a server: one row per picture, the broken ones included, in bounded memory.
+
+Each worker thread takes a batch of paths, reformats it (Pillow works without Python's lock) and asks the server; rows are
+written in the order of the paths. At most two batches a worker are under way at any time.
+"""
+
+import csv
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from sightline.classifier import Classifier, Guess
+from sightline.errors import PictureError, SightlineError, UsageError
+
+SUFFIXES: Final = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"}
+)
+"""File names that promise a picture, compared in lower case. Other files are not rows; they are counted."""
+
+Outcome = Guess | PictureError
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a finished job did."""
+
+    rows: int
+    broken: int
+    """Rows that hold an error instead of a label."""
+    passed_over: int
+    """Files whose name does not promise a picture."""
+    out: Path
+
+
+def score_folder(
+    classifier: Classifier,
+    folder: Path,
+    out: Path,
+    *,
+    top: int = 1,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> Scored:
+    """Write a CSV row for every picture below `folder`, sorted by path, and return what was done.
+
+    The rows grow in `OUT.part`, which becomes `out` in one step at the end: an interrupted job never looks like a finished one,
+    and what it had done is still there. Columns: picture (relative path, with `/`), label, probability, label_2, probability_2 …
+    up to `top`, version (of the model that answered), error (empty for a good row).
+
+    Raises UsageError if the folder or the file is not usable, and whatever the server raises, naming the part file.
+    """
+    _check(folder, out, overwrite)
+    count = workers or min(8, (os.cpu_count() or 1) * 2)
+    walk = _Walk(folder)
+    part = out.with_name(out.name + ".part")
+    rows = broken = 0
+    try:
+        # A file name may hold bytes that are no UTF-8; they are written as \udcxx rather than ending the job.
+        with part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(_header(min(top, len(classifier.card.labels))))
+            for batch, outcomes in _in_order(classifier, iter(walk), top, count):
+                for path, outcome in zip(batch, outcomes, strict=True):
+                    writer.writerow(_row(path.relative_to(folder).as_posix(), outcome, min(top, len(classifier.card.labels))))
+                    rows += 1
+                    broken += isinstance(outcome, PictureError)
+                progress(len(batch))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(out)
+    except SightlineError as error:
+        raise type(error)(f"{error} ({rows} rows were written before that; they are in {part})") from None
+    except OSError as error:
+        raise UsageError(f"{out}: the rows cannot be written: {error.strerror or error}") from None
+    return Scored(rows, broken, walk.passed_over, out)
+
+
+def pictures_below(folder: Path) -> Iterator[Path]:
+    """Give the paths that `score_folder` would score, in its order. Raises UsageError if a folder cannot be read."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such folder of pictures")
+    return iter(_Walk(folder))
+
+
+class _Walk:
+    """The pictures below a folder, sorted, one folder in memory at a time; links to folders are not followed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.passed_over = 0
+        self._folder = folder
+
+    def __iter__(self) -> Iterator[Path]:
+        self.passed_over = 0
+        return self._below(self._folder)
+
+    def _below(self, folder: Path) -> Iterator[Path]:
+        try:
+            with os.scandir(folder) as entries:
+                found = sorted((entry.name, entry.is_dir(follow_symlinks=False), entry.is_dir()) for entry in entries)
+        except OSError as error:
+            raise UsageError(f"{folder}: the folder cannot be read: {error.strerror or error}") from None
+        for name, is_folder, leads_to_folder in found:
+            if name.startswith("."):
+                continue
+            if is_folder:
+                yield from self._below(folder / name)
+            elif not leads_to_folder and Path(name).suffix.lower() in SUFFIXES:
+                yield folder / name
+            else:
+                self.passed_over += 1
+
+
+def _in_order(classifier: Classifier, paths: Iterator[Path], top: int, workers: int) -> Iterator[tuple[list[Path], list[Outcome]]]:
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="score")
+    pending: deque[tuple[list[Path], Future[list[Outcome]]]] = deque()
+
+    def answer(batch: list[Path]) -> list[Outcome]:
+        return list(classifier.stream(batch, top))
+
+    try:
+        for batch in iter(lambda: list(islice(paths, classifier.batch_size)), []):
+            pending.append((batch, pool.submit(answer, batch)))
+            if len(pending) >= 2 * workers:
+                done, future = pending.popleft()
+                yield done, future.result()
+        while pending:
+            done, future = pending.popleft()
+            yield done, future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _check(folder: Path, out: Path, overwrite: bool) -> None:
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such folder of pictures")
+    if out.suffix.lower() != ".csv":
+        raise UsageError(f"{out}: rows are written as CSV, so the file's name must end with .csv")
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out}: the file exists already: choose another name, or say --overwrite")
+    with suppress(OSError):
+        if out.parent.is_dir():
+            return
+    raise UsageError(f"{out.parent}: there is no such folder to write {out.name} in")
+
+
+def _header(top: int) -> list[str]:
+    more = [column for rank in range(2, top + 1) for column in (f"label_{rank}", f"probability_{rank}")]
+    return ["picture", "label", "probability", *more, "version", "error"]
+
+
+def _row(name: str, outcome: Outcome, top: int) -> list[str]:
+    if isinstance(outcome, PictureError):
+        return [name, *[""] * (2 * top), "", str(outcome)]
+    cells = [cell for candidate in outcome.top for cell in (candidate.label, f"{candidate.probability:.6f}")]
+    return [name, *cells, outcome.version, ""]

@@ -1,0 +1,66 @@
+"""A transport without a server, for the tests of applications that use `Classifier`."""
+
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from sightline.card import ModelCard, seal
+from sightline.errors import ModelNotFound
+from sightline.transport import Answer, ServedConfig, ServedModel, TensorSpec
+
+Network = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+"""uint8 pixels [N, H, W, C] to float32 probabilities [N, classes]."""
+
+
+class FakeTransport:
+    """Answers from a function, in this process, with the contract of a real server.
+
+    >>> transport = FakeTransport(card, lambda pixels: np.tile(np.float32([0.9, 0.1]), (len(pixels), 1)))
+    >>> Classifier("cats", transport=transport).classify(["any.jpg"])
+
+    `requests` keeps the pixels of each request, so that a test can look at what was sent.
+    """
+
+    def __init__(self, card: ModelCard, network: Network, version: str = "1") -> None:
+        self.url = "fake://"
+        self.requests: list[npt.NDArray[np.uint8]] = []
+        self._card = card
+        self._network = network
+        self._version = version
+
+    def models(self) -> list[ServedModel]:
+        """The one model."""
+        return [ServedModel(self._card.name, self._version, sum(len(pixels) for pixels in self.requests))]
+
+    def config(self, model: str, version: str = "") -> ServedConfig:
+        """The configuration that an export of this card would have."""
+        self._known(model, version)
+        card = self._card
+        return ServedConfig(
+            name=card.name,
+            max_batch_size=card.max_batch_size,
+            inputs=(TensorSpec(card.input, "TYPE_UINT8", card.preprocess.shape),),
+            outputs=(TensorSpec(card.output, "TYPE_FP32", (len(card.labels),)),),
+            sealed_card=seal(card),
+        )
+
+    def infer(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> Answer:  # noqa: ARG002
+        """Call the function."""
+        self._known(model, version)
+        self.requests.append(pixels)
+        return Answer(np.asarray(self._network(pixels), dtype=np.float32), self._version)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _known(self, model: str, version: str) -> None:
+        if model != self._card.name or version not in ("", self._version):
+            raise ModelNotFound(f"the fake transport has {self._card.name} version {self._version}, not {model} {version}")

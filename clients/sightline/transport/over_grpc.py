@@ -1,0 +1,100 @@
+"""gRPC: one channel for all threads, with a deadline on each call."""
+
+from collections.abc import Callable
+from typing import Any, Final, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+from sightline.card import CARD_KEY, MAX_SEALED_BYTES
+from sightline.errors import UsageError
+from sightline.transport import Answer, ServedConfig, ServedModel, TensorSpec
+from sightline.transport.address import Address, Tls
+from sightline.transport.failures import from_triton, unavailable, understood
+
+Value = TypeVar("Value")
+
+MAX_ANSWER_BYTES: Final = 2 * MAX_SEALED_BYTES
+"""Of one message from the server: a configuration with the largest card fits twice."""
+
+
+class GrpcTransport:
+    """`Transport` over gRPC."""
+
+    def __init__(self, address: Address, timeout_s: float, tls: Tls) -> None:
+        self.url = address.url
+        self._timeout_s = timeout_s
+        try:
+            self._client = triton.InferenceServerClient(
+                f"{address.host}:{address.port}",
+                ssl=address.secure,
+                root_certificates=None if tls.ca_file is None else str(tls.ca_file),
+                private_key=None if tls.key_file is None else str(tls.key_file),
+                certificate_chain=None if tls.cert_file is None else str(tls.cert_file),
+                channel_args=[
+                    ("grpc.max_send_message_length", -1),
+                    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
+                    # A server that comes back is found again within a second, not after gRPC's growing pauses.
+                    ("grpc.initial_reconnect_backoff_ms", 100),
+                    ("grpc.max_reconnect_backoff_ms", 1000),
+                ],
+            )
+        except OSError as error:
+            raise UsageError(f"a TLS file cannot be read: {error}") from None
+
+    def models(self) -> list[ServedModel]:
+        """All loaded models."""
+        answer = self._call(lambda: self._client.get_inference_statistics(client_timeout=self._timeout_s))
+        return understood(lambda: [ServedModel(m.name, m.version, int(m.inference_count)) for m in answer.model_stats], self.url)
+
+    def config(self, model: str, version: str = "") -> ServedConfig:
+        """The configuration of a model."""
+        answer = self._call(lambda: self._client.get_model_config(model, version, client_timeout=self._timeout_s), model)
+        return understood(lambda: _config(answer.config), self.url)
+
+    def infer(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> Answer:
+        """Answer one batch."""
+        tensor = triton.InferInput(input_name, list(pixels.shape), "UINT8")
+        tensor.set_data_from_numpy(pixels)
+        wanted = [triton.InferRequestedOutput(output_name)]
+        answer = self._call(
+            lambda: self._client.infer(
+                model, [tensor], version, outputs=wanted, client_timeout=self._timeout_s, timeout=_us(self._timeout_s)
+            ),
+            model,
+        )
+        return understood(lambda: Answer(answer.as_numpy(output_name), str(answer.get_response().model_version)), self.url)
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _call(self, call: Callable[[], Value], model: str = "") -> Value:
+        try:
+            return call()
+        except InferenceServerException as error:
+            raise from_triton(error, self.url, self._timeout_s, model) from None
+        except ValueError as error:  # "Cannot invoke RPC on closed channel!"
+            raise unavailable(self.url, error) from None
+
+
+def _us(timeout_s: float) -> int:
+    return max(1, int(timeout_s * 1_000_000))
+
+
+def _config(config: Any) -> ServedConfig:
+    names = dict(config.DESCRIPTOR.fields_by_name["input"].message_type.fields_by_name["data_type"].enum_type.values_by_number)
+    sealed = config.parameters[CARD_KEY].string_value if CARD_KEY in config.parameters else None
+
+    def spec(tensor: Any) -> TensorSpec:
+        return TensorSpec(tensor.name, names[tensor.data_type].name, tuple(tensor.dims))
+
+    return ServedConfig(config.name, config.max_batch_size, tuple(map(spec, config.input)), tuple(map(spec, config.output)), sealed)

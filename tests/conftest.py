@@ -1,0 +1,20 @@
+"""What every test may ask for."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY_ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data; without it the test is skipped, and the summary says why."""
+    named = os.environ.get("SIGHTLINE_DATA")
+    if not named:
+        pytest.skip("SIGHTLINE_DATA is not set: no real data to test on")
+    folder = Path(named).resolve()
+    if not (folder / "mnist").is_dir():
+        pytest.fail(f"SIGHTLINE_DATA names {folder}, but there is no folder mnist/ in it")
+    return folder
