@@ -7,10 +7,11 @@ function that writes it, `unseal` the only one that reads it, and a text whose h
 
 import hashlib
 import json
+import math
 import unicodedata
 from typing import Annotated, Any, Final, Literal, NoReturn, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat, StrictInt, ValidationError, model_validator
 
 from sightline.errors import ContractError
 
@@ -19,6 +20,9 @@ CARD_KEY: Final = "model_card"
 
 MAX_SEALED_BYTES: Final = 16 * 1024 * 1024
 """A longer text is refused unread; 100,000 labels of 100 bytes still fit."""
+
+MAX_SCALED_SIDE: Final = 8192
+"""Pixels: the longest side that `crop` may ask for before it cuts; its square still fits what one picture may have."""
 
 Mode = Literal["L", "RGB"]
 Fit = Literal["stretch", "crop", "pad"]
@@ -30,6 +34,13 @@ Unit = Annotated[StrictFloat, Field(ge=0.0, le=1.0)]
 Deviation = Annotated[StrictFloat, Field(ge=1e-6, le=1000.0)]
 TensorName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+
+
+def _an_integer(value: object) -> object:
+    """Refuses true and 1.0, which Python holds to be equal to 1."""
+    if type(value) is not int:
+        raise ValueError("Input should be an integer")
+    return value
 
 
 class _Frozen(BaseModel):
@@ -50,7 +61,7 @@ class Preprocess(_Frozen):
     RGB first; embedded colour profiles are not applied; geometry before anything that depends on the pixels' values.
     """
 
-    version: Literal[1]
+    version: Annotated[Literal[1], BeforeValidator(_an_integer)]
     """Version of this specification. A text with another version is refused."""
     mode: Mode
     """Pillow mode of the pixels, one channel a letter: `L` is one channel of luma (ITU-R 601-2), `RGB` three."""
@@ -59,7 +70,7 @@ class Preprocess(_Frozen):
     fit: Fit
     """`stretch` ignores the aspect ratio; `crop` scales until the picture covers `size / crop_fraction` and takes the centre;
     `pad` scales until it fits inside and fills the rest with `background`."""
-    crop_fraction: Annotated[StrictFloat, Field(gt=0.0, le=1.0)]
+    crop_fraction: Annotated[StrictFloat, Field(ge=0.1, le=1.0)]
     """Side of the crop as a fraction of the scaled picture's shorter side (timm's `crop_pct`); 1.0 unless `fit` is `crop`."""
     resample: Resample
     """Pillow's filter of that name, antialiased when it shrinks. Not torchvision's tensor path: the two are not bit-equal."""
@@ -91,6 +102,8 @@ class Preprocess(_Frozen):
                 raise ValueError(f"{field} needs {self.channels} value(s), one for each channel of mode {self.mode}")
         if self.fit != "crop" and self.crop_fraction != 1.0:
             raise ValueError(f"crop_fraction must be 1.0 when fit is {self.fit}")
+        if round(max(self.size) / self.crop_fraction) > MAX_SCALED_SIDE:
+            raise ValueError(f"size / crop_fraction is more than {MAX_SCALED_SIDE} pixels")
         return self
 
 
@@ -100,7 +113,7 @@ class ModelCard(_Frozen):
     name: ModelName
     """The model's name on the server and in the repository."""
     description: Annotated[str, Field(max_length=4000)]
-    """For people: what the model was made for, in a sentence or two."""
+    """For people: what the model was made for, in a sentence or two. No control characters but line ends and tabs, since it is printed."""
     labels: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(min_length=2, max_length=100_000)]
     """Class names in the order of the output."""
     preprocess: Preprocess
@@ -113,7 +126,11 @@ class ModelCard(_Frozen):
     """The most pictures that one request may hold."""
 
     @model_validator(mode="after")
-    def _label_lines(self) -> Self:
+    def _consistent(self) -> Self:
+        if any(unicodedata.category(letter) == "Cc" and letter not in "\n\t" for letter in self.description):
+            raise ValueError("description holds a control character, which could change what a terminal shows")
+        if self.input == self.output:
+            raise ValueError(f"input and output need two names, not {self.input} twice")
         seen: dict[str, int] = {}
         for at, label in enumerate(self.labels):
             if label != label.strip() or any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in label):
@@ -145,17 +162,17 @@ def unseal(text: str | bytes, where: str) -> ModelCard:
     if size > MAX_SEALED_BYTES:
         _refuse(where, f"the text is {size:,} bytes long, more than the {MAX_SEALED_BYTES:,} that a card may have")
     try:
-        envelope = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant, parse_int=_bounded_int)
-    except (ValueError, RecursionError) as error:
-        _refuse(where, f"not JSON ({error})")
+        envelope = json.loads(text, object_pairs_hook=_members, parse_int=_bounded_int)
+    except RecursionError:
+        _refuse(where, "not JSON that a card may have (nested too deeply)")
+    except ValueError as error:
+        _refuse(where, f"not JSON ({_printable(str(error))})")
     if not isinstance(envelope, dict) or set(envelope) != {"card", "sha256"}:
         _refuse(where, 'expected an object with exactly the members "card" and "sha256"')
     try:
-        card = ModelCard.model_validate_json(json.dumps(envelope["card"]))
+        card = ModelCard.model_validate(envelope["card"])
     except ValidationError as error:
         _refuse(where, _first_problem(error))
-    except (ValueError, RecursionError) as error:
-        _refuse(where, str(error))
     if envelope["sha256"] != card.sha256:
         written = _shown(envelope["sha256"])
         _refuse(where, f"it was changed after it was written: the sha256 beside it is {written}, the card's own is {card.sha256[:12]}…")
@@ -175,33 +192,37 @@ def _sha256(content: object) -> str:
     return hashlib.sha256(_canonical(content).encode()).hexdigest()
 
 
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member of an object is given twice")
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            raise ValueError(f'the member "{name}" of an object is given twice')
+        members[name] = tuple(value) if isinstance(value, list) else value
     return members
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
-
-
-def _bounded_int(digits: str) -> int:
-    if len(digits) > 20:
-        raise ValueError(f"a number of {len(digits)} digits")
-    return int(digits)
+def _bounded_int(digits: str) -> int | float:
+    # No field takes infinity, so the refusal names the field; int() of a million digits would take its time.
+    return int(digits) if len(digits) <= 20 else math.inf
 
 
 def _first_problem(error: ValidationError) -> str:
     problems = error.errors(include_url=False, include_input=False)
-    first = problems[0]
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])[:200]
+    # Of another version, anything may differ: the version is what the reader must hear of.
+    first = next((problem for problem in problems if problem["loc"] == ("preprocess", "version")), problems[0])
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ").replace("tuple", "list").replace("Tuple", "List")
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"card{place}: {first['msg'].removeprefix('Value error, ')}{more}"
+    return f"card{_printable(place)}: {_printable(reason)}{more}"
 
 
 def _shown(value: object) -> str:
-    return f"{value[:12]}…" if isinstance(value, str) else f"a {type(value).__name__}"
+    return f"{_printable(value[:12])}…" if isinstance(value, str) else f"a {type(value).__name__}"
+
+
+def _printable(text: str) -> str:
+    """At most 200 characters of a stranger's text, without what would steer a terminal or cannot be printed."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:200])
 
 
 def _refuse(where: str, reason: str) -> NoReturn:

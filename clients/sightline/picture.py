@@ -2,7 +2,7 @@
 
 import io
 import os
-from pathlib import Path
+import stat
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -23,12 +23,26 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 MAX_PIXELS: Final = 1024 * 1024 * 1024 // 4 // 3
 """89.5 million: where Pillow begins to warn of a decompression bomb (PIL.Image.MAX_IMAGE_PIXELS), and we refuse."""
 
+MAX_SIDE: Final = 65_535
+"""Pixels: the longest side that a JPEG can have. Pillow's filters take memory in proportion to a side, 48 bytes a pixel."""
+
+SIDEWAYS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""From upright back to how the file with that orientation (Exif 2.32, tag 274) stores it."""
+
 
 def open_picture(picture: Picture) -> Image.Image:
     """Decode the first frame of `picture`, completely, as Pillow gives it (any mode, not yet turned upright).
 
-    Raises PictureError, with the path in the message, if it cannot be read, is no picture of an allowed format, is
-    damaged, or exceeds MAX_BYTES or MAX_PIXELS.
+    A PIL image is taken at the frame where it stands. Raises PictureError, with the path in the message, if it cannot be
+    read, is no picture of an allowed format, is damaged, or exceeds MAX_BYTES, MAX_PIXELS or MAX_SIDE.
     """
     if isinstance(picture, Image.Image):
         return _loaded(picture, "picture")
@@ -37,52 +51,75 @@ def open_picture(picture: Picture) -> Image.Image:
     if isinstance(picture, bytes):
         return _decode(picture, "picture")
     if isinstance(picture, (str, os.PathLike)):
-        return _decode(_read(Path(picture)), name_of(picture))
+        return _decode(_read(picture, name_of(picture)), name_of(picture))
     raise PictureError(f"a picture is a path, bytes, a PIL image or a uint8 array, not a {type(picture).__name__}")
 
 
 def name_of(picture: Picture) -> str:
-    """What an error message calls the picture: its path if it has one."""
-    return str(picture) if isinstance(picture, (str, os.PathLike)) else "picture"
+    """What an error message calls the picture: its path if it has one, with what cannot be printed escaped."""
+    if not isinstance(picture, (str, os.PathLike)):
+        return "picture"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in os.fsdecode(picture))
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str | os.PathLike[str], name: str) -> bytes:
     try:
-        # O_NONBLOCK: opening a FIFO nobody writes to would otherwise wait for ever.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        with open(path, "rb", opener=_open_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise PictureError(f"{name}: cannot be read: not a file but a pipe, a socket or a device")
+            if status.st_size > MAX_BYTES:
+                raise _too_large(name)
+            return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise PictureError(f"{path}: cannot be read: {reason}") from None
-    return content
+        raise PictureError(f"{name}: cannot be read: {reason}") from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # O_NONBLOCK: opening a FIFO nobody writes to would otherwise wait for ever.
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _too_large(name: str) -> PictureError:
+    return PictureError(f"{name}: larger than {MAX_BYTES // 1024**2} MiB, the most that one picture may have")
 
 
 def _decode(content: bytes, name: str) -> Image.Image:
     if not content:
         raise PictureError(f"{name}: the file is empty")
     if len(content) > MAX_BYTES:
-        raise PictureError(f"{name}: larger than {MAX_BYTES // 1024**2} MiB, the most that one picture may have")
+        raise _too_large(name)
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        file = Image.open(io.BytesIO(content), formats=FORMATS)
+        # Pillow's TIFF reader turns the picture upright by itself and forgets that it did.
+        orientation = file.getexif().get(274) if file.format == "TIFF" else None
     except UnidentifiedImageError:
         raise PictureError(f"{name}: not a picture in a format that is read here ({', '.join(FORMATS)})") from None
-    except Image.DecompressionBombError:
-        raise PictureError(f"{name}: more than {MAX_PIXELS:,} pixels, the most that are decoded") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_many(name) from None
     except Exception as error:  # noqa: BLE001 - a hostile file makes Pillow's decoders raise nearly anything
-        raise PictureError(f"{name}: damaged picture ({_reason(error)})") from None
-    return _loaded(image, name)
+        raise _damaged(name, error) from None
+    image = _loaded(file, name)
+    turn = SIDEWAYS.get(orientation) if isinstance(orientation, int) else None
+    if turn is not None:
+        image = image.transpose(turn)
+        image.getexif()[274] = orientation
+    return image
 
 
 def _loaded(image: Image.Image, name: str) -> Image.Image:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise PictureError(f"{name}: {width} x {height} is more than {MAX_PIXELS:,} pixels, the most that are decoded")
+        raise _too_many(name)
+    if max(width, height) > MAX_SIDE:
+        raise PictureError(f"{name}: {width} x {height} has a side of more than {MAX_SIDE:,} pixels, the longest that is decoded")
     if not width or not height:
         raise PictureError(f"{name}: the picture has no pixels ({width} x {height})")
     try:
         image.load()
     except Exception as error:  # noqa: BLE001 - as above
-        raise PictureError(f"{name}: damaged picture ({_reason(error)})") from None
+        raise _damaged(name, error) from None
     return image
 
 
@@ -97,5 +134,11 @@ def _from_array(pixels: npt.NDArray[np.uint8]) -> Image.Image:
     return _loaded(Image.fromarray(np.ascontiguousarray(plane)), "picture")
 
 
-def _reason(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+def _too_many(name: str) -> PictureError:
+    return PictureError(f"{name}: more than {MAX_PIXELS:,} pixels, the most that are decoded")
+
+
+def _damaged(name: str, error: Exception) -> PictureError:
+    if isinstance(error, MemoryError):
+        return PictureError(f"{name}: not enough memory to decode it")
+    return PictureError(f"{name}: damaged picture ({(str(error) or type(error).__name__).splitlines()[0][:200]})")

@@ -40,34 +40,40 @@ def reformat(picture: Picture, spec: Preprocess) -> npt.NDArray[np.uint8]:
     Raises PictureError if the picture cannot be read or cannot take that shape.
     """
     image = open_picture(picture)
+    turn = _turn(image) if spec.exif == "apply" else None
     try:
-        if spec.exif == "apply":
-            image = _upright(image)
-        image = _fit(_in_mode(_eight_bit(image), spec), spec)
+        image = _in_mode(_eight_bit(image), spec)
+        image = _fit(image if turn is None else image.transpose(turn), spec)
     except PictureError as error:
         raise PictureError(f"{name_of(picture)}: {error}") from None
-    return np.asarray(image, dtype=np.uint8).reshape(spec.shape)
+    except MemoryError:
+        raise PictureError(f"{name_of(picture)}: not enough memory to scale {image.width} x {image.height} pixels") from None
+    return np.array(image, dtype=np.uint8).reshape(spec.shape)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
         orientation = image.getexif().get(274)
     except Exception:  # noqa: BLE001 - a damaged EXIF block counts as none, as it does in browsers; the pixels are still good
-        return image
-    turn = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+        return None
+    return UPRIGHT.get(orientation) if isinstance(orientation, int) else None
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
     """16-bit grey keeps its high byte, as Pillow does by itself with 16-bit RGB."""
+    if image.mode == "F":
+        raise PictureError("a picture of 32-bit floating-point pixels has no defined white: save it with 8 or 16 bits first")
+    # Pillow gives 16-bit PPM the mode of 32-bit integers; of any other file that mode may mean any range.
+    if image.mode == "I" and image.format != "PPM":
+        raise PictureError("a picture of 32-bit or signed integers has no defined white: save it with 8 or 16 bits first")
     if image.mode != "I" and not image.mode.startswith("I;16"):
-        if image.mode == "F":
-            raise PictureError("a picture of 32-bit floating-point pixels has no defined white: save it with 8 or 16 bits first")
         return image
-    wide = np.asarray(image).astype(np.int64)
-    if wide.min() < 0 or wide.max() > 0xFFFF:
-        raise PictureError("a picture of 32-bit integers has no defined white: save it with 8 or 16 bits first")
-    return Image.fromarray((wide >> 8).astype(np.uint8))
+    wide = np.asarray(image)
+    grey = Image.fromarray((wide >> 8).astype(np.uint8))
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey.putalpha(Image.fromarray(np.where(wide == clear, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def _in_mode(image: Image.Image, spec: Preprocess) -> Image.Image:
@@ -78,7 +84,7 @@ def _in_mode(image: Image.Image, spec: Preprocess) -> Image.Image:
             image = Image.alpha_composite(Image.new("RGBA", clear.size, (*under, 255)), clear).convert("RGB")
         elif image.mode not in ("L", "RGB"):
             image = image.convert("L" if image.mode == "1" else "RGB")
-    except ValueError:
+    except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError):
         raise PictureError(f"Pillow cannot turn its mode {image.mode} into RGB: convert it first") from None
     return image if image.mode == spec.mode else image.convert(spec.mode)
 
@@ -109,8 +115,10 @@ def _fit(image: Image.Image, spec: Preprocess) -> Image.Image:
 
 
 def _resize(image: Image.Image, height: int, width: int, spec: Preprocess) -> Image.Image:
-    if height * width > MAX_PIXELS:
-        raise PictureError(f"{image.width} x {image.height} is too long and thin: scaled for this model it has {height * width:,} pixels")
+    # Pillow scales the width first: what lies between is as wide as the result and as high as the picture.
+    between = max(height, image.height) * width
+    if between > MAX_PIXELS:
+        raise PictureError(f"{image.width} x {image.height} is too long and thin: scaling it for this model takes {between:,} pixels")
     return image.resize((width, height), FILTERS[spec.resample])
 
 
@@ -118,5 +126,6 @@ def _polarised(image: Image.Image, spec: Preprocess) -> Image.Image:
     if spec.polarity == "as-is":
         return image
     pixels = np.asarray(image)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
-    return Image.fromarray(255 - pixels) if np.median(border) > 127 else image
+    border = np.ones(pixels.shape[:2], bool)
+    border[1:-1, 1:-1] = False
+    return Image.fromarray(255 - pixels) if np.median(pixels[border]) > 127 else image
