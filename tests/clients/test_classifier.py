@@ -31,7 +31,9 @@ def card(**changes: Any) -> ModelCard:
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
     )
-    return ModelCard(**{"name": "colours", "description": "Which colour?", "labels": LABELS, "preprocess": spec, "max_batch_size": 4, **changes})
+    return ModelCard(
+        **{"name": "colours", "description": "Which colour?", "labels": LABELS, "preprocess": spec, "max_batch_size": 4, **changes}
+    )
 
 
 def brightest(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -109,7 +111,9 @@ def test_stream_goes_on_after_an_unreadable_picture_and_keeps_the_order(tmp_path
     pictures = [plain("red"), missing, plain("blue"), missing, plain("lime"), plain("blue")]
     classifier = Classifier("colours", transport=FakeTransport(card(), brightest))
     outcomes = list(classifier.stream(pictures))
-    assert [outcome if isinstance(outcome, PictureError) else outcome.label for outcome in outcomes if not isinstance(outcome, PictureError)] == [
+    assert [
+        outcome if isinstance(outcome, PictureError) else outcome.label for outcome in outcomes if not isinstance(outcome, PictureError)
+    ] == [
         "red",
         "blue",
         "green",

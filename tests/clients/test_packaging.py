@@ -38,7 +38,9 @@ def sightline(*arguments: str, without_frameworks: bool = False, **environment: 
     start = ["-m", "sightline.cli", *arguments]
     if without_frameworks:
         start = ["-c", WITHOUT_FRAMEWORKS.format(frameworks=set(FRAMEWORKS), arguments=list(arguments))]
-    return subprocess.run([sys.executable, *start], capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **environment})
+    return subprocess.run(
+        [sys.executable, *start], capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **environment}
+    )
 
 
 def test_the_sdk_imports_no_framework_and_not_even_tritonclient() -> None:
@@ -117,6 +119,10 @@ def test_the_lower_bounds_are_met_by_the_constraints() -> None:
     from packaging.requirements import Requirement
 
     exact = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
-    groups = [PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"].values(), PROJECT["dependency-groups"]["dev"]]
+    groups = [
+        PROJECT["project"]["dependencies"],
+        *PROJECT["project"]["optional-dependencies"].values(),
+        PROJECT["dependency-groups"]["dev"],
+    ]
     wanted = [Requirement(text) for group in groups for text in group]
     assert [str(one) for one in wanted if one.name != "sightline" and exact[one.name] not in one.specifier] == []

@@ -5,7 +5,7 @@ from typing import Final, TypeVar
 
 from tritonclient.utils import InferenceServerException
 
-from sightline.errors import DeadlineExceeded, ModelError, ModelNotFound, ServerError, ServerUnavailable, SightlineError
+from sightline.errors import DeadlineExceeded, ModelError, ModelNotFound, ServerError, ServerUnavailable, SightlineError, UsageError
 
 Value = TypeVar("Value")
 
@@ -35,6 +35,11 @@ def from_triton(error: InferenceServerException, url: str, timeout_s: float, mod
 def unavailable(url: str, reason: object) -> ServerUnavailable:
     """Nobody answers."""
     return ServerUnavailable(f"no Triton server answers at {url}: {_one_line(str(reason))}. Is it running? `sightline serve` starts one.")
+
+
+def closed(url: str) -> UsageError:
+    """Report a call after `close`."""
+    return UsageError(f"the connection to {url} was closed by this program: open another one")
 
 
 def deadline(url: str, timeout_s: float) -> DeadlineExceeded:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final, Self, TypeVar
 
+import grpc
 import numpy as np
 import numpy.typing as npt
 import tritonclient.grpc as triton
@@ -12,7 +13,7 @@ from sightline.card import CARD_KEY, MAX_SEALED_BYTES
 from sightline.errors import UsageError
 from sightline.transport import Answer, ServedConfig, ServedModel, TensorSpec
 from sightline.transport.address import Address, Tls
-from sightline.transport.failures import from_triton, unavailable, understood
+from sightline.transport.failures import closed, from_triton, understood
 
 Value = TypeVar("Value")
 
@@ -26,23 +27,17 @@ class GrpcTransport:
     def __init__(self, address: Address, timeout_s: float, tls: Tls) -> None:
         self.url = address.url
         self._timeout_s = timeout_s
-        try:
-            self._client = triton.InferenceServerClient(
-                f"{address.host}:{address.port}",
-                ssl=address.secure,
-                root_certificates=None if tls.ca_file is None else str(tls.ca_file),
-                private_key=None if tls.key_file is None else str(tls.key_file),
-                certificate_chain=None if tls.cert_file is None else str(tls.cert_file),
-                channel_args=[
-                    ("grpc.max_send_message_length", -1),
-                    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
-                    # A server that comes back is found again within a second, not after gRPC's growing pauses.
-                    ("grpc.initial_reconnect_backoff_ms", 100),
-                    ("grpc.max_reconnect_backoff_ms", 1000),
-                ],
-            )
-        except OSError as error:
-            raise UsageError(f"a TLS file cannot be read: {error}") from None
+        self._client = triton.InferenceServerClient(
+            f"{address.host}:{address.port}",
+            creds=_credentials(tls) if address.secure else None,
+            channel_args=[
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
+                # A server that comes back is found again within a second, not after gRPC's growing pauses.
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 1000),
+            ],
+        )
 
     def models(self) -> list[ServedModel]:
         """All loaded models."""
@@ -82,8 +77,16 @@ class GrpcTransport:
             return call()
         except InferenceServerException as error:
             raise from_triton(error, self.url, self._timeout_s, model) from None
-        except ValueError as error:  # "Cannot invoke RPC on closed channel!"
-            raise unavailable(self.url, error) from None
+        except ValueError:  # "Cannot invoke RPC on closed channel!"
+            raise closed(self.url) from None
+
+
+def _credentials(tls: Tls) -> Any:
+    try:
+        authority, key, certificate = (None if file is None else file.read_bytes() for file in (tls.ca_file, tls.key_file, tls.cert_file))
+    except OSError as error:
+        raise UsageError(f"a TLS file cannot be read: {error}") from None
+    return grpc.ssl_channel_credentials(authority, key, certificate)
 
 
 def _us(timeout_s: float) -> int:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from http.client import HTTPException
 from typing import Any, Final, Self, TypeVar
 
 import gevent
@@ -15,7 +16,7 @@ from sightline.card import CARD_KEY, MAX_SEALED_BYTES
 from sightline.errors import ServerError, UsageError
 from sightline.transport import Answer, ServedConfig, ServedModel, TensorSpec
 from sightline.transport.address import Address, Tls
-from sightline.transport.failures import deadline, from_triton, unavailable, understood
+from sightline.transport.failures import closed, deadline, from_triton, unavailable, understood
 
 Value = TypeVar("Value")
 
@@ -83,14 +84,14 @@ class HttpTransport:
             )
             with self._lock:
                 if self._closed:
-                    raise unavailable(self.url, "this connection was closed")
+                    raise closed(self.url)
                 self._opened.append(client)
             self._own.client = client
         return client
 
     def _call(self, call: Callable[["_BoundedClient"], Value], model: str = "") -> Value:
         if self._closed:
-            raise unavailable(self.url, "this connection was closed")
+            raise closed(self.url)
         client = self._client()
         try:
             # The client's own timeouts bound each read; this one bounds the whole, against an answer that drips.
@@ -104,7 +105,7 @@ class HttpTransport:
         except OSError as error:
             self._forget(client)
             raise unavailable(self.url, error.strerror or error) from None
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (HTTPException, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             self._forget(client)
             raise ServerError(
                 f"the answer of {self.url} is not one that Triton gives ({error}): is something else listening there?"
