@@ -39,11 +39,11 @@ serve: .venv/ready ## Serve the published models with Triton until Ctrl-C
 	$(BIN)/sightline serve
 
 .PHONY: test
-test: lint ## Check style, types and imports, then run the tests (with the real server)
+test: lint $(PERF_ANALYZER) ## Check style, types and imports, then run the tests (with the real server)
 	$(BIN)/pytest -m "not slow and not gpu and not browser"
 
 .PHONY: test-all
-test-all: lint perf-analyzer ## Also the slow tests, and those for a GPU or a browser
+test-all: lint $(PERF_ANALYZER) ## Also the slow tests, and those for a GPU or a browser
 	$(BIN)/pytest
 
 .PHONY: lint
@@ -62,13 +62,12 @@ format: .venv/ready ## Let ruff put the code in shape
 perf-analyzer: $(PERF_ANALYZER) ## Install NVIDIA's perf_analyzer, for `sightline bench`
 
 # The last wheel that holds the binary and runs with glibc 2.36; its two libraries come from Debian and from a wheel.
-$(PERF_ANALYZER): .venv/ready
+$(PERF_ANALYZER): | .venv/ready
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --target .tools/perf_analyzer tritonclient==2.51.0 nvidia-cuda-runtime-cu12==12.9.79
-	@ldconfig -p | grep -q libb64.so.0d || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
-		&& apt-get update -qq && apt-get install -y -qq libb64-0d > /dev/null; } \
-		|| { echo "error: perf_analyzer needs libb64.so.0d: apt-get install libb64-0d (Debian, Ubuntu)" >&2; exit 1; }
+	@ldconfig -p | grep -q libb64.so.0d || scripts/fetch-libb64 .tools/perf_analyzer
 	@printf '%s\n' '#!/bin/sh' 'tools=$$(dirname "$$(readlink -f "$$0")")/../../.tools/perf_analyzer' \
-		'LD_LIBRARY_PATH="$$tools/nvidia/cuda_runtime/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}" exec "$$tools/bin/perf_analyzer" "$$@"' > $@
+		'LD_LIBRARY_PATH="$$tools/nvidia/cuda_runtime/lib:$$tools/usr/lib/x86_64-linux-gnu$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}" \' \
+		'    exec "$$tools/bin/perf_analyzer" "$$@"' > $@
 	@chmod +x $@ && $@ --version
 
 .PHONY: constraints
