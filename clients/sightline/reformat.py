@@ -115,11 +115,12 @@ def _fit(image: Image.Image, spec: Preprocess) -> Image.Image:
 
 
 def _resize(image: Image.Image, height: int, width: int, spec: Preprocess) -> Image.Image:
-    # Pillow scales the width first: what lies between is as wide as the result and as high as the picture.
     between = max(height, image.height) * width
     if between > MAX_PIXELS:
         raise PictureError(f"{image.width} x {image.height} is too long and thin: scaling it for this model takes {between:,} pixels")
-    return image.resize((width, height), FILTERS[spec.resample])
+    # In one call Pillow 13 scales the height of a tall picture first, as no Pillow before it did, and so rounds otherwise.
+    method = FILTERS[spec.resample]
+    return image.resize((width, image.height), method).resize((width, height), method)
 
 
 def _polarised(image: Image.Image, spec: Preprocess) -> Image.Image:

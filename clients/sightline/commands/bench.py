@@ -36,7 +36,12 @@ from sightline.errors import UsageError
 )
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Pictures in each request.")
 @click.option(
-    "--window", "window_s", type=click.FloatRange(0.5, 60), default=2.0, show_default=True, help="Seconds of one measurement window."
+    "--window",
+    "window_s",
+    type=click.FloatRange(0.5, 60),
+    default=2.0,
+    show_default=True,
+    help="Seconds of each of the 3 windows.",
 )
 @click.option("--version", "version", default="", metavar="N", help="Version of the model; the server chooses if it is left out.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the rows as JSON to this file.")
@@ -53,12 +58,10 @@ def bench(
     out: Path | None,
 ) -> None:
     """Measure MODEL with NVIDIA's perf_analyzer, fed with real pictures."""
-    from rich.console import Console
-    from rich.table import Table
-
     from sightline.bench import bench as measure
     from sightline.bench import find_perf_analyzer
     from sightline.classifier import Classifier
+    from sightline.commands.output import results, table, talk
     from sightline.scoring import pictures_below
 
     find_perf_analyzer()
@@ -68,13 +71,13 @@ def bench(
     folder = pictures or _golden(repository, model, version)
     with Classifier(model, urls[0], version=version) as classifier:
         card = classifier.card
-    talk = Console(stderr=True)
-    with talk.status("starting perf_analyzer") as status:
+    console = talk()
+    with console.status("starting perf_analyzer") as status:
 
         def progress(protocol: str, concurrency: int) -> None:
             status.update(f"measuring {protocol}, concurrency {concurrency}")
-            if not talk.is_terminal:
-                click.echo(f"measuring {protocol}, concurrency {concurrency}", err=True)
+            if not console.is_terminal:
+                console.print(f"measuring {protocol}, concurrency {concurrency}")
 
         rows = measure(
             card,
@@ -86,19 +89,12 @@ def bench(
             window_s=window_s,
             progress=progress,
         )
-    table = Table(
-        "protocol",
-        *[f"{title}" for title in ("concurrency", "batch", "pictures/s", "mean ms", "p50", "p95", "p99", "queue", "compute", "stable")],
-    )
-    table.box = None
-    for column in table.columns[1:]:
-        column.justify = "right"
+    shown = table("protocol", "concurrency", "batch", "pictures/s", "± %", "mean ms", "p50", "p95", "p99", "queue", "compute")
     for row in rows:
         times = [f"{value:.2f}" for value in (row.mean_ms, row.p50_ms, row.p95_ms, row.p99_ms, row.queue_ms, row.compute_ms)]
-        table.add_row(
-            row.protocol, str(row.concurrency), str(row.batch), f"{row.pictures_per_s:,.0f}", *times, "yes" if row.stable else "no"
-        )
-    Console(soft_wrap=True, highlight=False).print(table)
+        rate = (f"{row.pictures_per_s:,.0f}", f"{row.spread_percent:.0f}")
+        shown.add_row(row.protocol, str(row.concurrency), str(row.batch), *rate, *times)
+    results().print(shown)
     if out is not None:
         out.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
 

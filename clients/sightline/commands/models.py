@@ -12,14 +12,12 @@ from sightline.commands.options import Server, server_options
 @server_options
 def models(as_json: bool, server: Server) -> None:
     """List the models on a server."""
-    from rich.console import Console
-    from rich.table import Table
-
     from sightline.classifier import served_card
+    from sightline.commands.output import results, table
     from sightline.errors import ContractError
     from sightline.transport import connect
 
-    table = Table("model", "version", "input", "classes", "labels", "card", "answered", box=None, pad_edge=False, header_style="bold")
+    rows = table("model", "version", "input", "classes", "labels", "card", "answered", left=7)
     with connect(server.url, server.timeout_s, server.tls) as transport:
         for served in sorted(transport.models(), key=lambda model: (model.name, model.version)):
             row = {"model": served.name, "version": served.version, "answered": served.inferences}
@@ -27,13 +25,13 @@ def models(as_json: bool, server: Server) -> None:
                 card = served_card(transport.config(served.name, served.version), server.url)
             except ContractError as error:
                 click.echo(f"note: {error}", err=True)
-                table.add_row(served.name, served.version, "?", "?", "no card of ours", "-", str(served.inferences))
+                rows.add_row(served.name, served.version, "?", "?", "no card of ours", "-", str(served.inferences))
                 if as_json:
                     click.echo(json.dumps({**row, "card": None}))
                 continue
             height, width, channels = card.preprocess.shape
             some = ", ".join(card.labels[:4]) + (", …" if len(card.labels) > 4 else "")
-            table.add_row(
+            rows.add_row(
                 card.name,
                 served.version,
                 f"{height}×{width}×{channels} {card.preprocess.mode}",
@@ -45,7 +43,7 @@ def models(as_json: bool, server: Server) -> None:
             if as_json:
                 click.echo(json.dumps({**row, "card": card.model_dump(mode="json"), "card_sha256": card.sha256}, ensure_ascii=False))
     if not as_json:
-        if table.row_count:
-            Console(soft_wrap=True, highlight=False, markup=False).print(table)
+        if rows.row_count:
+            results().print(rows)
         else:
             click.echo(f"the server at {server.url} has no models", err=True)

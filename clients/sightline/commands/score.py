@@ -24,15 +24,15 @@ def score(model: str, folder: Path, out: Path, top: int, workers: int | None, ov
 
     A picture that cannot be read gets a row with the reason and no label; the command then ends with exit code 16.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from sightline.classifier import Classifier
+    from sightline.commands.output import talk
     from sightline.scoring import pictures_below, score_folder
 
     with Classifier(model, server.url, version=version, timeout_s=server.timeout_s, tls=server.tls) as classifier:
         columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bar:
+        with Progress(*columns, console=talk()) as bar:
             task = bar.add_task("scoring", total=sum(1 for _ in pictures_below(folder)))
             done = score_folder(
                 classifier, folder, out, top=top, workers=workers, overwrite=overwrite, progress=lambda rows: bar.advance(task, rows)
