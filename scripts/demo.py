@@ -52,7 +52,7 @@ def main() -> int:
 def train() -> bool:
     """Train on MNIST, or on the bundled digits if MNIST cannot be had. Returns whether it was the digits."""
     # A demo that was shown on the digits goes on with them, also when it is called again.
-    if RUN.exists() and (RUN / "report.json").exists() and load_run(RUN).report["data"]["name"] == "digits":
+    if RUN.exists() and (RUN / "report.json").exists() and load_run(RUN).report["dataset"]["name"] == "digits":
         sightline("train", "mnist", "--data", "digits")
         return True
     try:
@@ -101,7 +101,7 @@ def summarise(run: Run, digits: bool, seconds: float) -> None:
     """Say what happened and where things lie."""
     say.rule("done", align="left")
     data = "scikit-learn's bundled digits (MNIST could not be had)" if digits else "MNIST"
-    test = run.report["test"]
+    test = run.report["accuracy"]["test"]
     say.print(f"Trained on {data}: {test['accuracy']:.2%} of {test['n']:,} test pictures. All of it took {seconds:.0f} s.")
     places = {"the run, with its report and pictures": RUN, "the published model": REPOSITORY / "mnist", "the pictures": PICTURES}
     for what, where in places.items():

@@ -11,7 +11,7 @@ import math
 import unicodedata
 from typing import Annotated, Any, Final, Literal, NoReturn, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat, StrictInt, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, StrictFloat, StrictInt, ValidationError, model_validator
 
 from sightline.errors import ContractError
 
@@ -20,6 +20,9 @@ CARD_KEY: Final = "model_card"
 
 MAX_SEALED_BYTES: Final = 16 * 1024 * 1024
 """A longer text is refused unread; 100,000 labels of 100 bytes still fit."""
+
+MAX_MEMBERS: Final = 100
+"""Of one object in the text: every unknown member costs an error of its own, and a hostile text could hold a million."""
 
 MAX_SCALED_SIDE: Final = 8192
 """Pixels: the longest side that `crop` may ask for before it cuts; its square still fits what one picture may have."""
@@ -58,7 +61,8 @@ class Preprocess(_Frozen):
     """How a picture becomes pixels, version 1. `sightline.reformat` is its reference; a field that changes pixels has no default.
 
     Fixed by version 1: the first frame of an animation; 16-bit samples keep their high byte; palette, CMYK and alpha become
-    RGB first; embedded colour profiles are not applied; geometry before anything that depends on the pixels' values.
+    RGB first; embedded colour profiles are not applied; the width is scaled before the height, to whole bytes each time;
+    geometry before anything that depends on the pixels' values.
     """
 
     version: Annotated[Literal[1], BeforeValidator(_an_integer)]
@@ -114,7 +118,7 @@ class ModelCard(_Frozen):
     """The model's name on the server and in the repository."""
     description: Annotated[str, Field(max_length=4000)]
     """For people: what the model was made for, in a sentence or two. No control characters but line ends and tabs, since it is printed."""
-    labels: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(min_length=2, max_length=100_000)]
+    labels: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(min_length=2, max_length=100_000), FailFast()]
     """Class names in the order of the output."""
     preprocess: Preprocess
     """How a picture becomes the input."""
@@ -173,6 +177,10 @@ def unseal(text: str | bytes, where: str) -> ModelCard:
         card = ModelCard.model_validate(envelope["card"])
     except ValidationError as error:
         _refuse(where, _first_problem(error))
+    # A default is for who writes a card in Python; what `seal` wrote leaves nothing out.
+    for name in ModelCard.model_fields:
+        if name not in card.model_fields_set:
+            _refuse(where, f"card.{name}: Field required")
     if envelope["sha256"] != card.sha256:
         written = _shown(envelope["sha256"])
         _refuse(where, f"it was changed after it was written: the sha256 beside it is {written}, the card's own is {card.sha256[:12]}…")
@@ -180,8 +188,8 @@ def unseal(text: str | bytes, where: str) -> ModelCard:
 
 
 def json_schema() -> dict[str, Any]:
-    """The card's JSON schema, generated from the classes above."""
-    return ModelCard.model_json_schema()
+    """The JSON schema of the member `card` of a sealed text, generated from the classes above."""
+    return ModelCard.model_json_schema(mode="serialization")
 
 
 def _canonical(value: object) -> str:
@@ -193,6 +201,8 @@ def _sha256(content: object) -> str:
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_MEMBERS:
+        raise ValueError(f"an object of {len(pairs):,} members, more than the {MAX_MEMBERS} that one in a card may have")
     members: dict[str, Any] = {}
     for name, value in pairs:
         if name in members:

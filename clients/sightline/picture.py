@@ -70,7 +70,7 @@ def _read(path: str | os.PathLike[str], name: str) -> bytes:
                 raise PictureError(f"{name}: cannot be read: not a file but a pipe, a socket or a device")
             if status.st_size > MAX_BYTES:
                 raise _too_large(name)
-            return file.read(MAX_BYTES + 1)
+            return file.read(max(status.st_size, 65_536))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise PictureError(f"{name}: cannot be read: {reason}") from None

@@ -126,3 +126,17 @@ def test_the_lower_bounds_are_met_by_the_constraints() -> None:
     ]
     wanted = [Requirement(text) for group in groups for text in group]
     assert [str(one) for one in wanted if one.name != "sightline" and exact[one.name] not in one.specifier] == []
+
+
+def test_bench_without_perf_analyzer_is_one_sentence_that_says_how_to_get_it(tmp_path: Path) -> None:
+    link = tmp_path / "python"
+    link.symlink_to(sys.executable)
+    code = f"import sys; sys.executable = {str(link)!r}; sys.argv = ['sightline', 'bench', 'mnist']; from sightline.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, "PATH": str(tmp_path)}
+    )
+    assert done.returncode == 15
+    assert done.stderr == (
+        "error: `sightline bench` measures with NVIDIA's perf_analyzer, which is not installed: `make perf-analyzer` gets it, "
+        "and the containers nvcr.io/nvidia/tritonserver:<release>-py3-sdk bring it\n"
+    )

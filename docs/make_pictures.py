@@ -1,0 +1,108 @@
+"""Draws docs/preprocessing.png: what each field of a specification does to one picture, by the reference itself.
+
+python docs/make_pictures.py
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from contract.make_corpus import png, scene
+from contract.specs import spec
+from sightline.reformat import reformat
+
+TILE, GAP, LINE = 150, 16, 34
+PAPER, INK = (255, 255, 255), (30, 30, 30)
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def main() -> None:
+    """Draw the sheet, one row for each question that a specification answers."""
+    upright = scene(120, 180)
+    sideways = np.ascontiguousarray(np.rot90(upright))  # as a camera held upright stores it: EXIF orientation 6
+    exif = b"II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00"
+    photo = png(sideways, chunks=[(b"eXIf", exif)])
+    veiled = np.dstack([upright, np.tile(np.linspace(0, 255, 180).astype(np.uint8), (120, 1))])
+    ink = _ink()
+    as_is = spec(mode="L", size=(28, 28), fit="pad")
+    light = spec(mode="L", size=(28, 28), fit="pad", polarity="light-on-dark")
+    filters = ("nearest", "box", "bilinear", "bicubic", "lanczos")
+    rows = [
+        (
+            "exif",
+            [
+                ("the stored pixels", sideways),
+                ("apply", reformat(photo, spec(size=(100, 150)))),
+                ("ignore", reformat(photo, spec(size=(150, 100), exif="ignore"))),
+            ],
+        ),
+        (
+            "fit",
+            [
+                ("the picture", upright),
+                ("stretch", reformat(upright, spec(size=(140, 140)))),
+                ("crop, crop_fraction 0.875", reformat(upright, spec(size=(140, 140), fit="crop", crop_fraction=0.875))),
+                ("pad, background 90 160 90", reformat(upright, spec(size=(140, 140), fit="pad", background=(90, 160, 90)))),
+            ],
+        ),
+        (
+            "resample",
+            [(name, reformat(upright, spec(size=(20, 30), resample=name))) for name in filters],
+        ),
+        (
+            "background",
+            [
+                ("half transparent, on white", reformat(veiled, spec(size=(100, 150), background=255))),
+                ("on black", reformat(veiled, spec(size=(100, 150), background=0))),
+                ("on 200 40 120", reformat(veiled, spec(size=(100, 150), background=(200, 40, 120)))),
+            ],
+        ),
+        (
+            "polarity",
+            [
+                ("ink on paper", ink),
+                ("as-is", reformat(ink, as_is)),
+                ("light-on-dark", reformat(ink, light)),
+                (
+                    "light-on-dark, of chalk on slate",
+                    reformat(255 - ink, light),
+                ),
+            ],
+        ),
+    ]
+    _sheet(rows).save(Path(__file__).with_name("preprocessing.png"), optimize=True)
+
+
+def _ink() -> Pixels:
+    y, x = np.mgrid[:110, :150]
+    ring = np.abs(np.hypot((x - 75) / 0.8, y - 55) - 32)
+    paper = np.clip(225 - 0.15 * x + 3 * np.sin(y), 0, 255)
+    return np.where(ring < 6, 45, paper).astype(np.uint8)
+
+
+def _sheet(rows: list[tuple[str, list[tuple[str, Pixels]]]]) -> Image.Image:
+    widest = max(len(tiles) for _, tiles in rows)
+    sheet = Image.new("RGB", (130 + widest * (TILE + GAP), GAP + len(rows) * (TILE + LINE + GAP)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    name_font, label_font = ImageFont.load_default(18), ImageFont.load_default(11)
+    for down, (field, tiles) in enumerate(rows):
+        top = GAP + down * (TILE + LINE + GAP)
+        draw.text((GAP - 4, top + TILE // 2 - 10), field, INK, font=name_font)
+        for across, (label, pixels) in enumerate(tiles):
+            left = 130 + across * (TILE + GAP)
+            shown = Image.fromarray(pixels.squeeze()).convert("RGB")
+            scale = min(TILE / shown.width, TILE / shown.height)
+            shown = shown.resize((round(shown.width * scale), round(shown.height * scale)), Image.Resampling.NEAREST)
+            sheet.paste(shown, (left + (TILE - shown.width) // 2, top + (TILE - shown.height) // 2))
+            draw.text((left, top + TILE + 4), f"{label}\n{pixels.shape[1]} x {pixels.shape[0]}", INK, font=label_font)
+    return sheet
+
+
+if __name__ == "__main__":
+    main()

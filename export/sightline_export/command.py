@@ -1,0 +1,98 @@
+"""`sightline export`: a run folder becomes the next version of a model in a Triton model repository, if the gate lets it."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sightline.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sightline_export.publish import Published
+
+RUNS = Path("runs")
+
+
+@click.command(short_help="Prove a trained model's ONNX export and publish it for Triton.")
+@click.argument("run")
+@click.option(
+    "--repository",
+    type=click.Path(path_type=Path),
+    default=Path("model_repository"),
+    show_default=True,
+    help="The model repository; it is made if it is missing.",
+)
+@click.option("--data", type=click.Path(path_type=Path), help="The data folder  [default: $SIGHTLINE_DATA, else data/].")
+@click.option(
+    "--pictures", type=click.IntRange(1), help="How many test pictures to compare  [default: all up to 10,000, fewer if they are large]."
+)
+@click.option("--again", is_flag=True, help="Publish a new version even if the newest one is this very model.")
+def export(run: str, repository: Path, data: Path | None, pictures: int | None, again: bool) -> None:
+    """Export RUN, a run folder or the name of one below runs/, to ONNX, prove it, and publish it.
+
+    A model that does not give the trained network's answers on real pictures is refused, with the figures, and nothing is published.
+    Exporting a run whose model is the newest version already publishes nothing, says so, and ends well.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from sightline_export.pipeline import export_run
+
+    folder = run_folder(run)
+    talk = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=talk, transient=True, disable=not talk.is_terminal) as bar:
+        task = bar.add_task("answers", visible=False)
+        exported = export_run(
+            folder,
+            repository,
+            data,
+            pictures=pictures,
+            again=again,
+            say=talk.print,
+            progress=lambda done, total: bar.update(task, completed=done, total=total, visible=True),
+        )
+    published = exported.published
+    if exported.already:
+        talk.print(
+            f"nothing was published: version {published.version} of {published.model} is this very model (--again publishes it anew)"
+        )
+    # Another program, which reads this, has no width: no path may be folded for it.
+    Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False).print(table(published))
+
+
+def run_folder(run: str) -> Path:
+    """The folder that RUN means: a path, or the name of a folder below runs/. Raises DataError that names the runs that there are."""
+    named = Path(run)
+    for folder in (named, *([RUNS / named] if len(named.parts) == 1 else [])):
+        if folder.is_dir():
+            return folder
+    there = sorted(each.name for each in RUNS.iterdir() if each.is_dir()) if RUNS.is_dir() else []
+    known = f"the runs there are: {', '.join(there)}" if there else "there are no runs yet: make one with `sightline train`"
+    raise DataError(f"there is no run folder {run}{f' and none in {RUNS}/' if len(named.parts) == 1 else ''}; {known}")
+
+
+def table(published: "Published") -> "Table":
+    """The result for people: what was published where, and how close the export is."""
+    from rich.table import Table
+
+    report = published.report
+    gate = report["gate"]
+    measured = {check["name"]: check["measured"] for check in gate["checks"]}
+    rows = Table(box=None, show_header=False, pad_edge=False)
+    rows.add_column(style="bold")
+    rows.add_column(overflow="fold")
+    rows.add_row("model", f"{published.model} version {published.version}")
+    rows.add_row("precision", f"{report['precision']}, ONNX opset {report['opset']}, {report['model_bytes']:,} bytes")
+    rows.add_row(
+        "gate", f"passed {len(gate['checks'])} checks on {gate['pictures']:,} {gate['data']['split']} pictures of {gate['data']['name']}"
+    )
+    rows.add_row("same label", f"{measured['top-1 agreement']:.2%}")
+    rows.add_row("|Δp|", f"max {measured['max |Δp|']:.1e}, mean {measured['mean |Δp|']:.1e}")
+    rows.add_row("accuracy", f"{measured['accuracy']:.2%} in ONNX Runtime, {measured['accuracy of torch']:.2%} in torch")
+    rows.add_row("card", report["card_sha256"][:12])
+    rows.add_row("folder", str(published.folder))
+    return rows

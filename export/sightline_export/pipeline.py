@@ -1,0 +1,156 @@
+"""The way of a run folder into a model repository: export, gate, golden pictures, publish. Each step refuses rather than guesses."""
+
+import hashlib
+import math
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from sightline.card import ModelCard
+from sightline.errors import DataError, PublishError, UsageError
+from sightline_export.gate import gate, in_torch
+from sightline_export.golden import golden_files
+from sightline_export.onnx_export import OPSET, export_onnx
+from sightline_export.publish import Published, agreed_card, publish
+from sightline_export.repository import check_files, read_version, versions
+from sightline_export.triton_config import MODEL_FILE, config_text, shape_for
+from sightline_export.verdict import FP32
+from sightline_training.runs import Run, load_run
+
+MOST_PICTURES: Final = 10_000
+MOST_BYTES: Final = 128 * 1024 * 1024
+"""Of pixels that the gate compares: all 10,000 pictures of MNIST (8 MB), some 890 of 224 × 224 × 3."""
+
+TOOLS: Final = ("sightline", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What became of a run."""
+
+    published: Published
+    already: bool
+    """Whether the newest version was this very model, so that nothing was published."""
+
+
+def export_run(
+    run_folder: Path,
+    repository: Path,
+    data: Path | None = None,
+    *,
+    pictures: int | None = None,
+    again: bool = False,
+    say: Callable[[str], None] = lambda _sentence: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Exported:
+    """Publish the run in `run_folder` as the next version of its model in `repository`.
+
+    The gate compares up to `pictures` test pictures of the run's data (in the data folder `data`), spread evenly; left out, as many
+    as MOST_PICTURES and MOST_BYTES allow. If the newest version holds the same ONNX file, unharmed,
+    nothing is published unless `again`. `say` gets a sentence at each step, `progress` the gate's count of answers.
+
+    Raises DataError (the run or its data), GateRefused or PublishError; nothing was published then.
+    """
+    run = load_run(run_folder)
+    tested = _tested(run)
+    card = agreed_card(repository, run.card, say)
+    network = run.network()
+    say(f"exporting {card.name} to ONNX (opset {OPSET})")
+    model = export_onnx(network, card)
+    if not again and (found := _newest(repository / card.name, hashlib.sha256(model).hexdigest())):
+        return Exported(found, already=True)
+    tried = run.pictures("test", data)
+    indices = spread(len(tried), pictures or fitting(card))
+    say(f"comparing ONNX Runtime with torch on {len(indices):,} of {len(tried):,} {tried.split} pictures of {tried.name}")
+    pixels, labels = tried.pixels(card.preprocess, indices), tried.labels[indices]
+    reported = tested["accuracy"] if len(indices) == len(tried) == tested["n"] else None
+    verdict = gate(model, network, card, pixels, labels, thresholds=FP32, reported_accuracy=reported, progress=progress)
+    verdict.require(card.name)
+    say("the gate let it pass; publishing")
+    golden = golden_files(card, tried.open, tried.labels, in_torch(network), FP32.max_delta_p)
+    report = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "precision": verdict.thresholds.precision,
+        "opset": OPSET,
+        "card_sha256": card.sha256,
+        "provenance": _provenance(run, tested),
+        "gate": {**verdict.as_json(), "data": {"name": tried.name, "split": tried.split, "fingerprint": tried.fingerprint}},
+        "model_bytes": len(model),
+        "parameters": sum(each.numel() for each in network.parameters()),
+        "flop_per_picture": (flop := flop_per_picture(network, card)),
+        "tools": {"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}},
+    }
+    config = config_text(card, shape_for(flop))
+    return Exported(publish(repository, card, config, {MODEL_FILE: model, **golden}, report, say), already=False)
+
+
+def spread(there: int, wanted: int) -> npt.NDArray[np.int64]:
+    """Indices of `wanted` of `there` pictures at equal distances (all of them if there are fewer): data often lies sorted by class."""
+    if wanted < 1:
+        raise UsageError(f"the gate needs at least one picture to compare, not {wanted}")
+    return np.arange(there) if wanted >= there else (np.arange(wanted) * there) // wanted
+
+
+def fitting(card: ModelCard) -> int:
+    """How many pictures the gate compares if nobody says."""
+    return max(1, min(MOST_PICTURES, MOST_BYTES // math.prod(card.preprocess.shape)))
+
+
+def flop_per_picture(network: torch.nn.Module, card: ModelCard) -> int:
+    """Floating-point operations for one picture in matrix products and convolutions, as torch's own counter sees them."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros((1, *card.preprocess.shape), dtype=torch.uint8))
+    return int(counter.get_total_flops())
+
+
+def _newest(model: Path, model_sha256: str) -> Published | None:
+    """The newest version, if its ONNX file is the one of that hash and none of its files was changed."""
+    there = versions(model) if model.is_dir() else []
+    if not there:
+        return None
+    try:
+        newest = read_version(model / str(there[-1]))
+        if newest.files.get(MODEL_FILE) != model_sha256:
+            return None
+        check_files(newest)
+    except PublishError:
+        return None  # damaged: publishing anew is the remedy
+    return Published(model.name, newest.number, newest.folder, newest.report)
+
+
+def _tested(run: Run) -> Mapping[str, Any]:
+    """What the training run found on its test pictures: n, accuracy (0..1), its 95 % interval. Raises DataError."""
+    accuracy = run.report.get("accuracy")
+    tested = accuracy.get("test") if isinstance(accuracy, dict) else None
+    if not isinstance(tested, dict) or not all(isinstance(tested.get(key), int | float) for key in ("n", "accuracy")):
+        raise DataError(
+            f"the report of the run {run.folder} says nothing of its accuracy on the test pictures. Train again with `--restart`."
+        )
+    return {key: tested.get(key) for key in ("n", "accuracy", "interval_95")}
+
+
+def _provenance(run: Run, tested: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a version comes from, in terms that mean the same on every machine: no paths."""
+    report = run.report
+    return {
+        "run": run.folder.resolve().name,
+        "recipe": report["recipe"],
+        "seed": report.get("seed"),
+        "trained": report.get("written"),
+        "weights_sha256": run.weights_sha256,
+        "card_sha256": run.card.sha256,
+        "dataset": report["dataset"],
+        "test": tested,
+        "settings": report.get("settings"),
+        "versions": report.get("versions"),
+        "hardware": report.get("hardware"),
+    }

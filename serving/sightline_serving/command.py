@@ -1,0 +1,83 @@
+"""`sightline serve`: a Triton Inference Server over a model repository, until Ctrl-C."""
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+
+class _Stop(BaseException):
+    """Someone asked us to stop; that is no error."""
+
+
+@click.command()
+@click.option(
+    "--repository", type=click.Path(path_type=Path), default=Path("model_repository"), show_default=True, help="Folder of models."
+)
+@click.option("--model", "models", multiple=True, metavar="NAME", help="Serve this model only (may be given several times).")
+@click.option("--address", default="127.0.0.1", show_default=True, help="IPv4 address to listen on.")
+@click.option("--http-port", type=int, default=8000, show_default=True, help="0 picks a free one.")
+@click.option("--grpc-port", type=int, default=8001, show_default=True, help="0 picks a free one.")
+@click.option("--metrics-port", type=int, default=8002, show_default=True, help="0 picks a free one.")
+@click.option("--startup-timeout", "startup_timeout_s", type=click.FloatRange(min=0.1), default=120.0, show_default=True, help="Seconds.")
+@click.option("--log-file", type=click.Path(path_type=Path), help="Append Triton's log to this file.")
+@click.option("--verbose", is_flag=True, help="Show Triton's log on stderr.")
+@click.option("--outdated-beyond-loopback", is_flag=True, help="Let the pip-installed Triton, which has known holes, listen on a network.")
+def serve(
+    repository: Path,
+    models: tuple[str, ...],
+    address: str,
+    http_port: int,
+    grpc_port: int,
+    metrics_port: int,
+    startup_timeout_s: float,
+    log_file: Path | None,
+    verbose: bool,
+    outdated_beyond_loopback: bool,
+) -> None:
+    """Serve every model of a repository with Triton until Ctrl-C.
+
+    Uses the tritonserver on PATH (NVIDIA's container), else the one installed with sightline[serve]. Ends with exit code 0 when
+    it is stopped (Ctrl-C, SIGTERM, SIGHUP), with 8 if Triton does not start or dies. A second Ctrl-C kills it.
+    """
+    from sightline_serving.server import start_server
+
+    _stop_on(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    try:
+        with start_server(
+            repository,
+            models=models,
+            address=address,
+            http_port=http_port,
+            grpc_port=grpc_port,
+            metrics_port=metrics_port,
+            startup_timeout_s=startup_timeout_s,
+            log_file=log_file,
+            verbose=verbose,
+            outdated_beyond_loopback=outdated_beyond_loopback,
+        ) as server:
+            for notice in server.notices:
+                click.echo(notice, err=True)
+            click.echo(f"http    {server.http_url}")
+            click.echo(f"grpc    {server.grpc_url}")
+            click.echo(f"metrics {server.metrics_url}")
+            for model in server.models:
+                click.echo(f"model   {model.name} {','.join(map(str, model.versions))}")
+            click.echo(f"try     sightline classify {server.models[0].name} picture.png --url {server.grpc_url}")
+            click.echo(f"Triton {server.triton} is ready; Ctrl-C stops it", err=True)
+            server.wait()
+    except _Stop:
+        click.echo("Triton has stopped", err=True)
+
+
+def _stop_on(*numbers: signal.Signals) -> None:
+    def stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+        # The next one finds Python's own handler: it interrupts the stopping, and Triton is killed.
+        for each in numbers:
+            signal.signal(each, signal.default_int_handler)
+        raise _Stop
+
+    for number in numbers:
+        signal.signal(number, stop)

@@ -1,0 +1,61 @@
+"""The preprocessing specifications under which every golden picture is looked at; each field's every value occurs in one of them."""
+
+from typing import Any, Final
+
+from sightline.card import ModelCard, Preprocess
+
+
+def spec(**fields: Any) -> Preprocess:
+    """A specification: RGB, 8 x 8, stretched bilinearly, unless `fields` say otherwise; per-channel fields may be one number."""
+    merged: dict[str, Any] = {**_PLAIN, **fields}
+    for name in ("background", "mean", "std"):
+        if not isinstance(merged[name], tuple):
+            merged[name] = (merged[name],) * len(merged["mode"])
+    return Preprocess(**merged)
+
+
+def card(**fields: Any) -> ModelCard:
+    """A valid card; `fields` replace members of it."""
+    merged: dict[str, Any] = {
+        "name": "fruit",
+        "description": "Fresh and rotten fruit.\nFor the tests.",
+        "labels": ("fresh apple", 'rotten "banana"', "Ährenfäule", "腐ったオレンジ"),
+        "preprocess": SPECS["imagenet"],
+        "max_batch_size": 64,
+    }
+    return ModelCard(**{**merged, **fields})
+
+
+_PLAIN: Final[dict[str, Any]] = {
+    "version": 1,
+    "mode": "RGB",
+    "size": (8, 8),
+    "fit": "stretch",
+    "crop_fraction": 1.0,
+    "resample": "bilinear",
+    "background": 0,
+    "exif": "apply",
+    "polarity": "as-is",
+    "mean": 0.5,
+    "std": 0.25,
+}
+
+SPECS: Final[dict[str, Preprocess]] = {
+    "mnist": spec(mode="L", size=(28, 28), fit="pad", polarity="light-on-dark"),
+    "imagenet": spec(
+        size=(20, 20),
+        fit="crop",
+        crop_fraction=0.875,
+        background=255,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    ),
+    "stretch-bicubic": spec(size=(17, 13), resample="bicubic", background=(250, 10, 90)),
+    "pad-lanczos": spec(size=(15, 22), fit="pad", resample="lanczos", background=(10, 200, 120)),
+    "nearest": spec(size=(11, 13), resample="nearest"),
+    "box": spec(size=(14, 14), fit="crop", resample="box", background=(1, 2, 3)),
+    "wide-crop": spec(size=(9, 21), fit="crop", crop_fraction=0.8, resample="bicubic", background=128),
+    "exif-ignored": spec(size=(16, 12), fit="pad", exif="ignore", background=(0, 0, 255)),
+    "ink-in-colour": spec(size=(15, 11), fit="crop", crop_fraction=0.9, resample="lanczos", polarity="light-on-dark"),
+    "enlarged": spec(mode="L", size=(44, 37), resample="bicubic", background=99),
+}

@@ -1,0 +1,251 @@
+"""The golden pictures hold the reference to the same pixels for ever, and a second, independent reading of the specification agrees."""
+
+import io
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.transforms import CenterCrop, InterpolationMode, Resize
+
+from contract import golden, make_corpus, oracle
+from contract.specs import SPECS, spec
+from sightline.card import Preprocess
+from sightline.errors import PictureError
+from sightline.reformat import reformat
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
+    pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning"),
+]
+
+RESAMPLE = {
+    "nearest": InterpolationMode.NEAREST,
+    "box": InterpolationMode.BOX,
+    "bilinear": InterpolationMode.BILINEAR,
+    "bicubic": InterpolationMode.BICUBIC,
+    "lanczos": InterpolationMode.LANCZOS,
+}
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, golden.Pixels]:
+    return golden.expectations()
+
+
+def test_no_golden_picture_has_drifted():
+    assert list(golden.missed(reformat)) == []
+
+
+@pytest.mark.parametrize("name", golden.READABLE)
+def test_the_independent_oracle_confirms_every_expectation(name, expected):
+    made = make_corpus.pictures()[name]
+    stored = oracle.stored((golden.CORPUS / name).read_bytes()) if made.truth is None else made.truth
+    for title, specification in golden.specifications().items():
+        confirmed = oracle.reformat(stored, made.orientation, specification)
+        apart = np.abs(confirmed.astype(int) - expected[title][golden.READABLE.index(name)])
+        assert apart.max() <= golden.tolerance(name), title
+
+
+@pytest.mark.parametrize("name", sorted(golden.REFUSED))
+def test_a_picture_that_cannot_be_read_gives_its_sentence_and_no_pixels(name):
+    with pytest.raises(PictureError) as refusal:
+        reformat(golden.CORPUS / name, SPECS["mnist"])
+    assert str(refusal.value) == f"{golden.CORPUS / name}: {golden.REFUSED[name]}"
+
+
+def test_the_specifications_use_every_value_of_every_field():
+    schema = Preprocess.model_json_schema()["properties"]
+    for field in ("mode", "fit", "resample", "exif", "polarity"):
+        assert {getattr(specification, field) for specification in SPECS.values()} == set(schema[field]["enum"]), field
+
+
+def test_the_corpus_is_what_its_script_makes(tmp_path):
+    make_corpus.write(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in golden.CORPUS.iterdir()}
+    assert json.loads((tmp_path / "cases.json").read_text(encoding="utf-8")) == golden.CASES
+    with np.load(tmp_path / "expected.npz", allow_pickle=False) as anew:
+        for title, rows in golden.expectations().items():
+            for name, now, then in zip(golden.READABLE, anew[title], rows, strict=True):
+                assert np.abs(now.astype(int) - then).max() <= golden.tolerance(name), f"{name} under {title}"
+
+
+def test_the_corpus_is_small_and_holds_no_pickle():
+    assert sum(path.stat().st_size for path in golden.CORPUS.iterdir()) < 500_000
+    assert all(array.dtype == np.uint8 for array in golden.expectations().values())
+
+
+def test_all_eight_orientations_show_the_same_upright_picture():
+    # JPEG's blocks fall elsewhere in a turned picture, so the eight are near each other and not equal; a wrong turn is 60 away.
+    upright = [reformat(golden.CORPUS / f"exif-{value}.jpg", spec(size=(24, 36))).astype(int) for value in range(1, 9)]
+    assert max(np.abs(upright[0] - other).mean() for other in upright) < 3
+    truth = make_corpus.scene(24, 36)
+    assert np.abs(upright[0] - truth).mean() < 3
+
+
+def test_a_picture_with_an_orientation_looks_different_when_it_is_ignored():
+    for name in [*(f"exif-{value}.jpg" for value in range(2, 9)), "exif-6.png", "exif-5.webp", "exif-8.tif", "exif-6-grey16.tif"]:
+        applied, ignored = (reformat(golden.CORPUS / name, spec(size=(20, 20), exif=exif)) for exif in ("apply", "ignore"))
+        assert np.abs(applied.astype(int) - ignored).mean() > 10, name
+
+
+@pytest.mark.parametrize("title", SPECS)
+def test_a_path_bytes_and_a_pil_image_of_one_file_give_the_same_pixels(title):
+    for name in golden.READABLE:
+        path = golden.CORPUS / name
+        from_path = reformat(str(path), SPECS[title])
+        assert np.array_equal(from_path, reformat(path.read_bytes(), SPECS[title])), name
+        if path.suffix == ".tif" and SPECS[title].exif == "ignore":
+            continue  # Pillow has turned a TIFF upright by the time it is an image
+        # Not by its path: Pillow maps an uncompressed TIFF of orientation 5 to 8 into memory with its sides exchanged.
+        with Image.open(io.BytesIO(path.read_bytes())) as image:
+            assert np.array_equal(from_path, reformat(image, SPECS[title])), name
+
+
+def test_an_array_gives_the_pixels_of_the_file_that_holds_it(tmp_path):
+    scene = make_corpus.scene(31, 26)
+    veiled = np.dstack([scene, scene[..., 0]])
+    for array in (scene, veiled, scene[..., 1], scene[..., 1:2], scene[::-1, ::2]):
+        path = tmp_path / "picture.png"
+        Image.fromarray(np.ascontiguousarray(array.squeeze())).save(path)
+        for specification in SPECS.values():
+            assert np.array_equal(reformat(array, specification), reformat(path, specification))
+
+
+@pytest.mark.parametrize("title", SPECS)
+def test_the_pixels_are_contiguous_writable_bytes_of_the_promised_shape(title):
+    pixels = reformat(golden.CORPUS / "rgba.png", SPECS[title])
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (*SPECS[title].size, len(SPECS[title].mode))
+    assert pixels.flags.c_contiguous
+    assert pixels.flags.writeable
+
+
+def test_neither_an_image_nor_an_array_is_changed_by_being_looked_at():
+    with Image.open(golden.CORPUS / "exif-6.png") as image:
+        image.load()
+        before = image.tobytes(), image.size, image.getexif().get(274), dict(image.info)
+        array = np.array(image)
+        kept = array.copy()
+        for specification in SPECS.values():
+            reformat(image, specification)[:] = 0
+            reformat(array, specification)[:] = 0
+        assert (image.tobytes(), image.size, image.getexif().get(274), dict(image.info)) == before
+    assert np.array_equal(array, kept)
+    same = spec(size=array.shape[:2])
+    reformat(array, same)[:] = 0
+    assert np.array_equal(array, kept)
+
+
+def test_eight_threads_see_what_one_sees(expected):
+    jobs = [(name, title) for name in golden.READABLE for title in SPECS]
+    with ThreadPoolExecutor(8) as pool:
+        for (name, title), pixels in zip(jobs, pool.map(lambda job: reformat(golden.CORPUS / job[0], SPECS[job[1]]), jobs), strict=True):
+            assert np.abs(pixels.astype(int) - expected[title][golden.READABLE.index(name)]).max() <= golden.tolerance(name)
+
+
+@pytest.mark.parametrize("resample", RESAMPLE)
+@pytest.mark.parametrize(("side", "crop_fraction"), [(224, 0.875), (176, 0.95), (28, 1.0), (33, 0.9)])
+def test_crop_is_torchvisions_resize_and_center_crop_on_a_pil_image_bit_for_bit(resample, side, crop_fraction):
+    reference = (Resize(round(side / crop_fraction), RESAMPLE[resample]), CenterCrop(side))
+    specification = spec(size=(side, side), fit="crop", crop_fraction=crop_fraction, resample=resample)
+    sizes = np.random.default_rng(side).integers(20, 400, (8, 2)).tolist()
+    for height, width in [*sizes, [side, side], [side + 1, side], [256, 257], [500, 333]]:
+        image = Image.fromarray(make_corpus.scene(height, width))
+        theirs, ours = np.asarray(reference[1](reference[0](image))).astype(int), reformat(image, specification)
+        # A tall picture Pillow 13 scales height first, which rounds (and clips) otherwise; version 1 keeps to the width first.
+        scaled = round(side / crop_fraction)
+        tall = height - scaled * height // min(height, width) > max(0, 2 * (width - scaled * width // min(height, width)))
+        assert np.abs(theirs - ours).max() <= (8 if tall else 0), (height, width)
+
+
+def test_torchvisions_tensor_path_is_not_the_same_as_the_specification_says():
+    scene = make_corpus.scene(300, 400)
+    tensor = oracle.torch.from_numpy(scene.copy()).permute(2, 0, 1)
+    theirs = Resize((20, 20), antialias=True)(tensor).permute(1, 2, 0).numpy()
+    ours = reformat(scene, spec(size=(20, 20)))
+    assert 0 < np.abs(theirs.astype(int) - ours).max() <= 2
+
+
+@st.composite
+def _picture_and_specification(draw):
+    shape = draw(st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(4)))
+    seed = draw(st.integers(0, 2**32 - 1))
+    rgba = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+    if draw(st.booleans()):
+        rgba[..., 3] = 255
+    fit = draw(st.sampled_from(["stretch", "crop", "pad"]))
+    return rgba, spec(
+        mode=draw(st.sampled_from(["L", "RGB"])),
+        size=draw(st.tuples(st.integers(1, 30), st.integers(1, 30))),
+        fit=fit,
+        crop_fraction=draw(st.sampled_from([1.0, 0.95, 0.9, 0.875, 0.8, 0.5])) if fit == "crop" else 1.0,
+        resample=draw(st.sampled_from(["nearest", "box", "bilinear", "bicubic", "lanczos"])),
+        background=draw(st.integers(0, 255)),
+        polarity=draw(st.sampled_from(["as-is", "light-on-dark"])),
+    )
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(_picture_and_specification())
+def test_reference_and_oracle_agree_on_any_picture_under_any_specification(case):
+    rgba, specification = case
+    assert np.array_equal(reformat(rgba, specification), oracle.reformat(rgba, 1, specification))
+
+
+def test_transparent_pixels_show_the_background_and_nothing_of_their_hidden_colour():
+    hidden = np.zeros((6, 6, 4), np.uint8)
+    hidden[..., :3] = (255, 0, 0)
+    assert (reformat(hidden, spec(size=(6, 6), background=(3, 140, 77))) == (3, 140, 77)).all()
+
+
+def test_every_alpha_over_every_colour_is_rounded_to_the_nearest():
+    colour, alpha = np.meshgrid(np.arange(256), np.arange(256))
+    rgba = np.dstack([colour, colour, colour, alpha]).astype(np.uint8)
+    for under in (0, 1, 100, 255):
+        exact = oracle.over(rgba, np.full(3, under))
+        assert np.array_equal(reformat(rgba, spec(size=(256, 256), background=under)), exact)
+
+
+def test_a_picture_of_real_size_is_scaled_as_the_oracle_says():
+    scene = make_corpus.scene(1200, 1600)
+    opaque = np.dstack([scene, np.full(scene.shape[:2], 255, np.uint8)])
+    for resample in ("bilinear", "bicubic", "lanczos"):
+        specification = spec(size=(224, 224), fit="crop", crop_fraction=0.875, resample=resample)
+        assert np.array_equal(reformat(scene, specification), oracle.reformat(opaque, 1, specification))
+
+
+def test_the_documentation_of_the_corpus_counts_its_pictures():
+    text = (golden.CORPUS.parents[2] / "docs" / "preprocessing.md").read_text(encoding="utf-8")
+    counted = re.search(r"(\d+) tiny pictures", text)
+    assert counted is not None
+    assert int(counted[1]) == len(golden.CASES["pictures"])
+
+
+def test_tiff_orientation_is_ignored_when_the_specification_says_so():
+    # Pillow turns a TIFF upright while it loads it, unlike any other format; `exif: ignore` must undo that.
+    scene = make_corpus.scene(9, 14)
+    for value in range(1, 9):
+        buffer = io.BytesIO()
+        exif = Image.Exif()
+        exif[274] = value
+        Image.fromarray(np.ascontiguousarray(scene)).save(buffer, "TIFF", exif=exif)
+        stored = reformat(buffer.getvalue(), spec(size=(9, 14), exif="ignore"))
+        assert np.array_equal(stored, scene), value
+        upright = oracle.turned(scene, value)
+        assert np.array_equal(reformat(buffer.getvalue(), spec(size=upright.shape[:2])), upright), value
+
+
+def test_an_orientation_in_xmp_counts_where_exif_has_none():
+    buffer = io.BytesIO()
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    Image.fromarray(make_corpus.scene(9, 14)).save(buffer, "JPEG", quality=100, xmp=packet)
+    assert oracle.turned(make_corpus.scene(9, 14), 6).shape == (14, 9, 3)
+    upright = reformat(buffer.getvalue(), spec(size=(14, 9))).astype(int)
+    assert np.abs(upright - oracle.turned(make_corpus.scene(9, 14), 6)).mean() < 20
+    assert np.abs(upright - reformat(buffer.getvalue(), spec(size=(14, 9), exif="ignore"))).mean() > 40

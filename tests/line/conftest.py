@@ -1,0 +1,84 @@
+"""The whole line for real: a network trained on scikit-learn's digits, exported, published, and served by Triton."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sightline import cli
+from sightline_serving.server import Server, start_server
+from sightline_training.runs import load_run
+
+
+@dataclass(frozen=True)
+class Line:
+    """Where one trained and published model lies."""
+
+    run: Path
+    repository: Path
+
+    def copied(self, to: Path) -> "Line":
+        """A copy that a test may spoil."""
+        shutil.copytree(self.run, to / "run")
+        shutil.copytree(self.repository, to / "models")
+        for path in (to / "models").rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        return Line(to / "run", to / "models")
+
+
+def make_line(folder: Path, seed: int) -> Line:
+    """Train `mnist` on the digits for a few epochs, and publish it."""
+    made = Line(folder / "run", folder / "models")
+    cli.run(["train", "mnist", "--data", "digits", "--epochs", "4", "--seed", str(seed), "--run", str(made.run)])
+    cli.run(["export", str(made.run), "--repository", str(made.repository)])
+    return made
+
+
+@pytest.fixture(scope="session")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Line:
+    return make_line(tmp_path_factory.mktemp("line"), seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_line(tmp_path_factory: pytest.TempPathFactory) -> Line:
+    """Another model of the same shape, with the same card."""
+    return make_line(tmp_path_factory.mktemp("other"), seed=1)
+
+
+@pytest.fixture(scope="session")
+def server(line: Line) -> Iterator[Server]:
+    with start_server(line.repository, http_port=0, grpc_port=0, metrics_port=0) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def digit_files(line: Line, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Ten test pictures as PNG files, one of each digit, called by their label."""
+    folder = tmp_path_factory.mktemp("digits")
+    tests = load_run(line.run).pictures("test")
+    files = []
+    for digit in range(10):
+        files.append(folder / f"{digit}.png")
+        tests.open(int((tests.labels == digit).argmax())).save(files[-1])
+    return files
+
+
+@pytest.fixture
+def spoiled(line: Line, tmp_path: Path) -> Line:
+    return line.copied(tmp_path)
+
+
+Prove = Callable[[Line, Server], None]
+
+
+@pytest.fixture
+def prove() -> Prove:
+    """`sightline verify` of a line against a server."""
+
+    def verify(line: Line, server: Server) -> None:
+        urls = ["--grpc-url", server.grpc_url, "--http-url", server.http_url]
+        cli.run(["verify", "mnist", "--run", str(line.run), "--repository", str(line.repository), *urls])
+
+    return verify

@@ -1,0 +1,67 @@
+"""Feeds the loop from memory: uint8 pixels, one indexing operation a batch, an order that seed and epoch alone decide."""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+Batch = tuple[Tensor, Tensor]
+"""Pixels uint8 [N, H, W, C] and class indices int64 [N]."""
+
+
+class Memory(Dataset[Batch]):
+    """Pixels and labels in memory; an index is a whole batch of indices."""
+
+    def __init__(self, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> None:
+        self.pixels, self.labels = torch.from_numpy(pixels), torch.from_numpy(labels)
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.labels)
+
+    def __getitem__(self, indices: Tensor) -> Batch:
+        """The batch of those pictures."""
+        return self.pixels[indices], self.labels[indices]
+
+
+class Shuffled(Sampler[Tensor]):
+    """Batches of indices, near-equal in size; epoch e of one seed has the same order in every process, so that a resumed run repeats it."""
+
+    def __init__(self, count: int, batch_size: int, seed: str) -> None:
+        self.count, self.steps, self.seed, self.epoch = count, -(-count // batch_size), seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Steps an epoch."""
+        return self.steps
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """One epoch."""
+        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(seed_of(self.seed, self.epoch, "order")))
+        return iter(order.tensor_split(self.steps))
+
+
+def train_batches(memory: Memory, batch_size: int, seed: str) -> DataLoader[Batch]:
+    """Shuffled batches for training."""
+    return DataLoader(memory, batch_size=None, sampler=Shuffled(len(memory), batch_size, seed))
+
+
+def valid_batches(memory: Memory, batch_size: int = 1000) -> DataLoader[Batch]:
+    """Batches in order; the last one may be short."""
+    return DataLoader(memory, batch_size=None, sampler=_in_order(len(memory), batch_size))
+
+
+def _in_order(count: int, batch_size: int) -> list[Tensor]:
+    return [torch.arange(at, min(at + batch_size, count)) for at in range(0, count, batch_size)]
+
+
+def seed_of(*parts: object) -> int:
+    """A 63-bit seed for one purpose: sha256 of the parts, so that neighbouring seeds and epochs share nothing."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1

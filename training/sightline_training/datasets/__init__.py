@@ -1,0 +1,29 @@
+"""Where pictures come from: datasets by name, and the data folder in which they are looked for."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from sightline_training.datasets.dataset import Dataset
+from sightline_training.datasets.digits import open_digits
+from sightline_training.datasets.mnist import open_mnist
+
+DATASETS: Final[Mapping[str, Callable[[Path], Dataset]]] = MappingProxyType({"mnist": open_mnist, "digits": open_digits})
+"""Name → what opens it in a data folder. A new dataset is one new file and its entry here."""
+
+__all__ = ["DATASETS", "Dataset", "data_root", "open_dataset"]
+
+
+def open_dataset(name: str, data: Path | None = None) -> Dataset:
+    """The dataset `name` in the data folder `data` (see `data_root`), fetched first if it is missing there.
+
+    Raises DataError if it is missing and cannot be fetched, or is damaged.
+    """
+    return DATASETS[name](data_root(data))
+
+
+def data_root(data: Path | None) -> Path:
+    """The data folder: `data`, else the one that the environment variable SIGHTLINE_DATA names, else `data/`."""
+    return data if data is not None else Path(os.environ.get("SIGHTLINE_DATA") or "data")

@@ -1,0 +1,23 @@
+"""scikit-learn's bundled handwritten digits: 1,797 real pictures of 8 × 8 pixels, no download (Alpaydin and Kaynak 1998, UCI)."""
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from sightline_training.datasets.dataset import Dataset, hold_out
+from sightline_training.pictures import pictures_of
+
+
+def open_digits(root: Path) -> Dataset:  # noqa: ARG001 - they are in the package, not in the data folder
+    """1,257 training, 180 validation and 360 test pictures: grey, light on dark, 0..16 stretched to 0..255."""
+    bundle = load_digits()
+    planes = np.round(bundle.images * (255 / 16)).astype(np.uint8)
+    labels = np.asarray(bundle.target, np.int64)
+    rest, test = hold_out(labels, 360)
+    train, valid = (rest[part] for part in hold_out(labels[rest], 180))
+    return Dataset(
+        train=pictures_of("digits", "train", planes[train], labels[train]),
+        valid=pictures_of("digits", "valid", planes[valid], labels[valid]),
+        test=pictures_of("digits", "test", planes[test], labels[test]),
+    )

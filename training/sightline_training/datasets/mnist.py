@@ -1,0 +1,111 @@
+"""MNIST from its four IDX files, fetched through torchvision when they are missing (LeCun, Cortes and Burges 1998)."""
+
+import contextlib
+import io
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sightline.errors import DataError
+from sightline_training.datasets.dataset import Dataset, hold_out
+from sightline_training.datasets.idx import read_idx
+from sightline_training.pictures import pictures_of
+from sightline_training.progress import talk
+
+SIDE: Final = 28
+CLASSES: Final = 10
+VALID_SHARE: Final = 12
+"""One training picture in so many is held out for validation: 5,000 of 60,000."""
+FILES: Final = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+FETCH_TIMEOUT_S: Final = 30.0
+"""Of silence on the line, not of the whole download."""
+
+
+def open_mnist(root: Path) -> Dataset:
+    """55,000 training and 5,000 validation pictures from the training files, 10,000 test pictures; `root`/mnist holds the files.
+
+    A file may be gzipped (`.gz`) or plain. Raises DataError if one is damaged, or missing and not to be had.
+    """
+    folder = root / "mnist"
+    missing = [name for name in FILES if _present(folder, name) is None]
+    if missing:
+        _fetch(missing, folder)
+    train_planes, train_labels = _read(folder, FILES[0], FILES[1])
+    test_planes, test_labels = _read(folder, FILES[2], FILES[3])
+    train, valid = hold_out(train_labels, len(train_labels) // VALID_SHARE)
+    return Dataset(
+        train=pictures_of("mnist", "train", train_planes[train], train_labels[train]),
+        valid=pictures_of("mnist", "valid", train_planes[valid], train_labels[valid]),
+        test=pictures_of("mnist", "test", test_planes, test_labels),
+    )
+
+
+def _present(folder: Path, name: str) -> Path | None:
+    return next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
+
+
+def _read(folder: Path, images: str, classes: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    images_path, labels_path = _present(folder, images) or folder / images, _present(folder, classes) or folder / classes
+    planes, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
+    if planes.shape[1:] != (SIDE, SIDE):
+        raise DataError(f"{images_path}: its pictures have {planes.shape[1]} x {planes.shape[2]} pixels; MNIST's have {SIDE} x {SIDE}.")
+    if len(planes) != len(labels):
+        raise DataError(f"{labels_path}: {len(labels):,} labels for the {len(planes):,} pictures in {images_path.name}.")
+    if labels.max() >= CLASSES:
+        at = int(np.argmax(labels >= CLASSES))
+        raise DataError(f"{labels_path}: label {labels[at]} at position {at} is no digit (0 to {CLASSES - 1}).")
+    return planes, labels.astype(np.int64)
+
+
+def _fetch(missing: list[str], folder: Path) -> None:
+    """Download into a folder beside, then move: a broken download leaves nothing that looks like a file of MNIST."""
+    from torchvision.datasets import MNIST  # type: ignore[import-untyped]
+
+    checksums = dict(MNIST.resources)
+    talk().print(f"fetching MNIST into {folder} ({len(missing)} of {len(FILES)} files)")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as incoming:
+            for name in missing:
+                packed = f"{name}.gz"
+                _download(packed, checksums[packed], MNIST.mirrors, incoming)
+                shutil.move(Path(incoming, packed), folder / packed)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"MNIST is not in {folder} and could not be fetched ({error}). Put {', '.join(f'{name}.gz' for name in FILES[:-1])} and "
+            f"{FILES[-1]}.gz into {folder}, or train on scikit-learn's bundled digits with `--data digits`."
+        ) from None
+
+
+def _download(packed: str, md5: str, mirrors: list[str], incoming: str) -> None:
+    """Try one mirror after the other; torchvision checks the md5. Raises what the last one raised."""
+    from torchvision.datasets.utils import download_url  # type: ignore[import-untyped]
+
+    failure: Exception | None = None
+    for mirror in mirrors:
+        try:
+            # torchvision draws a bar of its own, on stderr, terminal or not.
+            with _silence_limited_to(FETCH_TIMEOUT_S), contextlib.redirect_stderr(io.StringIO()):
+                download_url(f"{mirror}{packed}", incoming, filename=packed, md5=md5)
+        except (OSError, RuntimeError) as error:
+            failure = error
+        else:
+            return
+    raise failure or OSError("torchvision names no mirror")
+
+
+@contextlib.contextmanager
+def _silence_limited_to(timeout_s: float) -> Iterator[None]:
+    """The library opens its connections without a timeout of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(timeout_s)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,52 @@
+"""What one sees while a network trains: on a terminal one bar with the time left for the whole stage, elsewhere a line an epoch."""
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from sightline_training.progress import talk
+
+
+class EpochProgress(Callback):
+    """Lightning's hooks, drawn. `line` gives the text of the epoch that just ended."""
+
+    def __init__(self) -> None:
+        self.console = talk()
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Begin the bar where a resumed stage stands."""
+        self.task = self.bar.add_task("training", total=trainer.estimated_stepping_batches, completed=trainer.global_step)
+        self.bar.start()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Say which epoch it is."""
+        self.bar.update(self.task, description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Move the bar."""
+        self.bar.update(self.task, completed=trainer.global_step)
+
+    def said(self, line: str) -> None:
+        """Print the line of an epoch, above the bar."""
+        (self.bar.console if self.console.is_terminal else self.console).print(line)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Take the bar away."""
+        self.bar.stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        """Give the terminal back."""
+        self.bar.stop()

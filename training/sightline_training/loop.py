@@ -1,0 +1,215 @@
+"""The loop: each stage of a recipe is one Lightning fit, checkpointed every epoch and resumed from the last one after a kill.
+
+What decides the weights (initial values, order of the pictures, dropout, augmentation) is drawn from seeds of (seed, stage,
+epoch), so that an epoch that runs again after a kill gives the same weights as if nothing had happened (on a CPU, bit for bit,
+with the same versions and number of threads).
+"""
+
+import logging
+import math
+import pickle
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import safetensors.torch
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
+from torch.nn import functional
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from sightline.errors import DataError, SightlineError
+from sightline_training.batches import Batch, Memory, seed_of, train_batches, valid_batches
+from sightline_training.epoch_progress import EpochProgress
+from sightline_training.files import write_whole
+from sightline_training.network import Network
+from sightline_training.recipe import Recipe, Stage
+
+Epoch = dict[str, float]
+"""One line of metrics.csv: stage and epoch (from 1), losses, accuracies, learning rate, seconds."""
+
+TERMINATED: Final = 128 + signal.SIGTERM
+"""What shells report of a program that SIGTERM ended."""
+
+
+def fit(
+    network: Network, recipe: Recipe, train: Memory, valid: Memory, *, seed: int, device: Literal["cpu", "gpu"], checkpoints: Path
+) -> list[Epoch]:
+    """Train `network` in place through all stages of `recipe`; leave in it the weights that were best on `valid` (see `best_epoch`).
+
+    What `checkpoints` holds is continued; a stage that is complete there is not trained again. Gives the history of all epochs,
+    those before a kill included. Raises KeyboardInterrupt if the user stopped it, DataError if a checkpoint is damaged,
+    SightlineError if the loss is no number any more.
+    """
+    history: list[Epoch] = []
+    for number, stage in enumerate(recipe.stages, 1):
+        folder = checkpoints / f"stage-{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        stretch = _Stretch(network, recipe, stage, number=number, seed=seed, folder=folder)
+        stretch.history = _history_in(stretch.last)
+        if not _finished(stretch.history, stage):
+            _run(stretch, train, valid, device)
+        history += stretch.history
+        network.load_state_dict(safetensors.torch.load_file(stretch.best))
+    return history
+
+
+def best_epoch(history: list[Epoch]) -> Epoch:
+    """The epoch of the last stage whose weights were kept: the highest validation accuracy, among equals the lowest validation loss."""
+    last_stage = [epoch for epoch in history if epoch["stage"] == history[-1]["stage"]]
+    return max(last_stage, key=lambda epoch: (epoch["valid_accuracy"], -epoch["valid_loss"]))
+
+
+def _finished(history: list[Epoch], stage: Stage) -> bool:
+    """Whether all epochs are done, or none was better than the best for `patience` epochs."""
+    if len(history) >= stage.epochs:
+        return True
+    return bool(history) and history[-1]["epoch"] - best_epoch(history)["epoch"] >= stage.patience
+
+
+def _history_in(checkpoint: Path) -> list[Epoch]:
+    if not checkpoint.exists():
+        return []
+    try:
+        history: list[Epoch] = torch.load(checkpoint, weights_only=True, map_location="cpu")["history"]
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise DataError(f"{checkpoint}: damaged checkpoint ({reason}). Start again with `--restart`.") from None
+    return history
+
+
+def _run(stretch: "_Stretch", train: Memory, valid: Memory, device: Literal["cpu", "gpu"]) -> None:
+    with _quiet_lightning():
+        trainer = Trainer(
+            accelerator=device,
+            devices=1,
+            max_epochs=stretch.stage.epochs,
+            callbacks=[
+                stretch.progress,
+                # The last one only: the best weights are kept by ourselves, so that a run folder may be moved.
+                ModelCheckpoint(stretch.last.parent, stretch.last.stem, save_on_train_epoch_end=True, enable_version_counter=False),
+            ],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            default_root_dir=stretch.last.parent,
+        )
+        try:
+            trainer.fit(
+                stretch,
+                train_batches(train, stretch.stage.batch_size, stretch.seed),
+                valid_batches(valid),
+                ckpt_path=stretch.last if stretch.history else None,
+                weights_only=True,
+            )
+        except SIGTERMException:
+            raise SystemExit(TERMINATED) from None
+        except SystemExit:
+            # Lightning answers Ctrl-C with a plain exit and leaves the signal ignored.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from None
+
+
+class _Stretch(LightningModule):
+    """One stage: loss, optimizer, what is measured and what a checkpoint holds."""
+
+    def __init__(self, network: Network, recipe: Recipe, stage: Stage, *, number: int, seed: int, folder: Path) -> None:
+        super().__init__()
+        self.network, self.stage, self.augmentation = network, stage, recipe.augmentation
+        self.number, self.seed = number, f"{seed}/{number}"
+        self.best, self.last = folder / "best.safetensors", folder / "last.ckpt"
+        self.history: list[Epoch] = []
+        self.progress = EpochProgress()
+        classes = len(recipe.card.labels)
+        self.train_loss, self.valid_loss = MeanMetric(), MeanMetric()
+        self.train_accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
+        self.valid_accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
+        for name, parameter in network.body.named_parameters():
+            parameter.requires_grad_(name.startswith(stage.learns))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW under a one-cycle schedule that ends with the last epoch."""
+        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(learning, lr=self.stage.learning_rate, weight_decay=self.stage.weight_decay, fused=True)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.stage.learning_rate, total_steps=steps, pct_start=0.2)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        """Draw dropout and augmentation from this epoch's own seed, whatever was drawn before it."""
+        torch.manual_seed(seed_of(self.seed, self.current_epoch, "noise"))
+        self.began = time.perf_counter(), time.process_time()
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Loss of one batch, augmented if the recipe says so."""
+        pixels, labels = batch
+        logits = self.network(pixels if self.augmentation is None else self.augmentation(pixels))
+        loss = functional.cross_entropy(logits, labels, label_smoothing=self.stage.label_smoothing)
+        self.train_loss.update(loss.detach(), len(labels))
+        self.train_accuracy.update(logits.detach(), labels)
+        return loss
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Measure one batch of validation pictures."""
+        pixels, labels = batch
+        logits = self.network(pixels)
+        self.valid_loss.update(functional.cross_entropy(logits, labels), len(labels))
+        self.valid_accuracy.update(logits, labels)
+
+    def on_train_epoch_end(self) -> None:
+        """Close the epoch: note it, keep its weights if they are the best, stop if nothing improves any more."""
+        wall, cpu = self.began
+        epoch: Epoch = {"stage": self.number, "epoch": self.current_epoch + 1}
+        for name in ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy"):
+            metric = getattr(self, name)
+            epoch[name] = float(metric.compute())
+            metric.reset()
+        epoch["learning_rate"] = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        epoch["seconds"], epoch["cpu_seconds"] = time.perf_counter() - wall, time.process_time() - cpu
+        if not math.isfinite(epoch["valid_loss"]):
+            raise SightlineError(
+                f"training diverged: after epoch {epoch['epoch']} the validation loss is {epoch['valid_loss']}. "
+                "Lower the recipe's learning rate and start again with `--restart`."
+            )
+        self.history.append(epoch)
+        if best_epoch(self.history) is epoch:
+            write_whole(self.best, safetensors.torch.save(self.network.state_dict()))
+        if _finished(self.history, self.stage):
+            self.trainer.should_stop = True
+        self.progress.said(
+            f"epoch {epoch['epoch']:>{len(str(self.stage.epochs))}}/{self.stage.epochs}"
+            f"  train loss {epoch['train_loss']:.4f} accuracy {epoch['train_accuracy']:.2%}"
+            f"  valid loss {epoch['valid_loss']:.4f} accuracy {epoch['valid_accuracy']:.2%}"
+            f"  {epoch['seconds']:.1f} s" + ("  (best)" if best_epoch(self.history) is epoch else "")
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The history travels with the weights: after a kill both stand at the same epoch."""
+        checkpoint["history"] = self.history
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Lightning's tips, device lists and advice about workers help nobody who typed `sightline train`."""
+    loud = [
+        logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+    ]
+    levels = [each.level for each in loud]
+    for each in loud:
+        each.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for each, level in zip(loud, levels, strict=True):
+            each.setLevel(level)

@@ -1,0 +1,60 @@
+"""A split of a dataset as pictures: every network sees what `PictureSet.pixels` gives, through `sightline.reformat`."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sightline.card import Preprocess
+from sightline.reformat import reformat
+from sightline_training.progress import tracked
+
+Split = Literal["train", "valid", "test"]
+
+
+@dataclass(frozen=True, eq=False)
+class PictureSet:
+    """Pictures with their classes, opened one at a time."""
+
+    name: str
+    """The dataset's name, such as "mnist"."""
+    split: Split
+    labels: npt.NDArray[np.int64]
+    """Class index of each picture, shape (N,), in the order of the model card's labels."""
+    fingerprint: str
+    """Hexadecimal sha256 of the pictures and labels in their order: two splits with one fingerprint hold the same data."""
+    opener: Callable[[int], Image.Image] = field(repr=False)
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.labels)
+
+    def open(self, index: int) -> Image.Image:
+        """Picture `index` as its dataset gives it, before any preprocessing."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"picture {index} of {len(self)} in {self.name}/{self.split}")
+        return self.opener(index)
+
+    def pixels(self, spec: Preprocess, indices: Sequence[int] | npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.uint8]:
+        """Reformat the pictures `indices` (all of them if None): uint8 of shape (N, height, width, channels)."""
+        chosen = range(len(self)) if indices is None else [int(index) for index in indices]
+        pixels = np.empty((len(chosen), *spec.shape), np.uint8)
+        for at, index in enumerate(tracked(chosen, f"reformatting {self.name}/{self.split}")):
+            pixels[at] = reformat(self.open(index), spec)
+        return pixels
+
+
+def pictures_of(name: str, split: Split, planes: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> PictureSet:
+    """A set of grey pictures that lie in memory: `planes` of shape (N, H, W), 8 bits, and one class index each.
+
+    The fingerprint is the sha256 of both shapes (as text), the planes' bytes and the labels as little-endian int64.
+    """
+    planes, labels = np.ascontiguousarray(planes), np.ascontiguousarray(labels, np.dtype("<i8"))
+    digest = hashlib.sha256(f"{planes.shape} {labels.shape}".encode())
+    digest.update(planes.tobytes())
+    digest.update(labels.tobytes())
+    return PictureSet(name, split, labels, digest.hexdigest(), lambda index: Image.fromarray(planes[index]))

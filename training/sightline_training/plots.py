@@ -1,0 +1,113 @@
+"""The pictures of a run folder: curves, confusion matrix, worst mistakes, augmentations. Drawn without pyplot, so no state is shared."""
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from sightline_training.files import write_whole
+
+Pixels = npt.NDArray[np.uint8]
+
+TRAIN, VALID, BEST = "#8a8f98", "#1f6feb", "#d1242f"
+DPI: Final = 120
+NUMBERED_UP_TO: Final = 30
+"""Classes; with more, counts in the cells of the confusion matrix could not be read."""
+COLUMNS: Final = 8
+
+
+def draw_curves(path: Path, history: Sequence[dict[str, float]], best: dict[str, float]) -> None:
+    """Loss and accuracy over the epochs of all stages, training and validation; the kept epoch is marked."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    epochs = range(1, len(history) + 1)
+    kept = next(at for at, epoch in enumerate(history, 1) if epoch is best)
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        axes.plot(epochs, [epoch[f"train_{name}"] for epoch in history], color=TRAIN, marker=".", label="training (with dropout)")
+        axes.plot(epochs, [epoch[f"valid_{name}"] for epoch in history], color=VALID, marker=".", label="validation")
+        axes.axvline(kept, color=BEST, linewidth=1, linestyle=":")
+        axes.plot([kept], [best[f"valid_{name}"]], "o", color=BEST, label=f"kept: epoch {kept}")
+        for before, after, epoch in zip(history, history[1:], epochs, strict=False):
+            if before["stage"] != after["stage"]:
+                axes.axvline(epoch + 0.5, color="black", linewidth=0.8)
+        axes.set(title=name.capitalize(), xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        if name == "accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
+            _look_at_the_end(axes, history)
+            axes.legend(loc="lower right", framealpha=1, edgecolor="none")
+        else:
+            axes.set_yscale("log")
+    _save(figure, path)
+
+
+def _look_at_the_end(axes: Axes, history: Sequence[dict[str, float]]) -> None:
+    """The first epochs' low accuracies would flatten what matters: show from the median's double error up."""
+    values = [epoch[f"{split}_accuracy"] for epoch in history for split in ("train", "valid")]
+    lowest, typical = min(values), float(np.median(values))
+    floor = max(lowest, 1 - 4 * (1 - typical)) if len(history) > 2 else lowest
+    span = max(max(values) - floor, 1e-3)
+    axes.set_ylim(floor - 0.05 * span, min(1.0, max(values)) + 0.08 * span)
+
+
+def draw_confusion(path: Path, matrix: npt.NDArray[np.int64], labels: Sequence[str], title: str) -> None:
+    """Row the true class, column the answer; colour is the share of the row, mistakes made visible by a square-root scale."""
+    classes = len(labels)
+    side = min(14.0, max(5.0, 0.55 * classes + 1.5))
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.35, 0, 1))
+    axes.set(title=title, xlabel="answer", ylabel="true class")
+    if classes <= NUMBERED_UP_TO:
+        long_names = max(map(len, labels)) > 3
+        axes.set_xticks(range(classes), labels, rotation=90 if long_names else 0)
+        axes.set_yticks(range(classes), labels)
+        for row, column in np.argwhere(matrix > 0):
+            colour = "white" if shares[row, column] > 0.3 else "black"
+            axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=colour, fontsize=9)
+    axes.tick_params(length=0)
+    _save(figure, path)
+
+
+def draw_mistakes(path: Path, pixels: Pixels, captions: Sequence[str], title: str) -> None:
+    """Pictures [N, H, W, C] as the network saw them, each with its caption; none at all is said in words."""
+    _grid(path, pixels, captions, title if len(pixels) else f"{title}: none")
+
+
+def draw_augmentations(path: Path, originals: Pixels, variants: npt.NDArray[np.float32], title: str) -> None:
+    """A column for each of the originals [N, H, W, C], `variants` [V, N, H, W, C] below it."""
+    shown = np.concatenate([originals[None].astype(np.float32), variants])
+    rows = shown.reshape(-1, *originals.shape[1:])
+    captions = ["original"] * len(originals) + [""] * (len(rows) - len(originals))
+    _grid(path, np.clip(np.rint(rows), 0, 255).astype(np.uint8), captions, title, columns=len(originals))
+
+
+def _grid(path: Path, pixels: Pixels, captions: Sequence[str], title: str, columns: int = COLUMNS) -> None:
+    rows = max(1, math.ceil(len(pixels) / columns))
+    figure = Figure(figsize=(1.35 * columns, 1.6 * rows + 0.5), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for place in axes:
+        place.axis("off")
+    for place, picture, caption in zip(axes, pixels, captions, strict=False):
+        place.imshow(picture[..., 0] if picture.shape[2] == 1 else picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        place.set_title(caption, fontsize=9)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    content = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(content, format="png", dpi=DPI)
+    write_whole(path, content.getvalue())

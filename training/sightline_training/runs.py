@@ -1,0 +1,127 @@
+"""A finished run, read back from its folder without trusting it: what `export` publishes and `verify` compares with."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from sightline.card import MAX_SEALED_BYTES, ModelCard, unseal
+from sightline.errors import DataError
+from sightline_training.datasets import DATASETS, open_dataset
+from sightline_training.files import read_json
+from sightline_training.network import Answering, Network
+from sightline_training.pictures import PictureSet, Split
+from sightline_training.recipes import RECIPES
+
+REPORT, WEIGHTS, CARD = "report.json", "weights.safetensors", "card.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained classifier: weights, the card that belongs to them, and the report of how they came about."""
+
+    folder: Path
+    card: ModelCard
+    report: Mapping[str, Any] = field(repr=False)
+    weights_sha256: str
+    """Hexadecimal sha256 of weights.safetensors, checked against the report when the run was loaded."""
+
+    def network(self) -> nn.Module:
+        """The trained network in eval mode on the CPU: uint8 pixels [N, H, W, C] → probabilities float32 [N, classes].
+
+        Raises DataError if the weights on disk changed since the run was loaded, or do not fit the recipe's network; the message
+        names the first tensor that does not.
+        """
+        path = self.folder / WEIGHTS
+        content = _bytes_of(path)
+        if hashlib.sha256(content).hexdigest() != self.weights_sha256:
+            raise DataError(f"{path}: the weights are not those that report.json describes. Train again with `--restart`.")
+        network = Network(self.card, RECIPES[self.report["recipe"]].network(self.card))
+        try:
+            weights = safetensors.torch.load(content)
+        except (safetensors.SafetensorError, ValueError) as error:
+            raise DataError(f"{path}: no valid safetensors file ({error}).") from None
+        _fill(network, weights, path)
+        return Answering(network).eval()
+
+    def pictures(self, split: Split, data: Path | None = None) -> PictureSet:
+        """The pictures of one split of the dataset that the run was trained on, from the data folder `data`.
+
+        Raises DataError if they are missing, or are not the same pictures.
+        """
+        dataset = self.report["dataset"]
+        found = open_dataset(dataset["name"], data)[split]
+        expected = dataset["splits"][split]["fingerprint"]
+        if found.fingerprint != expected:
+            raise DataError(
+                f"the {split} pictures of {found.name} are not those of the run {self.folder}: their fingerprint is "
+                f"{found.fingerprint[:12]}…, the run's {expected[:12]}…. Name the data folder it was trained on, or train again."
+            )
+        return found
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run folder. Raises DataError if it is missing, unfinished or damaged, ContractError if its card is."""
+    if not folder.is_dir():
+        raise DataError(f"there is no run folder {folder}. `sightline train RECIPE --run {folder}` makes one.")
+    if not (folder / REPORT).is_file():
+        raise DataError(f"{folder} holds no finished run (no {REPORT}). Run the same `sightline train` command again: it continues.")
+    report = read_json(folder / REPORT)
+    _check(report, folder / REPORT)
+    card = unseal(_bytes_of(folder / CARD, MAX_SEALED_BYTES + 1), str(folder / CARD))
+    if card.sha256 != report["card_sha256"]:
+        raise DataError(f"{folder / CARD}: the card is not the one that {REPORT} describes. Train again with `--restart`.")
+    digest = hashlib.sha256(_bytes_of(folder / WEIGHTS)).hexdigest()
+    if digest != report["weights_sha256"]:
+        raise DataError(f"{folder / WEIGHTS}: the weights are not those that {REPORT} describes. Train again with `--restart`.")
+    return Run(folder, card, report, digest)
+
+
+def _check(report: dict[str, Any], path: Path) -> None:
+    """Everything that this module reads out of a report must be there and of its kind."""
+    dataset = report.get("dataset")
+    splits = dataset.get("splits") if isinstance(dataset, dict) else None
+    if report.get("recipe") not in RECIPES:
+        raise DataError(f"{path}: the recipe {str(report.get('recipe'))[:64]!r} is not known here. Known: {', '.join(sorted(RECIPES))}.")
+    if not isinstance(dataset, dict) or dataset.get("name") not in DATASETS:
+        raise DataError(f"{path}: dataset.name is missing or names no known dataset ({', '.join(sorted(DATASETS))}).")
+    for split in ("train", "valid", "test"):
+        entry = splits.get(split) if isinstance(splits, dict) else None
+        if not isinstance(entry, dict) or not isinstance(entry.get("fingerprint"), str):
+            raise DataError(f"{path}: dataset.splits.{split}.fingerprint is missing. Train again with `--restart`.")
+    for key in ("card_sha256", "weights_sha256"):
+        if not isinstance(report.get(key), str):
+            raise DataError(f"{path}: {key} is missing. Train again with `--restart`.")
+
+
+def _bytes_of(path: Path, most: int = -1) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(most)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}. Train again with `--restart`.") from None
+
+
+def _fill(network: Network, weights: dict[str, torch.Tensor], path: Path) -> None:
+    """load_state_dict, with a sentence for a person when it cannot."""
+    wanted = network.state_dict()
+    for name in (*wanted, *weights):
+        if name not in weights:
+            raise DataError(f"{path}: the tensor {name} is missing.")
+        if name not in wanted:
+            raise DataError(f"{path}: the tensor {name} belongs to another network.")
+        found, expected = weights[name], wanted[name]
+        if (found.shape, found.dtype) != (expected.shape, expected.dtype):
+            raise DataError(
+                f"{path}: the tensor {name} is {found.dtype} {tuple(found.shape)}; "
+                f"the network needs {expected.dtype} {tuple(expected.shape)}."
+            )
+        if found.is_floating_point() and not bool(torch.isfinite(found).all()):
+            raise DataError(f"{path}: the tensor {name} holds values that are no finite numbers.")
+    network.load_state_dict(weights)
