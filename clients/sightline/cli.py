@@ -7,7 +7,6 @@ from importlib.metadata import entry_points, version
 from typing import Final
 
 import click
-from PIL import Image
 from rich.console import Console
 
 from sightline.errors import MissingExtra, SightlineError, UsageError
@@ -63,8 +62,6 @@ def run(arguments: Sequence[str]) -> None:
 
     Raises SightlineError; click's own usage errors become UsageError.
     """
-    # Over that size we refuse the picture ourselves, with its name in the sentence.
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
         sightline.main(list(arguments), prog_name="sightline", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -86,6 +83,8 @@ def run(arguments: Sequence[str]) -> None:
 
 def main() -> None:
     """Run the command line; print an error as one sentence on stderr and end with its exit code."""
+    # What Pillow warns of (size, damaged EXIF) we refuse or allow ourselves, with the picture's name in the sentence.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         run(sys.argv[1:])
     except SightlineError as error:

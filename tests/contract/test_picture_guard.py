@@ -271,6 +271,7 @@ def test_running_out_of_memory_is_told_as_that(monkeypatch):
     assert refusal(encoded("PNG")) == "picture: not enough memory to decode it"
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_every_truncation_of_a_picture_is_refused_or_complete():
     """However a download breaks off: the pixels are those of the whole file, or there are none."""
     jpegs, pngs = ("baseline.jpg", "progressive.jpg"), ("interlaced.png", "rgba.png")

@@ -78,9 +78,15 @@ def _fetch(missing: list[str], folder: Path) -> None:
                 shutil.move(Path(incoming, packed), folder / packed)
     except (OSError, RuntimeError) as error:
         raise DataError(
-            f"MNIST is not in {folder} and could not be fetched ({error}). Put {', '.join(f'{name}.gz' for name in FILES[:-1])} and "
+            f"MNIST is not in {folder} and could not be fetched ({_reason(error)}). Put {', '.join(f'{name}.gz' for name in FILES[:-1])} and "
             f"{FILES[-1]}.gz into {folder}, or train on scikit-learn's bundled digits with `--data digits`."
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    """What lies under urllib's wrapping."""
+    inner = getattr(error, "reason", error)
+    return getattr(inner, "strerror", None) or str(inner).rstrip(".")
 
 
 def _download(packed: str, md5: str, mirrors: list[str], incoming: str) -> None:

@@ -1,0 +1,81 @@
+"""Stages, early stopping and divergence, on a tiny network that trains in a second."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sightline.errors import SightlineError
+from sightline_training.batches import Memory
+from sightline_training.loop import best_epoch, fit
+from sightline_training.mlp import mlp
+from sightline_training.network import Network
+from sightline_training.recipe import Recipe, Stage
+from sightline_training.recipes.mnist import CARD
+
+STAGE = Stage(epochs=3, batch_size=32, learning_rate=1e-2, weight_decay=0.0, patience=10)
+
+
+def _recipe(*stages: Stage) -> Recipe:
+    return Recipe(
+        name="tiny",
+        card=CARD,
+        network=lambda _: mlp(784, (8,), 10, input_dropout=0.0, dropout=0.0),
+        data="digits",
+        stages=stages,
+        target_accuracy=0.5,
+    )
+
+
+def _memory(seed: int, count: int = 128) -> Memory:
+    """Ten bright stripes at ten places: easy to learn."""
+    draw = np.random.default_rng(seed)
+    labels = np.arange(count) % 10
+    pixels = draw.integers(0, 60, (count, 28, 28, 1), dtype=np.uint8)
+    for picture, label in zip(pixels, labels, strict=True):
+        picture[2 * label + 2 : 2 * label + 4] += 190
+    return Memory(pixels, labels)
+
+
+def _fit(recipe: Recipe, folder: Path, valid: Memory | None = None) -> tuple[Network, list[dict[str, float]]]:
+    torch.manual_seed(0)
+    network = Network(CARD, recipe.network(CARD))
+    return network, fit(network, recipe, _memory(1), valid or _memory(2), seed=0, device="cpu", checkpoints=folder)
+
+
+def test_stages_follow_each_other_and_a_frozen_part_stays_as_it_is(tmp_path: Path) -> None:
+    recipe = _recipe(STAGE, replace(STAGE, epochs=2, learns="5."))
+    after_one, _ = _fit(_recipe(STAGE), tmp_path / "one")
+    network, history = _fit(recipe, tmp_path / "two")
+    assert [(epoch["stage"], epoch["epoch"]) for epoch in history] == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)]
+    before, after = after_one.state_dict(), network.state_dict()
+    assert torch.equal(before["body.2.weight"], after["body.2.weight"])
+    assert not torch.equal(before["body.6.weight"], after["body.6.weight"]) or not torch.equal(before["body.6.bias"], after["body.6.bias"])
+
+
+def test_finished_stages_are_not_trained_again(tmp_path: Path) -> None:
+    recipe = _recipe(STAGE, replace(STAGE, epochs=2))
+    network, history = _fit(recipe, tmp_path)
+    again, same = _fit(recipe, tmp_path)
+    # Seconds are in it: had an epoch run again, they would differ.
+    assert same == history
+    assert all(torch.equal(left, right) for left, right in zip(network.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_training_stops_when_validation_gets_no_better_and_keeps_the_best(tmp_path: Path) -> None:
+    draw = np.random.default_rng(5)
+    noise = Memory(draw.integers(0, 256, (64, 28, 28, 1), dtype=np.uint8), np.arange(64) % 10)
+    _, history = _fit(_recipe(replace(STAGE, epochs=200, patience=4)), tmp_path, noise)
+    assert len(history) < 200
+    assert history[-1]["epoch"] - best_epoch(history)["epoch"] == 4
+    assert best_epoch(history)["valid_accuracy"] == max(epoch["valid_accuracy"] for epoch in history)
+    # Killed after its last epoch, a stage that has stopped stays stopped.
+    _, again = _fit(_recipe(replace(STAGE, epochs=200, patience=4)), tmp_path, noise)
+    assert again == history
+
+
+def test_a_diverging_training_is_an_error_and_not_a_model(tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match=r"training diverged: after epoch 1 the validation loss is (nan|inf)\. Lower the recipe's"):
+        _fit(_recipe(replace(STAGE, learning_rate=1e30)), tmp_path)

@@ -1,0 +1,114 @@
+"""A training that was killed with kill -9 ends with the very weights of one that was not."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sightline.cli import run as sightline
+from sightline.errors import DataError
+from sightline_training.runs import load_run
+
+EPOCHS = 30
+COMMAND = ["train", "mnist", "--data", "digits", "--augment", "--device", "cpu", "--epochs", str(EPOCHS), "--run"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Sums depend on the number of threads; the killed process and this one must agree on it."""
+    torch.set_num_threads(1)
+
+
+def _started(folder: Path, until: str) -> "subprocess.Popen[str]":
+    """A real `sightline train`, returned when it has printed a line that begins so."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sightline.cli", *COMMAND, str(folder)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith(until):
+            return process
+    raise AssertionError(f"it ended before {until!r}, with {process.wait()}")
+
+
+def _metrics(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as file:
+        return [{name: value for name, value in line.items() if "seconds" not in name} for line in csv.DictReader(file)]
+
+
+def test_a_killed_training_continues_and_ends_with_the_same_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "killed"
+    process = _started(folder, until="epoch 11/30")
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+    with pytest.raises(DataError) as refused:
+        load_run(folder)
+    assert (
+        str(refused.value)
+        == f"{folder} holds no finished run (no report.json). Run the same `sightline train` command again: it continues."
+    )
+
+    sightline([*COMMAND, str(folder)])
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"continuing the run in {folder}"
+    # Epochs may have passed between the line and the kill, none may run twice but the one that was cut.
+    assert said[1].startswith("epoch ")
+    assert int(said[1].split()[1].split("/")[0]) >= 11
+
+    sightline([*COMMAND, str(tmp_path / "whole")])
+    assert load_run(folder).weights_sha256 == load_run(tmp_path / "whole").weights_sha256
+    assert _metrics(folder) == _metrics(tmp_path / "whole")
+    assert len(_metrics(folder)) == EPOCHS
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_training_ends_with_the_shells_exit_code_and_can_continue(tmp_path: Path, sent: signal.Signals, code: int) -> None:
+    folder = tmp_path / "stopped"
+    process = _started(folder, until="epoch  2/30")
+    process.send_signal(sent)
+    assert process.stderr is not None
+    rest = process.stderr.read()
+    assert process.wait() == code
+    assert "Traceback" not in rest
+    assert (folder / "checkpoints" / "stage-1" / "last.ckpt").is_file()
+    assert not (folder / "report.json").exists()
+
+
+def test_a_damaged_checkpoint_is_named_with_the_way_out(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = _started(folder, until="epoch  2/30")
+    process.kill()
+    process.wait()
+    last = folder / "checkpoints" / "stage-1" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-5000])
+    with pytest.raises(DataError) as refused:
+        sightline([*COMMAND, str(folder)])
+    assert str(refused.value).startswith(f"{last}: damaged checkpoint (")
+    assert str(refused.value).endswith("Start again with `--restart`.")
+
+
+def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = _started(folder, until="epoch  2/30")
+    process.kill()
+    process.wait()
+    proof = tmp_path / "it ran"
+
+    class Hostile:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(proof),)
+
+    torch.save({"history": [], "state_dict": Hostile()}, folder / "checkpoints" / "stage-1" / "last.ckpt")
+    with pytest.raises(DataError, match="damaged checkpoint"):
+        sightline([*COMMAND, str(folder)])
+    assert not proof.exists()
