@@ -112,7 +112,7 @@ def check_files(version: Version) -> None:
     root = version.folder.resolve()
     for name, published in sorted(version.files.items()):
         file = version.folder / name
-        if file.is_symlink() or not file.is_file() or not file.resolve().is_relative_to(root):
+        if not file.is_file() or not file.resolve().is_relative_to(root):
             raise _damaged(version.folder, f"{name} is missing")
         with file.open("rb") as opened:
             found = hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,8 +1,7 @@
 """Starts a real Triton Inference Server over a model repository, and ends it with its block.
 
 Everything that a newcomer would have to know is set here: loopback, no control over models from outside, restricted interfaces,
-no guessed configuration, readiness that is asked for. What Triton needs to run on this machine is in `installation`, how it is
-kept from outliving whoever started it in `leash`.
+no guessed configuration, readiness that is asked for.
 """
 
 import contextlib
@@ -27,7 +26,6 @@ from sightline_serving.last_words import last_words
 from sightline_serving.process import Running, follow, run
 from sightline_serving.repository import Contents, ServedModel, look_into
 
-LOOPBACK: Final = IPv4Address("127.0.0.1")
 AGE: Final = (
     "The wheel's Triton 2.51 (24.10) is old: NVIDIA's bulletins to 2026-08-18 name at least 56 vulnerabilities fixed in later releases, "
     "some of which let a stranger run code"
@@ -116,7 +114,7 @@ def start_server(
             running = stack.enter_context(
                 run(command, triton.environment(), log_path, shm_prefix=token, folders=[folder], grace_s=stop_timeout_s + EXITING_S)
             )
-            host = str(ip if int(ip) else LOOPBACK)
+            host = str(ip) if int(ip) else "127.0.0.1"
             version = _wait_until_ready(running, host, ports, token, contents.models, startup_timeout_s, log_path, log_start)
             running.watch_workers()
         yield Server(

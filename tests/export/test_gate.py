@@ -242,6 +242,9 @@ def test_nan_is_refused_even_if_only_one_picture_gets_it(pictures: str, trained:
         )
         count = int((given == chosen).any(axis=1).sum())
         assert count < 5
+    if pictures == "all":
+        verdict = judged(model, trained)
+        assert (verdict.measured("top-1 agreement"), verdict.measured("accuracy")) == (0, 0)
     text = refusal(model, trained)
     assert f"pictures with NaN or infinity is {count} (allowed: at most 0)" in text
     assert "max |Δp| is nan (allowed: at most 0.0001)" in text

@@ -3,7 +3,6 @@
 import concurrent.futures
 import random
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,7 +139,3 @@ def test_the_card_comes_back_as_it_was_sealed(kind, served):
     card = unseal(config["parameters"][CARD_KEY]["string_value"], "the served config")
     assert card.labels == LABELS
     assert card.description == 'Quotes " and \\ and\nnew lines, ümläuts, 漢字.'
-
-
-def test_a_worker_that_is_killed_comes_back(tmp_path: Path, publish, about):
-    """Triton restarts a dead worker at the next request, which fails; the one after it is answered."""

@@ -9,7 +9,7 @@ import torch
 
 from sightline.errors import SightlineError
 from sightline_training.batches import Memory
-from sightline_training.loop import best_epoch, fit
+from sightline_training.loop import best_epoch, fit, one_cycle
 from sightline_training.mlp import mlp
 from sightline_training.network import Network
 from sightline_training.recipe import Recipe, Stage
@@ -46,7 +46,7 @@ def _fit(recipe: Recipe, folder: Path, valid: Memory | None = None) -> tuple[Net
 
 
 def test_stages_follow_each_other_and_a_frozen_part_stays_as_it_is(tmp_path: Path) -> None:
-    recipe = _recipe(STAGE, replace(STAGE, epochs=2, learns="5."))
+    recipe = _recipe(STAGE, replace(STAGE, epochs=2, learns="6."))
     after_one, _ = _fit(_recipe(STAGE), tmp_path / "one")
     network, history = _fit(recipe, tmp_path / "two")
     assert [(epoch["stage"], epoch["epoch"]) for epoch in history] == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)]
@@ -74,6 +74,19 @@ def test_training_stops_when_validation_gets_no_better_and_keeps_the_best(tmp_pa
     # Killed after its last epoch, a stage that has stopped stays stopped.
     _, again = _fit(_recipe(replace(STAGE, epochs=200, patience=4)), tmp_path, noise)
     assert again == history
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 1000])
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_nothing_whatever_the_number_of_steps(steps: int) -> None:
+    rates = [one_cycle(step, steps) for step in range(steps)]
+    peak = int(np.argmax(rates))
+    assert rates[0] == pytest.approx(0.04)
+    assert all(left < right for left, right in zip(rates[:peak], rates[1 : peak + 1], strict=True))
+    assert all(left > right for left, right in zip(rates[peak:], rates[peak + 1 :], strict=False))
+    if steps >= 5:
+        assert rates[peak] > 0.99
+        assert peak == round(0.2 * steps)
+    assert rates[-1] < (0.00001 if steps == 1000 else 1)
 
 
 def test_a_diverging_training_is_an_error_and_not_a_model(tmp_path: Path) -> None:

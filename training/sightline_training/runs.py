@@ -87,9 +87,10 @@ def _check(report: dict[str, Any], path: Path) -> None:
     """Everything that this module reads out of a report must be there and of its kind."""
     dataset = report.get("dataset")
     splits = dataset.get("splits") if isinstance(dataset, dict) else None
-    if report.get("recipe") not in RECIPES:
-        raise DataError(f"{path}: the recipe {str(report.get('recipe'))[:64]!r} is not known here. Known: {', '.join(sorted(RECIPES))}.")
-    if not isinstance(dataset, dict) or dataset.get("name") not in DATASETS:
+    recipe = str(report.get("recipe"))
+    if recipe not in RECIPES:
+        raise DataError(f"{path}: the recipe {recipe[:64]!r} is not known here. Known: {', '.join(sorted(RECIPES))}.")
+    if not isinstance(dataset, dict) or str(dataset.get("name")) not in DATASETS:
         raise DataError(f"{path}: dataset.name is missing or names no known dataset ({', '.join(sorted(DATASETS))}).")
     for split in ("train", "valid", "test"):
         entry = splits.get(split) if isinstance(splits, dict) else None

@@ -77,9 +77,10 @@ def _fetch(missing: list[str], folder: Path) -> None:
                 _download(packed, checksums[packed], MNIST.mirrors, incoming)
                 shutil.move(Path(incoming, packed), folder / packed)
     except (OSError, RuntimeError) as error:
+        wanted = f"{', '.join(f'{name}.gz' for name in FILES[:-1])} and {FILES[-1]}.gz"
         raise DataError(
-            f"MNIST is not in {folder} and could not be fetched ({_reason(error)}). Put {', '.join(f'{name}.gz' for name in FILES[:-1])} and "
-            f"{FILES[-1]}.gz into {folder}, or train on scikit-learn's bundled digits with `--data digits`."
+            f"MNIST is not in {folder} and could not be fetched ({_reason(error)}). Put {wanted} into {folder}, "
+            "or train on scikit-learn's bundled digits with `--data digits`."
         ) from None
 
 
