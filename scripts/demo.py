@@ -24,9 +24,9 @@ RUN, PICTURES, REPOSITORY = Path("runs/mnist"), Path("runs/demo-pictures"), Path
 say = Console(highlight=False, soft_wrap=True)
 
 
-def main() -> int:
-    """Run the line; the exit code is that of the first command that fails."""
-    os.chdir(Path(__file__).resolve().parent.parent)
+def main(folder: Path) -> int:
+    """Run the line in `folder`; the exit code is that of the first command that fails."""
+    os.chdir(folder)
     began = time.monotonic()
     try:
         digits = train()
@@ -111,4 +111,4 @@ def summarise(run: Run, digits: bool, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent)))

@@ -13,6 +13,7 @@ On stdout go `pid <n>` and, at the end, `exit <n>`, `signal <n>` or `worker <mod
 
 import contextlib
 import ctypes
+import glob
 import json
 import os
 import select
@@ -28,6 +29,8 @@ PR_SET_CHILD_SUBREAPER = 36
 """Both from Linux's prctl(2)."""
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory, not a temporary file of ours
+WORKER_ENVIRONMENTS = "/tmp/python_env_*"  # noqa: S108 - Triton's choice
+"""Triton's Python backend makes one such folder a start, wherever TMPDIR points, and removes it only if it ends at its leisure."""
 REAPING_S = 2.0
 """Killed processes need no longer than that to disappear."""
 
@@ -44,6 +47,8 @@ def hold(command: list[str], *, parent: int, grace_s: float) -> str:
         signal.signal(number, lambda number, _: asked.append(number))
     signal.signal(signal.SIGCHLD, lambda *_: None)
 
+    others = worker_environments()
+    environments: set[Path] = set()
     triton = os.fork()
     if triton == 0:
         _become(command, libc)
@@ -61,6 +66,7 @@ def hold(command: list[str], *, parent: int, grace_s: float) -> str:
         if told in readable:
             if os.read(told, 4096):
                 workers = _workers(triton)
+                environments = worker_environments() - others
             else:
                 watched.remove(told)
                 asked.append(0)
@@ -75,6 +81,7 @@ def hold(command: list[str], *, parent: int, grace_s: float) -> str:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(triton, signal.SIGKILL)
     ended = _reap(triton)
+    remove_environments(environments or worker_environments() - others)
     return f"worker {lost}" if lost else ended
 
 
@@ -84,6 +91,24 @@ def sweep(prefix: str, folders: Iterable[str | Path]) -> None:
         left.unlink(missing_ok=True)
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def worker_environments() -> set[Path]:
+    """The folders of that kind which this user's Tritons have made."""
+    mine = os.getuid()
+    found = set()
+    for folder in map(Path, glob.glob(WORKER_ENVIRONMENTS)):
+        with contextlib.suppress(OSError):
+            if folder.lstat().st_uid == mine:
+                found.add(folder)
+    return found
+
+
+def remove_environments(folders: Iterable[Path]) -> None:
+    """Remove those that are empty. Ours are, since no model of ours brings an environment along."""
+    for left in folders:
+        with contextlib.suppress(OSError):
+            left.rmdir()
 
 
 def _workers(triton: int) -> dict[int, str]:

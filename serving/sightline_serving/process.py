@@ -24,8 +24,11 @@ ANSWERED: Final = b"All models are stopped, unloading models"
 class Running:
     """A Triton process (`pid`), and the leash that it is on."""
 
-    def __init__(self, pid: int, leash: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, pid: int, leash: subprocess.Popen[bytes], log: Path, others: set[Path]) -> None:
         self.pid, self.leash, self.log = pid, leash, log
+        self.others = others
+        """Worker environments (`leash.WORKER_ENVIRONMENTS`) of other Tritons."""
+        self.environments: set[Path] = set()
         self._how: str | None = None
 
     def ended(self, timeout_s: float | None = None) -> str | None:
@@ -42,6 +45,7 @@ class Running:
     def watch_workers(self) -> None:
         """From now on, when all of Triton's workers have started, a worker that dies ends Triton."""
         assert self.leash.stdin is not None
+        self.environments = leash.worker_environments() - self.others
         with contextlib.suppress(BrokenPipeError):
             self.leash.stdin.write(b"ready\n")
             self.leash.stdin.flush()
@@ -68,6 +72,7 @@ def run(
         "shm_prefix": shm_prefix,
         "folders": [str(folder) for folder in folders],
     }
+    others = leash.worker_environments()
     with log.open("ab") as output:
         holder = subprocess.Popen(
             [sys.executable, "-I", "-S", str(Path(leash.__file__).resolve()), json.dumps(settings)],
@@ -83,11 +88,12 @@ def run(
         first = _line(holder.stdout)
         if not first.startswith("pid "):
             raise ServerStartError(f"the process that holds Triton ended with code {holder.wait(KILLED_S)} before it could start it")
-        running = Running(int(first.removeprefix("pid ")), holder, log)
+        running = Running(int(first.removeprefix("pid ")), holder, log, others)
         try:
             yield running
         finally:
             _stop(running, grace_s)
+            leash.remove_environments(running.environments)
     finally:
         _kill(holder)
         leash.sweep(shm_prefix, folders)

@@ -27,8 +27,8 @@ SIGHTLINE = str(Path(sys.executable).parent / "sightline")
 class Serve:
     """A `sightline serve` process, its Triton and the workers, once it has said what it serves."""
 
-    def __init__(self, process: subprocess.Popen[str], repository: Path) -> None:
-        self.process, self.repository = process, repository
+    def __init__(self, process: subprocess.Popen[str], repository: Path, others: set[Path]) -> None:
+        self.process, self.repository, self.others = process, repository, others
 
     def ready(self) -> "Serve":
         assert self.process.stdout is not None
@@ -44,18 +44,23 @@ class Serve:
         self.temporary = backends.parent
         assert self.temporary.is_dir()
         assert list(Path("/dev/shm").glob(f"{self.shared_memory}*"))
+        assert worker_environments() - self.others
         return self
 
     def left(self) -> list[object]:
         """What has not ended yet."""
         living = [each for each in [self.leash, self.triton, *self.workers] if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
         files = [*Path("/dev/shm").glob(f"{self.shared_memory}*"), *[each for each in [self.temporary] if each.exists()]]
-        return [*living, *files]
+        return [*living, *files, *(worker_environments() - self.others)]
 
     def end(self) -> tuple[int, str]:
         """Exit code and stderr."""
         _, said = self.process.communicate(timeout=PATIENCE_S)
         return self.process.returncode, said
+
+
+def worker_environments() -> set[Path]:
+    return set(Path("/tmp").glob("python_env_*"))
 
 
 def eventually(what: Callable[[], bool]) -> bool:
@@ -71,13 +76,14 @@ def eventually(what: Callable[[], bool]) -> bool:
 def serve(tmp_path: Path, publish) -> Iterator[Serve]:
     folder = tmp_path / "models"
     publish(folder, instances=2)
+    others = worker_environments()
     process = subprocess.Popen(
         [SIGHTLINE, "serve", "--repository", str(folder), "--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    started = Serve(process, folder)
+    started = Serve(process, folder, others)
     try:
         yield started
     finally:

@@ -31,11 +31,11 @@ class Memory(Dataset[Batch]):
 class Shuffled(Sampler[Tensor]):
     """Batches of indices, near-equal in size; epoch e of one seed has the same order in every process, so that a resumed run repeats it."""
 
-    def __init__(self, count: int, batch_size: int, seed: str) -> None:
-        self.count, self.steps, self.seed, self.epoch = count, -(-count // batch_size), seed, 0
+    def __init__(self, count: int, batch_size: int, seed: str, epoch: int) -> None:
+        self.count, self.steps, self.seed, self.epoch = count, -(-count // batch_size), seed, epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Called by Lightning before each epoch, but after it has begun to fetch the first one: hence the `epoch` to begin with."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -48,14 +48,20 @@ class Shuffled(Sampler[Tensor]):
         return iter(order.tensor_split(self.steps))
 
 
-def train_batches(memory: Memory, batch_size: int, seed: str) -> DataLoader[Batch]:
-    """Shuffled batches for training."""
-    return DataLoader(memory, batch_size=None, sampler=Shuffled(len(memory), batch_size, seed))
+def train_batches(memory: Memory, batch_size: int, seed: str, epoch: int = 0) -> DataLoader[Batch]:
+    """Shuffled batches for training that begins, or goes on, with `epoch` (from 0)."""
+    return _loader(memory, Shuffled(len(memory), batch_size, seed, epoch))
 
 
 def valid_batches(memory: Memory, batch_size: int = 1000) -> DataLoader[Batch]:
     """Batches in order; the last one may be short."""
-    return DataLoader(memory, batch_size=None, sampler=_in_order(len(memory), batch_size))
+    return _loader(memory, _in_order(len(memory), batch_size))
+
+
+def _loader(memory: Memory, batches: Sampler[Tensor] | list[Tensor]) -> DataLoader[Batch]:
+    # Each pass over a loader draws a number that only worker processes need; from the global generator, that number would shift
+    # dropout and augmentation, and a resumed run begins its passes at another moment than an uninterrupted one.
+    return DataLoader(memory, batch_size=None, sampler=batches, generator=torch.Generator())
 
 
 def _in_order(count: int, batch_size: int) -> list[Tensor]:

@@ -118,7 +118,7 @@ def _run(stretch: "_Stretch", train: Memory, valid: Memory, device: Literal["cpu
         try:
             trainer.fit(
                 stretch,
-                train_batches(train, stretch.stage.batch_size, stretch.seed),
+                train_batches(train, stretch.stage.batch_size, stretch.seed, len(stretch.history)),
                 valid_batches(valid),
                 ckpt_path=stretch.last if stretch.history else None,
                 weights_only=True,
