@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(short_help="Prove, hop by hop, that a model answers the same everywhere.")
 @click.argument("model")
 @click.option(
     "--run", "run_folder", type=click.Path(path_type=Path), help="The run that the model was exported from.  [default: runs/MODEL]"

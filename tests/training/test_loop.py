@@ -1,6 +1,7 @@
 """Stages, early stopping and divergence, on a tiny network that trains in a second."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -81,8 +82,8 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_nothing_whateve
     rates = [one_cycle(step, steps) for step in range(steps)]
     peak = int(np.argmax(rates))
     assert rates[0] == pytest.approx(0.04)
-    assert all(left < right for left, right in zip(rates[:peak], rates[1 : peak + 1], strict=True))
-    assert all(left > right for left, right in zip(rates[peak:], rates[peak + 1 :], strict=False))
+    assert all(left < right for left, right in pairwise(rates[: peak + 1]))
+    assert all(left > right for left, right in pairwise(rates[peak:]))
     if steps >= 5:
         assert rates[peak] > 0.99
         assert peak == round(0.2 * steps)

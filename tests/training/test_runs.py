@@ -68,7 +68,7 @@ def test_weights_of_another_run_are_refused(folder: Path) -> None:
 def test_weights_changed_after_loading_are_refused_too(folder: Path) -> None:
     run = load_run(folder)
     (folder / "weights.safetensors").write_bytes(b"")
-    with pytest.raises(DataError, match="the weights are not those that report.json describes"):
+    with pytest.raises(DataError, match=r"the weights are not those that report\.json describes"):
         run.network()
 
 

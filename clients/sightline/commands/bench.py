@@ -9,7 +9,7 @@ import click
 from sightline.errors import UsageError
 
 
-@click.command()
+@click.command(short_help="Measure a served model with perf_analyzer.")
 @click.argument("model")
 @click.option(
     "--pictures",

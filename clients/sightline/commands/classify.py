@@ -10,7 +10,7 @@ from sightline.commands.options import Server, server_options, version_option
 from sightline.errors import PictureError, SightlineError
 
 
-@click.command()
+@click.command(short_help="Label pictures.")
 @click.argument("model")
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="How many classes to show for each picture.")

@@ -8,7 +8,7 @@ from sightline.commands.options import Server, server_options, version_option
 from sightline.errors import RowsFailed
 
 
-@click.command()
+@click.command(short_help="Score a folder of pictures: a CSV row for each.")
 @click.argument("model")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The CSV file to write.")
