@@ -66,10 +66,8 @@ def _metrics(folder: Path) -> list[dict[str, str]]:
 def test_a_killed_training_is_no_run_and_the_sentence_says_how_to_continue(folder: Path) -> None:
     with pytest.raises(DataError) as refused:
         load_run(folder)
-    assert (
-        str(refused.value)
-        == f"{folder} holds no finished run (no report.json). Run the same `sightline train` command again: it continues."
-    )
+    advice = "Run the same `sightline train` command again: it continues."
+    assert str(refused.value) == f"{folder} holds no finished run (no report.json). {advice}"
 
 
 def test_a_killed_training_continues_and_ends_with_the_same_weights(

@@ -22,17 +22,20 @@ TRAIN, VALID, BEST = "#8a8f98", "#1f6feb", "#d1242f"
 DPI: Final = 120
 NUMBERED_UP_TO: Final = 30
 """Classes; with more, counts in the cells of the confusion matrix could not be read."""
+MARKED_UP_TO: Final = 40
+"""Epochs; of more, the line says it all."""
 COLUMNS: Final = 8
 
 
 def draw_curves(path: Path, history: Sequence[dict[str, float]], best: dict[str, float]) -> None:
-    """Loss and accuracy over the epochs of all stages, training and validation; the kept epoch is marked."""
+    """Loss and accuracy over the epochs of all stages; the kept one is marked. Training is measured as taught: with dropout, augmented."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     epochs = range(1, len(history) + 1)
     kept = next(at for at, epoch in enumerate(history, 1) if epoch is best)
+    mark = "." if len(history) <= MARKED_UP_TO else ""
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        axes.plot(epochs, [epoch[f"train_{name}"] for epoch in history], color=TRAIN, marker=".", label="training (with dropout)")
-        axes.plot(epochs, [epoch[f"valid_{name}"] for epoch in history], color=VALID, marker=".", label="validation")
+        axes.plot(epochs, [epoch[f"train_{name}"] for epoch in history], color=TRAIN, marker=mark, label="training, as taught")
+        axes.plot(epochs, [epoch[f"valid_{name}"] for epoch in history], color=VALID, marker=mark, label="validation")
         axes.axvline(kept, color=BEST, linewidth=1, linestyle=":")
         axes.plot([kept], [best[f"valid_{name}"]], "o", color=BEST, label=f"kept: epoch {kept}")
         for before, after, epoch in zip(history, history[1:], epochs, strict=False):

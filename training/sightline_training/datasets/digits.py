@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from sightline_training.datasets.dataset import Dataset, hold_out
 from sightline_training.pictures import pictures_of
@@ -11,6 +10,8 @@ from sightline_training.pictures import pictures_of
 
 def open_digits(root: Path) -> Dataset:  # noqa: ARG001 - they are in the package, not in the data folder
     """1,257 training, 180 validation and 360 test pictures: grey, light on dark, 0..16 stretched to 0..255."""
+    from sklearn.datasets import load_digits  # a second that whoever has MNIST need not wait
+
     bundle = load_digits()
     planes = np.round(bundle.images * (255 / 16)).astype(np.uint8)
     labels = np.asarray(bundle.target, np.int64)
