@@ -7,6 +7,11 @@ SHELL := /bin/bash
 # Triton's wheel needs Python 3.11 or 3.12.
 PYTHON ?= $(shell for each in python3 python3.12 python3.11; do \
 	$$each -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$each; break; }; done)
+# Real data that lies beside the checkout is used unless another folder is named.
+ifneq ($(wildcard ../shared/data/README.md),)
+export SIGHTLINE_DATA ?= $(abspath ../shared/data)
+endif
+
 BIN := .venv/bin
 UV := $(BIN)/uv
 PERF_ANALYZER := $(BIN)/perf_analyzer

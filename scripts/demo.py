@@ -79,7 +79,7 @@ def sightline(*arguments: str) -> None:
 
 
 def draw_pictures(run: Run) -> list[Path]:
-    """Write a few test pictures as a client would have them: as they are, and one as a sideways photo of ink on paper."""
+    """Write a few test pictures as a client would have them: as they are, and one as ink on white paper, scanned sideways."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     tests = run.pictures("test", None)
     written = []
@@ -89,12 +89,12 @@ def draw_pictures(run: Run) -> list[Path]:
         tests.open(index).save(path)
         written.append(path)
     upright = ImageOps.invert(Image.open(written[2]).convert("L")).resize((560, 560), Image.Resampling.BICUBIC)
-    photo = PICTURES / "7_ink_on_paper_sideways.jpg"
+    scan = PICTURES / "7_ink_on_paper_scanned_sideways.jpg"
     exif = Image.Exif()
-    exif[274] = 6  # the camera lay on its side: turn clockwise to see it upright
-    paper = upright.point(lambda value: 40 + value * 190 // 255).convert("RGB")
-    paper.transpose(Image.Transpose.ROTATE_90).save(photo, quality=90, exif=exif)
-    return [*written, photo]
+    exif[274] = 6  # turn clockwise to see it upright
+    paper = upright.point(lambda value: 30 + value * 225 // 255).convert("RGB")
+    paper.transpose(Image.Transpose.ROTATE_90).save(scan, quality=90, exif=exif)
+    return [*written, scan]
 
 
 def summarise(run: Run, digits: bool, seconds: float) -> None:
