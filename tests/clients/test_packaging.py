@@ -140,3 +140,12 @@ def test_bench_without_perf_analyzer_is_one_sentence_that_says_how_to_get_it(tmp
         "error: `sightline bench` measures with NVIDIA's perf_analyzer, which is not installed: `make perf-analyzer` gets it, "
         "and the containers nvcr.io/nvidia/tritonserver:<release>-py3-sdk bring it\n"
     )
+
+
+def test_preprocessing_constants_stand_in_one_source_file_only() -> None:
+    from sightline_training.recipes import RECIPES
+
+    sources = [path for folder in ("clients", "training", "export", "serving", "scripts") for path in (ROOT / folder).rglob("*.py")]
+    for recipe in RECIPES.values():
+        for constant in (*recipe.card.preprocess.mean, *recipe.card.preprocess.std):
+            assert [path.name for path in sources if str(constant) in path.read_text(encoding="utf-8")] == [f"{recipe.name}.py"]

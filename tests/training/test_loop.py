@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sightline.errors import SightlineError
+from sightline.errors import DataError, SightlineError
 from sightline_training.batches import Memory
 from sightline_training.loop import best_epoch, fit, one_cycle
 from sightline_training.mlp import mlp
@@ -63,6 +63,16 @@ def test_finished_stages_are_not_trained_again(tmp_path: Path) -> None:
     # Seconds are in it: had an epoch run again, they would differ.
     assert same == history
     assert all(torch.equal(left, right) for left, right in zip(network.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_damaged_best_weights_are_named_with_the_way_out(tmp_path: Path) -> None:
+    _fit(_recipe(STAGE), tmp_path)
+    best = tmp_path / "stage-1" / "best.safetensors"
+    best.write_bytes(best.read_bytes()[:100])
+    with pytest.raises(DataError) as refused:
+        _fit(_recipe(STAGE), tmp_path)
+    assert str(refused.value).startswith(f"{best}: damaged checkpoint (")
+    assert str(refused.value).endswith("Start again with `--restart`.")
 
 
 def test_training_stops_when_validation_gets_no_better_and_keeps_the_best(tmp_path: Path) -> None:

@@ -108,6 +108,15 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(folder: Path) -> None:
     assert str(refused.value).endswith("Start again with `--restart`.")
 
 
+@pytest.mark.parametrize("history", [None, 3, ["epoch"], [{"epoch": 1}], {"epoch": 1}])
+def test_a_checkpoint_with_a_meaningless_history_is_refused(folder: Path, history: object) -> None:
+    last = folder / "checkpoints" / "stage-1" / "last.ckpt"
+    torch.save({**torch.load(last, weights_only=True), "history": history}, last)
+    with pytest.raises(DataError) as refused:
+        sightline([*COMMAND, str(folder)])
+    assert str(refused.value).startswith(f"{last}: damaged checkpoint (")
+
+
 def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(folder: Path, tmp_path: Path) -> None:
     proof = tmp_path / "it ran"
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import safetensors
 import safetensors.torch
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -35,6 +36,12 @@ from sightline_training.recipe import Recipe, Stage
 
 Epoch = dict[str, float]
 """One line of metrics.csv: stage and epoch (from 1), losses, accuracies, learning rate, seconds."""
+
+MEASURES: Final = (
+    *("stage", "epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy"),
+    *("learning_rate", "seconds", "cpu_seconds"),
+)
+"""The columns of metrics.csv."""
 
 TERMINATED: Final = 128 + signal.SIGTERM
 """What shells report of a program that SIGTERM ended."""
@@ -58,7 +65,7 @@ def fit(
         if not _finished(stretch.history, stage):
             _run(stretch, train, valid, device)
         history += stretch.history
-        network.load_state_dict(safetensors.torch.load_file(stretch.best))
+        _take_best(network, stretch.best)
     return history
 
 
@@ -91,11 +98,22 @@ def _history_in(checkpoint: Path) -> list[Epoch]:
     if not checkpoint.exists():
         return []
     try:
-        history: list[Epoch] = torch.load(checkpoint, weights_only=True, map_location="cpu")["history"]
+        history = torch.load(checkpoint, weights_only=True, map_location="cpu")["history"]
+        return [{name: float(epoch[name]) for name in MEASURES} for epoch in history]
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise DataError(f"{checkpoint}: damaged checkpoint ({reason}). Start again with `--restart`.") from None
-    return history
+        raise _damaged(checkpoint, error) from None
+
+
+def _take_best(network: Network, best: Path) -> None:
+    try:
+        network.load_state_dict(safetensors.torch.load_file(best))
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        raise _damaged(best, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+    return DataError(f"{path}: damaged checkpoint ({reason}). Start again with `--restart`.")
 
 
 def _run(stretch: "_Stretch", train: Memory, valid: Memory, device: Literal["cpu", "gpu"]) -> None:
