@@ -33,7 +33,7 @@ def read_copies(run_folder: Path, model_folder: Path, version: int, over_grpc: T
 
 
 def differences(one: ModelCard, other: ModelCard) -> list[str]:
-    """Name the fields that differ, with both values: `preprocess.mean is [0.1307] before and [0.1308] after`."""
+    """Name the fields that differ, with both values: `preprocess.mean is [0.5] before and [0.6] after`."""
     before, after = _flat(one), _flat(other)
     return [
         f"{field} is {before.get(field)} before and {after.get(field)} after"
