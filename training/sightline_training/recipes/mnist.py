@@ -1,4 +1,12 @@
-"""TO BE MEASURED"""
+"""MNIST digits with an MLP 784-512-512-10.
+
+    sightline train mnist              98.65 %, mean of seeds 0, 1, 2 (98.74, 98.65, 98.57), in 54 s of training each
+    sightline train mnist --augment    99.43 %, mean of seeds 0, 1, 2 (99.47, 99.42, 99.40), in 380 to 537 s each
+
+Accuracy on the 10,000 test pictures; the 95 % interval of one run is ±0.23 and ±0.15 points (Wilson). Measured on 2 cores of an AMD EPYC
+virtual machine, torch 2.15.0, CPython 3.11.7; the augmented runs shared the machine with other work for part of the time. Dropout, weight
+decay and label smoothing were chosen on the validation pictures; the test accuracies of the candidates were seen meanwhile.
+"""
 
 from dataclasses import replace
 from functools import partial
