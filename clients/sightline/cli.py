@@ -13,21 +13,23 @@ from sightline.errors import MissingExtra, SightlineError, UsageError
 
 GROUP: Final = "sightline.commands"
 
-EXTRAS: Final = {
-    "torch": ("PyTorch", "train"),
-    "torchvision": ("torchvision", "train"),
-    "lightning": ("Lightning", "train"),
-    "torchmetrics": ("torchmetrics", "train"),
-    "safetensors": ("safetensors", "train"),
-    "matplotlib": ("matplotlib", "train"),
-    "sklearn": ("scikit-learn", "train"),
-    "onnx": ("ONNX", "export"),
-    "onnxscript": ("onnxscript", "export"),
-    "onnxruntime": ("ONNX Runtime", "export"),
-    "pytriton": ("Triton (the nvidia-pytriton wheel)", "serve"),
-    "psutil": ("psutil", "serve"),
+EXTRAS: Final = {"sightline_training": "train", "sightline_export": "export", "sightline_serving": "serve"}
+"""Package of a command → the extra that brings what it imports."""
+
+OPTIONAL: Final = {
+    "torch": "PyTorch",
+    "torchvision": "torchvision",
+    "lightning": "Lightning",
+    "torchmetrics": "torchmetrics",
+    "safetensors": "safetensors",
+    "matplotlib": "matplotlib",
+    "sklearn": "scikit-learn",
+    "onnx": "ONNX",
+    "onnxscript": "onnxscript",
+    "onnxruntime": "ONNX Runtime",
+    "psutil": "psutil",
 }
-"""Module → what people call it, and the extra that brings it."""
+"""Module that is not in the base install → what people call it."""
 
 INTERRUPTED: Final = 130
 """What shells give a program that Ctrl-C ended: 128 + SIGINT."""
@@ -73,12 +75,11 @@ def run(arguments: Sequence[str]) -> None:
     except click.ClickException as error:
         raise UsageError(error.format_message()) from None
     except ModuleNotFoundError as error:
-        root = (error.name or "").partition(".")[0]
-        if root not in EXTRAS:
+        module = OPTIONAL.get((error.name or "").partition(".")[0])
+        packages = [point.value.partition(".")[0] for point in entry_points(group=GROUP) if point.name in arguments[:1]]
+        if module is None or not packages or packages[0] not in EXTRAS:
             raise
-        module, extra = EXTRAS[root]
-        command = " ".join(["sightline", *arguments[:1]])
-        raise MissingExtra(f"`{command}` needs {module}: pip install 'sightline[{extra}]'") from None
+        raise MissingExtra(f"`sightline {arguments[0]}` needs {module}: pip install 'sightline[{EXTRAS[packages[0]]}]'") from None
 
 
 def main() -> None:
