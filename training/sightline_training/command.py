@@ -1,6 +1,5 @@
 """`sightline train RECIPE`: trains a classifier into a run folder."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +25,6 @@ def train(
 
     An interrupted training continues when the same command is run again.
     """
-    # Read once, when torch starts its threads: those that wait for one another then sleep. Spinning, the default, cost an epoch of
-    # mnist up to 69 s instead of 4.4 s on two cores that had other work too.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
     from rich.console import Console
 
     from sightline.errors import UsageError
