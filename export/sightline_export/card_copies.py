@@ -8,7 +8,7 @@ from sightline.card import CARD_KEY, MAX_SEALED_BYTES, ModelCard, unseal
 from sightline.classifier import served_card
 from sightline.errors import ContractError, PublishError
 from sightline.transport import Transport
-from sightline_export.repository import read_text
+from sightline_export.repository import fields_of, read_text
 from sightline_export.triton_config import read_config
 
 RUN: Final = "run"
@@ -34,18 +34,12 @@ def read_copies(run_folder: Path, model_folder: Path, version: int, over_grpc: T
 
 def differences(one: ModelCard, other: ModelCard) -> list[str]:
     """Name the fields that differ, with both values: `preprocess.mean is [0.5] before and [0.6] after`."""
-    before, after = _flat(one), _flat(other)
+    before, after = fields_of(one), fields_of(other)
     return [
         f"{field} is {before.get(field)} before and {after.get(field)} after"
         for field in before | after
         if before.get(field) != after.get(field)
     ]
-
-
-def _flat(card: ModelCard) -> dict[str, object]:
-    content = card.model_dump(mode="json")
-    preprocess = content.pop("preprocess")
-    return content | {f"preprocess.{field}": value for field, value in preprocess.items()}
 
 
 def _card_file(path: Path) -> ModelCard | ContractError:

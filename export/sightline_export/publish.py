@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from sightline.card import ModelCard
 from sightline.errors import PublishError
-from sightline_export.repository import CONFIG_FILE, REPORT_FILE, SCHEMA, Model, read_model, shared_files, versions
+from sightline_export.repository import CONFIG_FILE, REPORT_FILE, SCHEMA, Model, fields_of, read_model, shared_files, versions
 from sightline_export.triton_config import other_settings
 
 LOCK: Final = ".sightline.lock"
@@ -199,7 +199,7 @@ def _probe(repository: Path) -> None:
 
 
 def _agreed(model: Model, card: ModelCard, say: Say) -> ModelCard:
-    published, wanted = _flat(model.card), _flat(card)
+    published, wanted = fields_of(model.card), fields_of(card)
     differing = [field for field in wanted if wanted[field] != published[field] and field != "description"]
     if differing:
         field = differing[0]
@@ -212,11 +212,6 @@ def _agreed(model: Model, card: ModelCard, say: Say) -> ModelCard:
     if model.card != card:
         say(f"the description stays the one that {card.name} was first published with: {_shown(model.card.description)}")
     return model.card
-
-
-def _flat(card: ModelCard) -> dict[str, object]:
-    fields = card.model_dump()
-    return {**{f"preprocess.{name}": value for name, value in fields.pop("preprocess").items()}, **fields}
 
 
 def _shown(value: object) -> str:

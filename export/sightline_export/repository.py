@@ -83,6 +83,12 @@ def shared_files(card: ModelCard) -> dict[str, str]:
     return {CARD_FILE: seal(card), LABELS_FILE: "".join(f"{label}\n" for label in card.labels)}
 
 
+def fields_of(card: ModelCard) -> dict[str, object]:
+    """The card's fields as JSON values, those of the preprocessing first and called `preprocess.mean` and so on: for comparing cards."""
+    fields = card.model_dump(mode="json")
+    return {**{f"preprocess.{name}": value for name, value in fields.pop("preprocess").items()}, **fields}
+
+
 def versions(model: Path) -> list[int]:
     """The numbers of the versions in a model's folder, oldest first."""
     return sorted(int(each.name) for each in model.iterdir() if VERSION.fullmatch(each.name) and each.is_dir())

@@ -239,8 +239,8 @@ def test_a_full_disk_is_one_sentence_and_changes_nothing(repository: Path, tmp_p
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"labels": tuple("abcdefghij")}, "another labels: ('0', '1', '2', '3', '4', '5', '6', '7', '8', '9') there, ('a', 'b', 'c', "),
-        ({"preprocess": {**DIGITS.preprocess.model_dump(), "mean": (0.31,)}}, "another preprocess.mean: (0.3,) there, (0.31,) here. "),
+        ({"labels": tuple("abcdefghij")}, "another labels: ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9'] there, ['a', 'b', 'c', "),
+        ({"preprocess": {**DIGITS.preprocess.model_dump(), "mean": (0.31,)}}, "another preprocess.mean: [0.3] there, [0.31] here. "),
         (
             {"preprocess": {**DIGITS.preprocess.model_dump(), "resample": "box", "exif": "apply"}},
             "another preprocess.resample: 'bilinear' there, 'box' here (and preprocess.exif too). ",
