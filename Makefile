@@ -39,6 +39,18 @@ demo: .venv/ready ## Train, export, serve, classify, verify: the whole line on M
 train: .venv/ready ## Train a recipe (make train RECIPE=mnist)
 	$(BIN)/sightline train $(RECIPE)
 
+.PHONY: models
+models: .venv/ready ## Train, export and verify every model of the courses (but cifar10); goes on where it was stopped
+	$(BIN)/python scripts/models.py
+
+.PHONY: models-own-vgg16
+models-own-vgg16: .venv/ready ## The same, with cifar10 (hours without a GPU) and what is transferred from it
+	$(BIN)/python scripts/models.py --own-vgg16
+
+.PHONY: models-page
+models-page: .venv/ready ## Write docs/models.md from the reports of the finished runs
+	$(BIN)/python docs/make_models_page.py
+
 .PHONY: serve
 serve: .venv/ready ## Serve the published models with Triton until Ctrl-C
 	$(BIN)/sightline serve

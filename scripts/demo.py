@@ -81,7 +81,7 @@ def sightline(*arguments: str) -> None:
 def draw_pictures(run: Run) -> list[Path]:
     """Write a few test pictures as a client would have them: as they are, and one as ink on white paper, scanned sideways."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    tests = run.pictures("test", None)
+    tests = run.pictures(run.judged_on, None)
     written = []
     for digit in (0, 3, 7, 8):
         index = int((tests.labels == digit).argmax())
@@ -101,7 +101,7 @@ def summarise(run: Run, digits: bool, seconds: float) -> None:
     """Say what happened and where things lie."""
     say.rule("done", align="left")
     data = "scikit-learn's bundled digits (MNIST could not be had)" if digits else "MNIST"
-    test = run.report["accuracy"]["test"]
+    test = run.report["accuracy"][run.judged_on]
     say.print(f"Trained on {data}: {test['accuracy']:.2%} of {test['n']:,} test pictures. All of it took {seconds:.0f} s.")
     places = {"the run, with its report and pictures": RUN, "the published model": REPOSITORY / "mnist", "the pictures": PICTURES}
     for what, where in places.items():

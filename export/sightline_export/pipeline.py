@@ -68,11 +68,11 @@ def export_run(
     model = export_onnx(network, card)
     if not again and (found := _newest(repository / card.name, hashlib.sha256(model).hexdigest())):
         return Exported(found, already=True)
-    tried = run.pictures("test", data)
+    tried = run.pictures(run.judged_on, data)
     indices = spread(len(tried), pictures or fitting(card))
     say(f"comparing ONNX Runtime with torch on {len(indices):,} of {len(tried):,} {tried.split} pictures of {tried.name}")
     pixels, labels = tried.pixels(card.preprocess, indices), tried.labels[indices]
-    reported = tested["accuracy"] if len(indices) == len(tried) == tested["n"] else None
+    reported = tested["accuracy"] if tested is not None and len(indices) == len(tried) == tested["n"] else None
     verdict = gate(model, network, card, pixels, labels, thresholds=FP32, reported_accuracy=reported, progress=progress)
     verdict.require(card.name)
     say("the gate let it pass; publishing")
@@ -127,18 +127,24 @@ def _newest(model: Path, model_sha256: str) -> Published | None:
     return Published(model.name, newest.number, newest.folder, newest.report)
 
 
-def _tested(run: Run) -> Mapping[str, Any]:
-    """What the training run found on its test pictures: n, accuracy (0..1), its 95 % interval. Raises DataError."""
+def _tested(run: Run) -> Mapping[str, Any] | None:
+    """What the training run found on the pictures it was judged on: split, n, accuracy (0..1), its 95 % interval. Raises DataError.
+
+    None if nobody knows what those pictures show.
+    """
     accuracy = run.report.get("accuracy")
-    tested = accuracy.get("test") if isinstance(accuracy, dict) else None
+    if isinstance(accuracy, dict) and run.judged_on in accuracy and accuracy[run.judged_on] is None:
+        return None
+    tested = accuracy.get(run.judged_on) if isinstance(accuracy, dict) else None
     if not isinstance(tested, dict) or not all(isinstance(tested.get(key), int | float) for key in ("n", "accuracy")):
         raise DataError(
-            f"the report of the run {run.folder} says nothing of its accuracy on the test pictures. Train again with `--restart`."
+            f"the report of the run {run.folder} says nothing of its accuracy on the {run.judged_on} pictures. "
+            "Train again with `--restart`."
         )
-    return {key: tested.get(key) for key in ("n", "accuracy", "interval_95")}
+    return {"split": run.judged_on, **{key: tested.get(key) for key in ("n", "accuracy", "interval_95")}}
 
 
-def _provenance(run: Run, tested: Mapping[str, Any]) -> dict[str, Any]:
+def _provenance(run: Run, tested: Mapping[str, Any] | None) -> dict[str, Any]:
     """Where a version comes from, in terms that mean the same on every machine: no paths."""
     report = run.report
     return {
@@ -149,7 +155,8 @@ def _provenance(run: Run, tested: Mapping[str, Any]) -> dict[str, Any]:
         "weights_sha256": run.weights_sha256,
         "card_sha256": run.card.sha256,
         "dataset": report["dataset"],
-        "test": tested,
+        "judged": tested,
+        "backbone": report["backbone"],
         "settings": report.get("settings"),
         "versions": report.get("versions"),
         "hardware": report.get("hardware"),

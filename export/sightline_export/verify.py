@@ -24,6 +24,7 @@ from sightline_export.card_copies import GRPC, HTTP, RUN, Copies, differences, r
 from sightline_export.gate import in_onnx_runtime, in_torch
 from sightline_export.repository import Version, check_files, read_version
 from sightline_export.verdict import FP32
+from sightline_training.network import comfortable_batch
 from sightline_training.runs import Run, load_run
 
 Pixels = npt.NDArray[np.uint8]
@@ -179,12 +180,13 @@ def _published_hops(
         weights.differs(str(error))
         return hops
     _compare_hashes(weights, file, run, read_version(model_folder / str(version)))
-    pictures = run.pictures("test", data)
+    pictures = run.pictures(run.judged_on, data)
     ask_torch = in_torch(run.network())
     ask_onnx = in_onnx_runtime((model_folder / str(version) / "model.onnx").read_bytes(), run.card)
     total = min(limit or len(pictures), len(pictures))
-    for start in range(0, total, CHUNK):
-        chosen = np.arange(start, min(start + CHUNK, total))
+    size = min(CHUNK, comfortable_batch(run.card.preprocess.shape))
+    for start in range(0, total, size):
+        chosen = np.arange(start, min(start + size, total))
         trained = pictures.pixels(run.card.preprocess, chosen)
         before, after = _batched(ask_torch, trained), _batched(ask_onnx, trained)
         _compare_answers(to_onnx, before, after, chosen, run.card.labels)

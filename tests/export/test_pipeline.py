@@ -55,13 +55,14 @@ def test_a_run_becomes_a_complete_version_with_its_provenance(exported: Publishe
         provenance["weights_sha256"] == run.weights_sha256 == hashlib.sha256((digits_run / "weights.safetensors").read_bytes()).hexdigest()
     )
     assert provenance["card_sha256"] == report["card_sha256"] == run.card.sha256
-    assert provenance["test"] == {key: run.report["accuracy"]["test"][key] for key in ("n", "accuracy", "interval_95")}
+    figures = run.report["accuracy"]["test"]
+    assert provenance["judged"] == {"split": "test"} | {key: figures[key] for key in ("n", "accuracy", "interval_95")}
     assert report["gate"]["data"] == {"name": "digits", "split": "test", "fingerprint": run.pictures("test").fingerprint}
     assert (report["gate"]["passed"], report["gate"]["pictures"], report["precision"], report["opset"]) == (True, 360, "fp32", 18)
     assert report["model_bytes"] == (exported.folder / "model.onnx").stat().st_size
     assert report["tools"]["torch"].startswith("2.")
     measured = {check["name"]: check["measured"] for check in report["gate"]["checks"]}
-    assert measured["accuracy"] == pytest.approx(provenance["test"]["accuracy"])
+    assert measured["accuracy"] == pytest.approx(provenance["judged"]["accuracy"])
     assert measured["|Δ accuracy| of torch to the run's report"] == 0
 
 
@@ -141,7 +142,7 @@ def test_a_run_that_reports_an_accuracy_that_its_weights_do_not_have_is_refused(
 
 
 def test_a_run_without_an_accuracy_is_refused(changed_run: Path, tmp_path: Path) -> None:
-    edit(changed_run / "report.json", accuracy={"test": None})
+    edit(changed_run / "report.json", accuracy={"test": {"n": 360}})
     with pytest.raises(DataError, match=r"says nothing of its accuracy on the test pictures\. Train again with `--restart`\.$"):
         export_run(changed_run, tmp_path / "models")
 

@@ -6,7 +6,7 @@ import torch
 
 from sightline.reformat import reformat
 from sightline_training.augmentation import Warp
-from sightline_training.batches import Memory, train_batches, valid_batches
+from sightline_training.batches import Memory, train_batches, watched_batches
 from sightline_training.datasets import open_dataset
 from sightline_training.recipes.mnist import CARD, MNIST
 
@@ -73,7 +73,7 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
 
 
 def test_validation_goes_in_order_and_to_the_last_picture() -> None:
-    assert _orders(valid_batches(_memory(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert _orders(watched_batches(_memory(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
 
 
 STILL = {"rotation_deg": 0.0, "shift": 0.0, "scale": 0.0, "shear_deg": 0.0, "elastic_px": 0.0, "elastic_knots": 7}

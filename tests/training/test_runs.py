@@ -123,9 +123,16 @@ def test_a_changed_mean_in_the_card_is_refused(folder: Path) -> None:
     [
         (lambda report: report.update(recipe="../evil"), r"the recipe '../evil' is not known here. Known: "),
         (lambda report: report.update(recipe=["mnist"]), r"the recipe \"\['mnist'\]\" is not known here"),
-        (lambda report: report.pop("dataset"), r"dataset.name is missing or names no known dataset \(digits, mnist\)\."),
+        (lambda report: report.pop("dataset"), r"dataset.name is missing or names no known dataset \(.*digits, .*mnist.*\)\."),
         (lambda report: report["dataset"].update(name={}), r"dataset.name is missing or names no known dataset"),
-        (lambda report: report["dataset"]["splits"].pop("valid"), r"dataset.splits.valid.fingerprint is missing"),
+        (lambda report: report["dataset"]["splits"]["valid"].pop("fingerprint"), r"dataset.splits.valid.fingerprint is missing"),
+        (lambda report: report["dataset"]["splits"].pop("test"), r"dataset.splits and judged_on do not say what it was judged on"),
+        (lambda report: report.update(judged_on="exam"), r"dataset.splits and judged_on do not say what it was judged on"),
+        (
+            lambda report: report.update(backbone={"name": "vgg16", "part": "network"}),
+            r"backbone names no network that the recipe mnist can",
+        ),
+        (lambda report: report.update(backbone={"name": "../evil", "part": "network"}), r"backbone names no network that the recipe"),
         (lambda report: report.update(weights_sha256=3), r"weights_sha256 is missing"),
         (lambda report: report.pop("card_sha256"), r"card_sha256 is missing"),
     ],

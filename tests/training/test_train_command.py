@@ -13,6 +13,7 @@ from PIL import Image
 from sightline.card import unseal
 from sightline.cli import run as sightline
 from sightline.errors import DataError, UsageError
+from sightline_training import plots
 from sightline_training import train as training
 from sightline_training.network import probabilities
 from sightline_training.recipes import RECIPES
@@ -91,10 +92,10 @@ def test_metrics_has_a_line_an_epoch_and_the_kept_one_is_the_best_on_validation(
     with (digits_folder / "metrics.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [int(line["epoch"]) for line in lines] == list(range(1, EPOCHS + 1))
-    best = max(lines, key=lambda line: (float(line["valid_accuracy"]), -float(line["valid_loss"])))
+    best = max(lines, key=lambda line: (float(line["watched_accuracy"]), -float(line["watched_loss"])))
     assert digits_run.report["training"]["kept_epoch"] == int(best["epoch"])
-    assert digits_run.report["accuracy"]["valid"]["accuracy"] == pytest.approx(float(best["valid_accuracy"]), abs=1e-5)
-    assert digits_run.report["accuracy"]["valid"]["loss"] == pytest.approx(float(best["valid_loss"]), rel=1e-4)
+    assert digits_run.report["accuracy"]["valid"]["accuracy"] == pytest.approx(float(best["watched_accuracy"]), abs=1e-5)
+    assert digits_run.report["accuracy"]["valid"]["loss"] == pytest.approx(float(best["watched_loss"]), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["curves.png", "confusion.png", "mistakes.png", "augmentations.png"])
@@ -194,7 +195,7 @@ def test_what_fails_after_training_is_made_up_for_without_training_again(tmp_pat
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(training.plots, "draw_mistakes", full_disk)
+        patched.setattr(plots, "draw_mistakes", full_disk)
         with pytest.raises(OSError, match="No space left"):
             sightline([*QUICK, str(folder)])
     with pytest.raises(DataError) as refused:

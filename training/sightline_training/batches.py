@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 Batch = tuple[Tensor, Tensor]
-"""Pixels uint8 [N, H, W, C] and class indices int64 [N]."""
+"""What the learning part is given, and class indices int64 [N]: pixels uint8 [N, H, W, C], or features float32 [N, views, F]."""
 
 
 class Memory(Dataset[Batch]):
-    """Pixels and labels in memory; an index is a whole batch of indices."""
+    """Pixels (or features) and labels in memory; an index is a whole batch of indices."""
 
-    def __init__(self, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> None:
-        self.pixels, self.labels = torch.from_numpy(pixels), torch.from_numpy(labels)
+    def __init__(self, given: npt.NDArray[np.uint8] | npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> None:
+        self.given, self.labels = torch.from_numpy(given), torch.from_numpy(labels)
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -25,7 +25,7 @@ class Memory(Dataset[Batch]):
 
     def __getitem__(self, indices: Tensor) -> Batch:
         """The batch of those pictures."""
-        return self.pixels[indices], self.labels[indices]
+        return self.given[indices], self.labels[indices]
 
 
 class Shuffled(Sampler[Tensor]):
@@ -53,7 +53,7 @@ def train_batches(memory: Memory, batch_size: int, seed: str, epoch: int = 0) ->
     return _loader(memory, Shuffled(len(memory), batch_size, seed, epoch))
 
 
-def valid_batches(memory: Memory, batch_size: int = 1000) -> DataLoader[Batch]:
+def watched_batches(memory: Memory, batch_size: int) -> DataLoader[Batch]:
     """Batches in order; the last one may be short."""
     return _loader(memory, _in_order(len(memory), batch_size))
 

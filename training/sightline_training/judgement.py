@@ -1,19 +1,30 @@
 """What a trained network is worth, counted over every picture: accuracy with its interval, figures per class, the mistakes."""
 
+import hashlib
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from sightline_training.pictures import UNKNOWN
 
 Probabilities = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]
 
 
-def accuracy_figures(answers: Probabilities, labels: Labels) -> dict[str, Any]:
-    """Accuracy of probabilities [N, classes] against class indices [N]: n, correct, accuracy, Wilson's 95 % interval, mean loss."""
+def accuracy_figures(answers: Probabilities, labels: Labels) -> dict[str, Any] | None:
+    """Accuracy of probabilities [N, classes] against class indices [N]: n, correct, accuracy, Wilson's 95 % interval, mean loss.
+
+    Pictures of UNKNOWN class are not counted; None if no other is there.
+    """
+    known = labels != UNKNOWN
+    answers, labels = answers[known], labels[known]
     count = len(labels)
+    if not count:
+        return None
     correct = int((answers.argmax(axis=1) == labels).sum())
     low, high = wilson_interval(correct, count)
     chosen = answers[np.arange(count), labels].astype(np.float64)
@@ -36,7 +47,8 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
 
 def confusion(answers: Probabilities, labels: Labels) -> npt.NDArray[np.int64]:
     """Counts [classes, classes]: row the true class, column the answer."""
-    classes = answers.shape[1]
+    classes, known = answers.shape[1], labels != UNKNOWN
+    answers, labels = answers[known], labels[known]
     return np.bincount(labels * classes + answers.argmax(axis=1), minlength=classes * classes).reshape(classes, classes)
 
 
@@ -56,13 +68,13 @@ def per_class(matrix: npt.NDArray[np.int64], labels: tuple[str, ...]) -> list[di
     return rows
 
 
-def seen_before(pixels: Pixels, known: Pixels) -> npt.NDArray[np.bool_]:
-    """Which of `pixels` [N, H, W, C] are, byte for byte, also among `known`."""
-    seen = {picture.tobytes() for picture in known}
-    return np.fromiter((picture.tobytes() in seen for picture in pixels), bool, len(pixels))
+def seen_before(pixels: Pixels, known: Iterable[npt.NDArray[np.uint8]]) -> npt.NDArray[np.bool_]:
+    """Which of `pixels` [N, H, W, C] are, byte for byte, also among the pictures `known`, each [H, W, C]."""
+    seen = {hashlib.sha256(picture.tobytes()).digest() for picture in known}
+    return np.fromiter((hashlib.sha256(picture.tobytes()).digest() in seen for picture in pixels), bool, len(pixels))
 
 
 def worst_mistakes(answers: Probabilities, labels: Labels, most: int) -> npt.NDArray[np.int64]:
     """Indices of wrongly answered pictures, the surest wrong answer first, at most so many."""
-    wrong = np.flatnonzero(answers.argmax(axis=1) != labels)
+    wrong = np.flatnonzero((answers.argmax(axis=1) != labels) & (labels != UNKNOWN))
     return wrong[np.argsort(-answers[wrong].max(axis=1), kind="stable")][:most]

@@ -11,34 +11,39 @@ import pickle
 import signal
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
+import numpy as np
+import numpy.typing as npt
 import safetensors
 import safetensors.torch
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from sightline.errors import DataError, SightlineError
-from sightline_training.batches import Batch, Memory, seed_of, train_batches, valid_batches
+from sightline_training import provenance
+from sightline_training.batches import Batch, Memory, seed_of, train_batches, watched_batches
 from sightline_training.epoch_progress import EpochProgress
 from sightline_training.files import write_whole
-from sightline_training.network import Network
+from sightline_training.headed import Headed, learning
+from sightline_training.network import Network, comfortable_batch
 from sightline_training.recipe import Recipe, Stage
 
 Epoch = dict[str, float]
 """One line of metrics.csv: stage and epoch (from 1), losses, accuracies, learning rate, seconds."""
 
 MEASURES: Final = (
-    *("stage", "epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy"),
+    *("stage", "epoch", "train_loss", "train_accuracy", "watched_loss", "watched_accuracy"),
     *("learning_rate", "seconds", "cpu_seconds"),
 )
 """The columns of metrics.csv."""
@@ -47,32 +52,66 @@ TERMINATED: Final = 128 + signal.SIGTERM
 """What shells report of a program that SIGTERM ended."""
 
 
-def fit(
-    network: Network, recipe: Recipe, train: Memory, valid: Memory, *, seed: int, device: Literal["cpu", "gpu"], checkpoints: Path
-) -> list[Epoch]:
-    """Train `network` in place through all stages of `recipe`; leave in it the weights that were best on `valid` (see `best_epoch`).
+@dataclass(frozen=True)
+class Watched:
+    """The pictures on which every epoch is measured."""
 
-    What `checkpoints` holds is continued; a stage that is complete there is not trained again. Gives the history of all epochs,
-    those before a kill included. Raises KeyboardInterrupt if the user stopped it, DataError if a checkpoint is damaged,
-    SightlineError if the loss is no number any more.
+    memory: Memory
+    chooses: bool
+    """Whether they decide which epoch is kept and when to stop. If not, they are only looked at, and the last epoch is kept."""
+
+
+FeaturesOf = Callable[[Literal["train", "watched"], int], npt.NDArray[np.float32]]
+"""Features [N, F] of the frozen trunk: of the pictures as they are (view 0), or of an augmented view (from 1)."""
+
+
+def fit(
+    network: Network,
+    recipe: Recipe,
+    train: Memory,
+    watched: Watched,
+    *,
+    seed: int,
+    device: Literal["cpu", "gpu"],
+    checkpoints: Path,
+    features_of: FeaturesOf | None = None,
+) -> list[Epoch]:
+    """Train `network` in place through all stages of `recipe`; leave in it the weights of the epoch that was kept (see `kept_epoch`).
+
+    What `checkpoints` holds is continued; a stage that is complete there is not trained again. A stage with a frozen trunk learns
+    from what `features_of` gives, if it is there, else from pixels. Gives the history of all epochs, those before a kill included.
+    Raises KeyboardInterrupt if the user stopped it, DataError if a checkpoint is damaged, SightlineError if the loss is no number
+    any more.
     """
     history: list[Epoch] = []
     for number, stage in enumerate(recipe.stages, 1):
         folder = checkpoints / f"stage-{number}"
         folder.mkdir(parents=True, exist_ok=True)
-        stretch = _Stretch(network, recipe, stage, number=number, seed=seed, folder=folder)
+        # After a stage in which the trunk learned, its features are no longer those that were kept.
+        still_frozen = all(each.trunk_share == 0 for each in recipe.stages[:number])
+        cached = features_of if still_frozen and isinstance(network.body, Headed) else None
+        stretch = _Stretch(network, recipe, stage, number=number, seed=seed, folder=folder, on_features=cached is not None)
+        stretch.chooses = watched.chooses
         stretch.history = _history_in(stretch.last)
-        if not _finished(stretch.history, stage):
-            _run(stretch, train, valid, device)
+        if not _finished(stretch.history, stage, watched.chooses):
+            if cached is None:
+                _run(stretch, train, watched.memory, device)
+            else:
+                views = np.stack([cached("train", view) for view in range(1 + stage.views)], axis=1)
+                plain = cached("watched", 0)[:, None]
+                _run(stretch, Memory(views, train.labels.numpy()), Memory(plain, watched.memory.labels.numpy()), device)
         history += stretch.history
-        _take_best(network, stretch.best)
+        _take_kept(stretch.learner, stretch.kept)
     return history
 
 
-def best_epoch(history: list[Epoch]) -> Epoch:
-    """The epoch of the last stage whose weights were kept: the highest validation accuracy, among equals the lowest validation loss."""
+def kept_epoch(history: list[Epoch], chooses: bool) -> Epoch:
+    """The epoch of the last stage whose weights were kept.
+
+    If the watched pictures choose, that of the highest accuracy on them, among equals the lowest loss; if not, the last one.
+    """
     last_stage = [epoch for epoch in history if epoch["stage"] == history[-1]["stage"]]
-    return max(last_stage, key=lambda epoch: (epoch["valid_accuracy"], -epoch["valid_loss"]))
+    return max(last_stage, key=lambda epoch: (epoch["watched_accuracy"], -epoch["watched_loss"])) if chooses else last_stage[-1]
 
 
 def one_cycle(step: int, steps: int) -> float:
@@ -87,11 +126,11 @@ def one_cycle(step: int, steps: int) -> float:
     return (1 + math.cos(math.pi * (step - warm) / (steps - warm))) / 2
 
 
-def _finished(history: list[Epoch], stage: Stage) -> bool:
-    """Whether all epochs are done, or none was better than the best for `patience` epochs."""
+def _finished(history: list[Epoch], stage: Stage, chooses: bool) -> bool:
+    """Whether all epochs are done, or none was better than the best for `patience` epochs and that may be known."""
     if len(history) >= stage.epochs:
         return True
-    return bool(history) and history[-1]["epoch"] - best_epoch(history)["epoch"] >= stage.patience
+    return chooses and bool(history) and history[-1]["epoch"] - kept_epoch(history, chooses)["epoch"] >= stage.patience
 
 
 def _history_in(checkpoint: Path) -> list[Epoch]:
@@ -104,11 +143,11 @@ def _history_in(checkpoint: Path) -> list[Epoch]:
         raise _damaged(checkpoint, error) from None
 
 
-def _take_best(network: Network, best: Path) -> None:
+def _take_kept(learner: nn.Module, kept: Path) -> None:
     try:
-        network.load_state_dict(safetensors.torch.load_file(best))
+        learner.load_state_dict(safetensors.torch.load_file(kept))
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise _damaged(best, error) from None
+        raise _damaged(kept, error) from None
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
@@ -116,11 +155,12 @@ def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(f"{path}: damaged checkpoint ({reason}). Start again with `--restart`.")
 
 
-def _run(stretch: "_Stretch", train: Memory, valid: Memory, device: Literal["cpu", "gpu"]) -> None:
+def _run(stretch: "_Stretch", train: Memory, watched: Memory, device: Literal["cpu", "gpu"]) -> None:
     with _quiet_lightning():
         trainer = Trainer(
             accelerator=device,
             devices=1,
+            precision="bf16-mixed" if stretch.stage.mixed_precision and provenance.has_bfloat16(device) else "32-true",
             max_epochs=stretch.stage.epochs,
             callbacks=[
                 stretch.progress,
@@ -137,7 +177,7 @@ def _run(stretch: "_Stretch", train: Memory, valid: Memory, device: Literal["cpu
             trainer.fit(
                 stretch,
                 train_batches(train, stretch.stage.batch_size, stretch.seed, len(stretch.history)),
-                valid_batches(valid),
+                watched_batches(watched, comfortable_batch(tuple(watched.given.shape[1:]))),
                 ckpt_path=stretch.last if stretch.history else None,
                 weights_only=True,
             )
@@ -152,24 +192,33 @@ def _run(stretch: "_Stretch", train: Memory, valid: Memory, device: Literal["cpu
 class _Stretch(LightningModule):
     """One stage: loss, optimizer, what is measured and what a checkpoint holds."""
 
-    def __init__(self, network: Network, recipe: Recipe, stage: Stage, *, number: int, seed: int, folder: Path) -> None:
+    def __init__(self, network: Network, recipe: Recipe, stage: Stage, *, number: int, seed: int, folder: Path, on_features: bool) -> None:
         super().__init__()
-        self.network, self.stage, self.augmentation = network, stage, recipe.augmentation
+        # All that a checkpoint must hold: of a large backbone that is frozen, nothing.
+        self.learner: nn.Module = cast("Headed", network.body).head if on_features else network
+        self.stage, self.augmentation, self.on_features = stage, recipe.augmentation, on_features
         self.number, self.seed = number, f"{seed}/{number}"
-        self.best, self.last = folder / "best.safetensors", folder / "last.ckpt"
+        self.kept, self.last = folder / "kept.safetensors", folder / "last.ckpt"
         self.history: list[Epoch] = []
+        self.chooses = True
         self.progress = EpochProgress()
         classes = len(recipe.card.labels)
-        self.train_loss, self.valid_loss = MeanMetric(), MeanMetric()
+        self.train_loss, self.watched_loss = MeanMetric(), MeanMetric()
         self.train_accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
-        self.valid_accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
+        self.watched_accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
+        learns = learning(network.body, stage.trunk_share)
         for name, parameter in network.body.named_parameters():
-            parameter.requires_grad_(name.startswith(stage.learns))
+            parameter.requires_grad_(name in learns)
 
     def configure_optimizers(self) -> Any:
-        """AdamW under a one-cycle schedule that ends with the last epoch."""
-        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(learning, lr=self.stage.learning_rate, weight_decay=self.stage.weight_decay, fused=True)
+        """The stage's optimizer under a one-cycle schedule that ends with the last epoch."""
+        learns = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        rate, decay = self.stage.learning_rate, self.stage.weight_decay
+        optimizer: torch.optim.Optimizer
+        if self.stage.optimizer == "sgd":
+            optimizer = torch.optim.SGD(learns, lr=rate, momentum=0.9, nesterov=True, weight_decay=decay, fused=True)
+        else:
+            optimizer = torch.optim.AdamW(learns, lr=rate, weight_decay=decay, fused=True)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -180,46 +229,52 @@ class _Stretch(LightningModule):
         self.began = time.perf_counter(), time.process_time()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """Loss of one batch, augmented if the recipe says so."""
-        pixels, labels = batch
-        logits = self.network(pixels if self.augmentation is None else self.augmentation(pixels))
-        loss = functional.cross_entropy(logits, labels, label_smoothing=self.stage.label_smoothing)
+        """Loss of one batch: pictures augmented if the recipe says so, or one view's features of each picture."""
+        given, labels = batch
+        if self.on_features:
+            given = given[torch.arange(len(given)), torch.randint(given.shape[1], (len(given),))]
+        elif self.augmentation is not None:
+            given = self.augmentation(given)
+        logits = self.learner(given)
+        loss = functional.cross_entropy(logits.float(), labels, label_smoothing=self.stage.label_smoothing)
         self.train_loss.update(loss.detach(), len(labels))
         self.train_accuracy.update(logits.detach(), labels)
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """Measure one batch of validation pictures."""
-        pixels, labels = batch
-        logits = self.network(pixels)
-        self.valid_loss.update(functional.cross_entropy(logits, labels), len(labels))
-        self.valid_accuracy.update(logits, labels)
+        """Measure one batch of the watched pictures."""
+        given, labels = batch
+        logits = self.learner(given[:, 0] if self.on_features else given)
+        self.watched_loss.update(functional.cross_entropy(logits.float(), labels), len(labels))
+        self.watched_accuracy.update(logits, labels)
 
     def on_train_epoch_end(self) -> None:
         """Close the epoch: note it, keep its weights if they are the best, stop if nothing improves any more."""
         wall, cpu = self.began
         epoch: Epoch = {"stage": self.number, "epoch": self.current_epoch + 1}
-        for name in ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy"):
+        for name in ("train_loss", "train_accuracy", "watched_loss", "watched_accuracy"):
             metric = getattr(self, name)
             epoch[name] = float(metric.compute())
             metric.reset()
         epoch["learning_rate"] = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         epoch["seconds"], epoch["cpu_seconds"] = time.perf_counter() - wall, time.process_time() - cpu
-        if not math.isfinite(epoch["valid_loss"]):
+        if not math.isfinite(epoch["watched_loss"]):
             raise SightlineError(
-                f"training diverged: after epoch {epoch['epoch']} the validation loss is {epoch['valid_loss']}. "
+                f"training diverged: after epoch {epoch['epoch']} the loss on held-out pictures is {epoch['watched_loss']}. "
                 "Lower the recipe's learning rate and start again with `--restart`."
             )
         self.history.append(epoch)
-        if best_epoch(self.history) is epoch:
-            write_whole(self.best, safetensors.torch.save(self.network.state_dict()))
-        if _finished(self.history, self.stage):
+        finished = _finished(self.history, self.stage, self.chooses)
+        best = self.chooses and kept_epoch(self.history, self.chooses) is epoch
+        if best or (finished and not self.chooses):
+            write_whole(self.kept, safetensors.torch.save(self.learner.state_dict()))
+        if finished:
             self.trainer.should_stop = True
         self.progress.said(
             f"epoch {epoch['epoch']:>{len(str(self.stage.epochs))}}/{self.stage.epochs}"
             f"  train loss {epoch['train_loss']:.4f} accuracy {epoch['train_accuracy']:.2%}"
-            f"  valid loss {epoch['valid_loss']:.4f} accuracy {epoch['valid_accuracy']:.2%}"
-            f"  {epoch['seconds']:.1f} s" + ("  (best)" if best_epoch(self.history) is epoch else "")
+            f"  held out loss {epoch['watched_loss']:.4f} accuracy {epoch['watched_accuracy']:.2%}"
+            f"  {epoch['seconds']:.1f} s" + ("  (best)" if best else "")
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,9 +1,11 @@
 """A split of a dataset as pictures: every network sees what `PictureSet.pixels` gives, through `sightline.reformat`."""
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,12 @@ from sightline_training.progress import tracked
 
 Split = Literal["train", "valid", "test"]
 
+UNKNOWN: Final = -1
+"""The class of a picture that is asked about, but not counted."""
+
+IN_MEMORY: Final = 1024**3
+"""Bytes: more pixels than that lie in a file if there is a place for one."""
+
 
 @dataclass(frozen=True, eq=False)
 class PictureSet:
@@ -24,10 +32,12 @@ class PictureSet:
     """The dataset's name, such as "mnist"."""
     split: Split
     labels: npt.NDArray[np.int64]
-    """Class index of each picture, shape (N,), in the order of the model card's labels."""
+    """Class index of each picture, shape (N,), in the order of the model card's labels; UNKNOWN if nobody can say."""
     fingerprint: str
     """Hexadecimal sha256 of the pictures and labels in their order: two splits with one fingerprint hold the same data."""
     opener: Callable[[int], Image.Image] = field(repr=False)
+    places: tuple[str, ...] = ()
+    """Where each picture lies, relative to the data folder; empty if that says nothing."""
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -39,17 +49,27 @@ class PictureSet:
             raise IndexError(f"picture {index} of {len(self)} in {self.name}/{self.split}")
         return self.opener(index)
 
-    def pixels(self, spec: Preprocess, indices: Sequence[int] | npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.uint8]:
-        """Reformat the pictures `indices` (all of them if None): uint8 of shape (N, height, width, channels)."""
+    def pixels(
+        self, spec: Preprocess, indices: Sequence[int] | npt.NDArray[np.int64] | None = None, *, spill: Path | None = None
+    ) -> npt.NDArray[np.uint8]:
+        """Reformat the pictures `indices` (all of them if None): uint8 of shape (N, height, width, channels).
+
+        More than IN_MEMORY bytes are written to the file `spill`, if one is given, and mapped into memory.
+        """
         chosen = range(len(self)) if indices is None else [int(index) for index in indices]
-        pixels = np.empty((len(chosen), *spec.shape), np.uint8)
+        shape = (len(chosen), *spec.shape)
+        pixels = (
+            np.lib.format.open_memmap(spill, "w+", np.uint8, shape)  # type: ignore[no-untyped-call]
+            if spill is not None and math.prod(shape) > IN_MEMORY
+            else np.empty(shape, np.uint8)
+        )
         for at, index in enumerate(tracked(chosen, f"reformatting {self.name}/{self.split}")):
             pixels[at] = reformat(self.open(index), spec)
         return pixels
 
 
 def pictures_of(name: str, split: Split, planes: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> PictureSet:
-    """A set of grey pictures that lie in memory: `planes` of shape (N, H, W), 8 bits, and one class index each.
+    """A set of pictures that lie in memory: `planes` of shape (N, H, W) or (N, H, W, 3), 8 bits, and one class index each.
 
     The fingerprint is the sha256 of both shapes (as text), the planes' bytes and the labels as little-endian int64.
     """

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ from sightline_training.files import write_whole
 
 Pixels = npt.NDArray[np.uint8]
 
-TRAIN, VALID, BEST = "#8a8f98", "#1f6feb", "#d1242f"
+TRAIN, WATCHED, BEST = "#8a8f98", "#1f6feb", "#d1242f"
 DPI: Final = 120
 NUMBERED_UP_TO: Final = 30
 """Classes; with more, counts in the cells of the confusion matrix could not be read."""
@@ -27,17 +27,20 @@ MARKED_UP_TO: Final = 40
 COLUMNS: Final = 8
 
 
-def draw_curves(path: Path, history: Sequence[dict[str, float]], best: dict[str, float]) -> None:
-    """Loss and accuracy over the epochs of all stages; the kept one is marked. Training is measured as taught: with dropout, augmented."""
+def draw_curves(path: Path, history: Sequence[dict[str, float]], best: dict[str, float], watched: str) -> None:
+    """Loss and accuracy over the epochs of all stages, on training and on `watched` pictures; the kept epoch is marked.
+
+    Training is measured as taught: with dropout, augmented.
+    """
     figure = Figure(figsize=(10, 4), layout="constrained")
     epochs = range(1, len(history) + 1)
     kept = next(at for at, epoch in enumerate(history, 1) if epoch is best)
     mark = "." if len(history) <= MARKED_UP_TO else ""
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         axes.plot(epochs, [epoch[f"train_{name}"] for epoch in history], color=TRAIN, marker=mark, label="training, as taught")
-        axes.plot(epochs, [epoch[f"valid_{name}"] for epoch in history], color=VALID, marker=mark, label="validation")
+        axes.plot(epochs, [epoch[f"watched_{name}"] for epoch in history], color=WATCHED, marker=mark, label=watched)
         axes.axvline(kept, color=BEST, linewidth=1, linestyle=":")
-        axes.plot([kept], [best[f"valid_{name}"]], "o", color=BEST, label=f"kept: epoch {kept}")
+        axes.plot([kept], [best[f"watched_{name}"]], "o", color=BEST, label=f"kept: epoch {kept}")
         for before, after, epoch in zip(history, history[1:], epochs, strict=False):
             if before["stage"] != after["stage"]:
                 axes.axvline(epoch + 0.5, color="black", linewidth=0.8)
@@ -56,7 +59,7 @@ def draw_curves(path: Path, history: Sequence[dict[str, float]], best: dict[str,
 
 def _look_at_the_end(axes: Axes, history: Sequence[dict[str, float]]) -> None:
     """The first epochs' low accuracies would flatten what matters: show from the median's double error up."""
-    values = [epoch[f"{split}_accuracy"] for epoch in history for split in ("train", "valid")]
+    values = [epoch[f"{split}_accuracy"] for epoch in history for split in ("train", "watched")]
     lowest, typical = min(values), float(np.median(values))
     floor = max(lowest, 1 - 4 * (1 - typical)) if len(history) > 2 else lowest
     span = max(max(values) - floor, 1e-3)
@@ -88,12 +91,12 @@ def draw_mistakes(path: Path, pixels: Pixels, captions: Sequence[str], title: st
     _grid(path, pixels, captions, title if len(pixels) else f"{title}: none")
 
 
-def draw_augmentations(path: Path, originals: Pixels, variants: npt.NDArray[np.float32], title: str) -> None:
-    """A column for each of the originals [N, H, W, C], `variants` [V, N, H, W, C] below it."""
-    shown = np.concatenate([originals[None].astype(np.float32), variants])
-    rows = shown.reshape(-1, *originals.shape[1:])
-    captions = ["original"] * len(originals) + [""] * (len(rows) - len(originals))
-    _grid(path, np.clip(np.rint(rows), 0, 255).astype(np.uint8), captions, title, columns=len(originals))
+def draw_augmentations(path: Path, rows: Mapping[str, npt.NDArray[np.float32]], title: str) -> None:
+    """A row of pictures, float32 [N, H, W, C] on the 0..255 scale, under the name of each; the same picture stands in a column."""
+    columns = len(next(iter(rows.values())))
+    pixels = np.clip(np.rint(np.concatenate(list(rows.values()))), 0, 255).astype(np.uint8)
+    captions = [name if at == 0 else "" for name in rows for at in range(columns)]
+    _grid(path, pixels, captions, title, columns=columns)
 
 
 def _grid(path: Path, pixels: Pixels, captions: Sequence[str], title: str, columns: int = COLUMNS) -> None:

@@ -17,7 +17,7 @@ def talk() -> Console:
     return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
-def tracked(items: Sequence[Item], what: str) -> Iterable[Item]:
-    """`items`, with a progress bar when stderr is a terminal and there are many."""
+def tracked(items: Sequence[Item], what: str, bar_from: int = BAR_FROM) -> Iterable[Item]:
+    """`items`, with a progress bar when stderr is a terminal and there are at least `bar_from`."""
     console = talk()
-    return track(items, what, console=console, transient=True, disable=not console.is_terminal or len(items) < BAR_FROM)
+    return track(items, what, console=console, transient=True, disable=not console.is_terminal or len(items) < bar_from)

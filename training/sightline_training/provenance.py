@@ -2,6 +2,8 @@
 
 import os
 import platform
+import resource
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +26,28 @@ def hardware(device: str) -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(0) if device == "gpu" else None,
     }
+
+
+class Stopwatch:
+    """What a process has taken since this was made: wall and CPU seconds; and the most memory that it ever held, in bytes."""
+
+    def __init__(self) -> None:
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def read(self) -> dict[str, float | int]:
+        """For report.json. Getting the pictures, features of a frozen trunk and the evaluation count too, starting Python does not."""
+        return {
+            "seconds": round(time.perf_counter() - self.wall, 2),
+            "cpu_seconds": round(time.process_time() - self.cpu, 2),
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether products in bfloat16 are faster than in float32 there: GPUs from Ampere on, CPUs with AVX512_BF16 or AMX."""
+    if device == "gpu":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def usable_threads() -> int:

@@ -2,15 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from torch import Tensor, nn
+from pydantic import ValidationError
+from torch import nn
 
-from sightline.card import ModelCard
+from sightline.card import ModelCard, Preprocess
+from sightline.errors import UsageError
+from sightline_training.backbones import Backbone
+from sightline_training.distortions import Augmentation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stretch of training with its own optimizer: AdamW under a one-cycle schedule, cross-entropy, early stopping."""
+    """One stretch of training with its own optimizer: a one-cycle schedule, cross-entropy, early stopping."""
 
     epochs: int
     """The most passes over the training pictures; the schedule is stretched over them."""
@@ -19,13 +24,21 @@ class Stage:
     learning_rate: float
     """The peak of the one-cycle schedule (Smith and Topin 2017, arXiv:1708.07120)."""
     weight_decay: float
-    """AdamW's decoupled decay (Loshchilov and Hutter 2017, arXiv:1711.05101)."""
+    """AdamW's decoupled decay, or the L2 penalty of SGD."""
     patience: int
-    """Epochs without a better one, by validation accuracy and then validation loss, after which the stage stops early."""
+    """Epochs without a better one, by validation accuracy and then validation loss, after which the stage stops early; if the dataset
+    has no validation pictures besides those that it is judged on, nothing stops early."""
     label_smoothing: float = 0.0
     """Szegedy et al. 2015, arXiv:1512.00567, section 7. Validation loss is never smoothed."""
-    learns: str = ""
-    """Only parameters of the network's body whose name begins so learn in this stage; "" means all of them."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101), or SGD with Nesterov momentum of 0.9 (Sutskever et al. 2013)."""
+    mixed_precision: bool = False
+    """Whether products are computed in bfloat16 where the processor has instructions for it; weights stay float32."""
+    trunk_share: float = 1.0
+    """Of a network with a trunk, the share of the trunk's layers that learn, counted from its output; the head always learns."""
+    views: int = 0
+    """While the trunk is frozen (`trunk_share` 0), its features of each training picture and of so many augmented views of it are
+    computed once, and the head draws one of them at each step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,22 +48,58 @@ class Recipe:
     name: str
     """What `sightline train` calls it."""
     card: ModelCard
-    """Labels and preprocessing: the only place where preprocessing constants stand."""
-    network: Callable[[ModelCard], nn.Module]
-    """Makes the untrained body: normalised float32 [N, C, H, W] in, logits [N, classes] out."""
+    """Labels and preprocessing: the only place where preprocessing constants stand, but for those that belong to a backbone's weights."""
     data: str
     """Name of its dataset in `sightline_training.datasets`."""
     stages: tuple[Stage, ...]
-    """Run one after the other, each from the best weights of the one before."""
-    target_accuracy: float
-    """What the test pictures of `data` must reach."""
+    """Run one after the other, each from the weights that the one before kept. None at all: the network answers as it is."""
+    target_accuracy: float | None
+    """What the judged pictures of `data` must reach; None if nobody can promise."""
+    network: Callable[[ModelCard], nn.Module] | None = None
+    """Makes the untrained body: normalised float32 [N, C, H, W] in, logits [N, classes] out."""
+    transfer: Callable[[ModelCard, Backbone], nn.Module] | None = None
+    """Instead of `network`: makes the body around a pre-trained backbone; the weights are filled in by the training."""
+    backbone: str = "vgg16"
+    """With `transfer`: torchvision's name of the backbone that is used if nobody names another."""
+    own_pictures: bool = False
+    """Whether labels and the model's name come with the user's pictures, so that those of `card` only hold their places."""
     stand_in: str | None = None
     """A dataset with the same labels that needs no download; `--data` takes its name in place of a folder."""
-    augmentation: Callable[[Tensor], Tensor] | None = None
-    """Applied to each training batch: pixels [N, H, W, C] (uint8) to float32 of the same shape, still on the 0..255 scale."""
+    augmentation: Augmentation | None = None
+    """Applied to each training batch."""
     augmented: "Recipe | None" = None
     """What `--augment` trains instead: the same card and the same layers; stages and dropout may differ."""
+
+    def build(self, card: ModelCard, backbone: Backbone | None) -> nn.Module:
+        """The untrained body: normalised float32 [N, C, H, W] in, logits [N, classes] out. `backbone` belongs to `transfer`."""
+        if self.transfer is not None and backbone is not None:
+            return self.transfer(card, backbone)
+        if self.network is not None and backbone is None:
+            return self.network(card)
+        raise ValueError(f"the recipe {self.name} and the backbone {backbone} do not go together")
 
     def with_epochs(self, epochs: int) -> "Recipe":
         """The same recipe with every stage cut or stretched to `epochs`."""
         return replace(self, stages=tuple(replace(stage, epochs=epochs) for stage in self.stages))
+
+    def with_preprocess(self, of_weights: Preprocess, size: int | None) -> "Recipe":
+        """The same recipe for the pictures that its pre-trained weights know; `size` (pixels a side) instead of theirs.
+
+        What is not trained is asked exactly as it was trained. What learns anew keeps the way in which this recipe's card fits a
+        picture, and takes size, mean and deviation from the weights.
+        """
+        preprocess = of_weights
+        if self.stages:
+            taken = {"size": of_weights.size, "mean": of_weights.mean, "std": of_weights.std}
+            preprocess = Preprocess.model_validate({**self.card.preprocess.model_dump(), **taken})
+        if size is not None:
+            preprocess = Preprocess.model_validate({**preprocess.model_dump(), "size": (size, size)})
+        return self.with_card(preprocess=preprocess)
+
+    def with_card(self, **changes: object) -> "Recipe":
+        """The same recipe with these fields of its card changed, checked like any card. Raises UsageError."""
+        try:
+            return replace(self, card=ModelCard.model_validate({**dict(self.card), **changes}))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UsageError(f"no card can be made: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -2,46 +2,67 @@
 
 import csv
 import io
+import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from sightline_training import judgement
+from sightline_training.datasets import Dataset
 from sightline_training.judgement import Labels, Pixels, Probabilities
-from sightline_training.loop import Epoch, best_epoch
+from sightline_training.loop import Epoch, kept_epoch
 from sightline_training.pictures import Split
+from sightline_training.provenance import has_bfloat16
 from sightline_training.recipe import Recipe
 
 
 def judged(
-    recipe: Recipe, dataset: str, pixels: dict[Split, Pixels], labels: dict[Split, Labels], answers: dict[Split, Probabilities]
+    recipe: Recipe,
+    pictures: Dataset,
+    pixels: Mapping[Split, Pixels],
+    labels: Mapping[Split, Labels],
+    answers: Mapping[Split, Probabilities],
 ) -> dict[str, Any]:
     """The part of the report that says how good the network is."""
+    on = pictures.judged.split
     figures: dict[str, Any] = {split: judgement.accuracy_figures(answers[split], labels[split]) for split in answers}
-    seen = judgement.seen_before(pixels["test"], np.concatenate([pixels["train"], pixels["valid"]]))
-    if not seen.all():
-        figures["test_without_seen"] = judgement.accuracy_figures(answers["test"][~seen], labels["test"][~seen])
-    matrix = judgement.confusion(answers["test"], labels["test"])
+    known = [pixels[each.split] for each in pictures.splits if each.split != on]
+    seen = judgement.seen_before(pixels[on], itertools.chain.from_iterable(known))
+    near = np.isin(np.arange(len(seen)), sorted(pictures.near_duplicates))
+    for name, left_out in (("without_seen", seen), ("without_near_duplicates", seen | near)):
+        if left_out.any() and not left_out.all() and (name == "without_seen" or near.any()):
+            figures[name] = judgement.accuracy_figures(answers[on][~left_out], labels[on][~left_out])
     # A recipe promises something for its own dataset only.
-    promised = recipe.target_accuracy if dataset == recipe.data else None
+    promised = recipe.target_accuracy if pictures.name == recipe.data and figures[on] is not None else None
+    matrix = judgement.confusion(answers[on], labels[on])
     return {
+        "judged_on": on,
+        "chosen_on": pictures.choosing.split if pictures.choosing is not None and recipe.stages else None,
         "accuracy": figures,
-        "target": {"accuracy": promised, "reached": None if promised is None else figures["test"]["accuracy"] >= promised},
-        "duplicates": {"test_pictures_also_in_train_or_valid": int(seen.sum()), "compared": "pixels after reformat, byte for byte"},
+        "gap": figures["train"]["accuracy"] - figures[on]["accuracy"] if "train" in figures and figures[on] is not None else None,
+        "target": {"accuracy": promised, "reached": None if promised is None else figures[on]["accuracy"] >= promised},
+        "duplicates": {
+            "seen": int(seen.sum()),
+            "compared": "pixels after reformat, byte for byte, with those of the other splits",
+            "near": int(near.sum()),
+        },
+        "remarks": list(pictures.remarks),
         "per_class": judgement.per_class(matrix, recipe.card.labels),
         "confusion": {"rows": "true class", "columns": "answer", "labels": list(recipe.card.labels), "counts": matrix.tolist()},
     }
 
 
-def taught(history: list[Epoch]) -> dict[str, Any]:
-    """Epochs, the kept one, wall and CPU seconds of all epochs, those before a kill included."""
-    best = best_epoch(history)
+def taught(recipe: Recipe, history: list[Epoch], chooses: bool, device: str) -> dict[str, Any]:
+    """Epochs, the kept one, wall and CPU seconds of all epochs, those before a kill included; where products were in bfloat16."""
+    kept = kept_epoch(history, chooses) if history else {"stage": 0, "epoch": 0}
     return {
         "epochs": len(history),
-        "kept_stage": int(best["stage"]),
-        "kept_epoch": int(best["epoch"]),
+        "kept_stage": int(kept["stage"]),
+        "kept_epoch": int(kept["epoch"]),
         "seconds": round(sum(epoch["seconds"] for epoch in history), 2),
         "cpu_seconds": round(sum(epoch["cpu_seconds"] for epoch in history), 2),
+        "precision": ["bfloat16" if stage.mixed_precision and has_bfloat16(device) else "float32" for stage in recipe.stages],
     }
 
 

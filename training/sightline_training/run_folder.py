@@ -10,14 +10,14 @@ from typing import Any, Final
 
 from sightline.errors import DataError, UsageError
 from sightline_training.files import read_json
-from sightline_training.runs import CARD, REPORT, WEIGHTS
+from sightline_training.runs import CARD, REPORT, SETTINGS, WEIGHTS
 
-SETTINGS: Final = "settings.json"
 METRICS: Final = "metrics.csv"
 CHECKPOINTS: Final = "checkpoints"
+PIXELS: Final = "pixels"
 CURVES, CONFUSION, MISTAKES, AUGMENTATIONS = "curves.png", "confusion.png", "mistakes.png", "augmentations.png"
 
-OURS: Final = (REPORT, WEIGHTS, CARD, METRICS, CHECKPOINTS, CURVES, CONFUSION, MISTAKES, AUGMENTATIONS, SETTINGS)
+OURS: Final = (REPORT, WEIGHTS, CARD, METRICS, CHECKPOINTS, PIXELS, CURVES, CONFUSION, MISTAKES, AUGMENTATIONS, SETTINGS)
 """All that a run writes, in the order in which it is deleted: the report first, so that no half-deleted run looks complete."""
 
 
@@ -75,3 +75,8 @@ def clear(folder: Path) -> None:
                 path.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{folder}: the earlier run cannot be deleted: {error}") from None
+
+
+def drop_pixels(folder: Path) -> None:
+    """Delete the pixels that were too many for the memory."""
+    shutil.rmtree(folder / PIXELS, ignore_errors=True)

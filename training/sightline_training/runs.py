@@ -13,13 +13,14 @@ from torch import nn
 
 from sightline.card import MAX_SEALED_BYTES, ModelCard, unseal
 from sightline.errors import DataError
+from sightline_training.backbones import Backbone, known_backbones
 from sightline_training.datasets import DATASETS, open_dataset
 from sightline_training.files import read_json
 from sightline_training.network import Answering, Network
 from sightline_training.pictures import PictureSet, Split
 from sightline_training.recipes import RECIPES
 
-REPORT, WEIGHTS, CARD = "report.json", "weights.safetensors", "card.json"
+REPORT, WEIGHTS, CARD, SETTINGS = "report.json", "weights.safetensors", "card.json", "settings.json"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Run:
     report: Mapping[str, Any] = field(repr=False)
     weights_sha256: str
     """Hexadecimal sha256 of weights.safetensors, checked against the report when the run was loaded."""
+    own_folder: Path | None = None
+    """Where a user's own pictures lay when it was trained."""
 
     def network(self) -> nn.Module:
         """The trained network in eval mode on the CPU: uint8 pixels [N, H, W, C] → probabilities float32 [N, classes].
@@ -42,7 +45,7 @@ class Run:
         content = _bytes_of(path)
         if hashlib.sha256(content).hexdigest() != self.weights_sha256:
             raise DataError(f"{path}: the weights are not those that report.json describes. Train again with `--restart`.")
-        network = Network(self.card, RECIPES[self.report["recipe"]].network(self.card))
+        network = Network(self.card, RECIPES[self.report["recipe"]].build(self.card, self.backbone))
         try:
             weights = safetensors.torch.load(content)
         except (safetensors.SafetensorError, ValueError) as error:
@@ -50,13 +53,26 @@ class Run:
         _fill(network, weights, path)
         return Answering(network).eval()
 
+    @property
+    def backbone(self) -> Backbone | None:
+        """The pre-trained network that it was made from; None if it was made from nothing."""
+        described = self.report["backbone"]
+        return None if described is None else Backbone(described["name"], described["part"])
+
+    @property
+    def judged_on(self) -> Split:
+        """The split that its accuracy was counted on."""
+        split: Split = self.report["judged_on"]
+        return split
+
     def pictures(self, split: Split, data: Path | None = None) -> PictureSet:
         """The pictures of one split of the dataset that the run was trained on, from the data folder `data`.
 
-        Raises DataError if they are missing, or are not the same pictures.
+        A user's own pictures are looked for where they were if `data` is None. Raises DataError if they are missing, or are not
+        the same pictures.
         """
         dataset = self.report["dataset"]
-        found = open_dataset(dataset["name"], data)[split]
+        found = open_dataset(dataset["name"], data or self.own_folder)[split]
         expected = dataset["splits"][split]["fingerprint"]
         if found.fingerprint != expected:
             raise DataError(
@@ -80,7 +96,8 @@ def load_run(folder: Path) -> Run:
     digest = hashlib.sha256(_bytes_of(folder / WEIGHTS)).hexdigest()
     if digest != report["weights_sha256"]:
         raise DataError(f"{folder / WEIGHTS}: the weights are not those that {REPORT} describes. Train again with `--restart`.")
-    return Run(folder, card, report, digest)
+    own = read_json(folder / SETTINGS).get("own_pictures") if (folder / SETTINGS).is_file() else None
+    return Run(folder, card, report, digest, Path(own) if isinstance(own, str) else None)
 
 
 def _check(report: dict[str, Any], path: Path) -> None:
@@ -92,10 +109,17 @@ def _check(report: dict[str, Any], path: Path) -> None:
         raise DataError(f"{path}: the recipe {recipe[:64]!r} is not known here. Known: {', '.join(sorted(RECIPES))}.")
     if not isinstance(dataset, dict) or str(dataset.get("name")) not in DATASETS:
         raise DataError(f"{path}: dataset.name is missing or names no known dataset ({', '.join(sorted(DATASETS))}).")
-    for split in ("train", "valid", "test"):
-        entry = splits.get(split) if isinstance(splits, dict) else None
+    if not isinstance(splits, dict) or not set(splits) <= {"train", "valid", "test"} or report.get("judged_on") not in splits:
+        raise DataError(f"{path}: dataset.splits and judged_on do not say what it was judged on. Train again with `--restart`.")
+    for split, entry in splits.items():
         if not isinstance(entry, dict) or not isinstance(entry.get("fingerprint"), str):
             raise DataError(f"{path}: dataset.splits.{split}.fingerprint is missing. Train again with `--restart`.")
+    backbone = report.get("backbone")
+    transferred = (
+        isinstance(backbone, dict) and backbone.get("name") in known_backbones() and backbone.get("part") in ("network", "features")
+    )
+    if transferred != (RECIPES[recipe].transfer is not None) or not (transferred or backbone is None):
+        raise DataError(f"{path}: backbone names no network that the recipe {recipe} can be built on. Train again with `--restart`.")
     for key in ("card_sha256", "weights_sha256"):
         if not isinstance(report.get(key), str):
             raise DataError(f"{path}: {key} is missing. Train again with `--restart`.")

@@ -1,35 +1,35 @@
 """Trains a recipe from pictures to a finished run folder. The report is written last, so that a folder with one is complete."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
-import numpy as np
+import numpy.typing as npt
 import safetensors.torch
 import torch
+from numpy import float32
 
 from sightline.card import ModelCard, seal
 from sightline.errors import DataError, UsageError
-from sightline_training import judgement, plots, provenance, run_folder
+from sightline_training import drawings, provenance, run_folder
+from sightline_training.backbones import Backbone, preprocess_of
 from sightline_training.batches import Memory, seed_of
 from sightline_training.datasets import Dataset, open_dataset
+from sightline_training.features import features_of
 from sightline_training.files import write_json, write_whole
-from sightline_training.judgement import Labels, Pixels, Probabilities
-from sightline_training.loop import Epoch, best_epoch, fit
+from sightline_training.judgement import Labels, Pixels
+from sightline_training.loop import Epoch, FeaturesOf, Watched, fit
 from sightline_training.network import Answering, Network, probabilities
-from sightline_training.pictures import PictureSet, Split
+from sightline_training.pictures import UNKNOWN, PictureSet, Split
 from sightline_training.progress import talk
 from sightline_training.recipe import Recipe
 from sightline_training.report import history_as_csv, judged, taught
-from sightline_training.runs import CARD, REPORT, WEIGHTS, Run, load_run
+from sightline_training.runs import CARD, REPORT, SETTINGS, WEIGHTS, Run, load_run
+from sightline_training.weights import Weights, pour, weights_from
 
 Device = Literal["auto", "cpu", "gpu"]
-
-MISTAKES_SHOWN: Final = 40
-AUGMENTATIONS_SHOWN: Final = (5, 8)
-"""Variants of so many pictures."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,23 @@ class Trained:
     run: Run
     fresh: bool
     """False if the folder already held the finished run."""
+
+
+@dataclass(frozen=True)
+class _Pretrained:
+    """What a network is built on."""
+
+    backbone: Backbone
+    weights: Weights
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a run will be, settled before a picture is read."""
+
+    recipe: Recipe
+    pretrained: _Pretrained | None
+    settings: dict[str, Any]
 
 
 def train(
@@ -51,15 +68,28 @@ def train(
     epochs: int | None = None,
     restart: bool = False,
     device: Device = "auto",
+    backbone: str | None = None,
+    weights: str | None = None,
+    size: int | None = None,
+    name: str | None = None,
 ) -> Trained:
     """Train `recipe` into the run folder `folder`: begin, or continue what was interrupted there.
 
-    `dataset` names another dataset than the recipe's own; `data` is the data folder. Raises UsageError if the folder holds a run
-    with other settings, DataError if the pictures are missing or damaged.
+    `dataset` names another dataset than the recipe's own; `data` is the data folder, or that of the user's own pictures.
+    `backbone`, `weights` (see `weights_from`) and `size` (pixels a side) are for recipes that build on a pre-trained network, `name`
+    is the model's name on its card. Raises UsageError if an option does not fit or the folder holds a run with other settings,
+    DataError if the pictures or weights are missing or damaged.
     """
-    if epochs is not None:
-        recipe = recipe.with_epochs(epochs)
-    settings = _settings(recipe, dataset or recipe.data, seed)
+    began = provenance.Stopwatch()
+    pictures = None
+    if recipe.own_pictures:
+        if data is None:
+            raise UsageError(f"`sightline train {recipe.name}` needs your pictures: name their folder with `--data DIR`.")
+        data = data.resolve()
+        pictures = open_dataset(recipe.data, data)
+        recipe = recipe.with_card(labels=pictures.labels)
+    plan = _planned(recipe, dataset or recipe.data, seed, epochs, backbone, weights, size, name)
+    settings = plan.settings | ({"own_pictures": str(data)} if recipe.own_pictures else {})
     with run_folder.claimed(folder):
         begun = run_folder.begun_with(folder)
         if restart:
@@ -71,27 +101,60 @@ def train(
                 return Trained(load_run(folder), fresh=False)
         chosen = _device(device)
         torch.set_num_threads(provenance.usable_threads())
-        pictures = open_dataset(settings["dataset"], data)
+        pictures = pictures or open_dataset(settings["dataset"], data)
         settings["fingerprints"] = {each.split: each.fingerprint for each in pictures.splits}
         if begun is None:
-            write_json(folder / run_folder.SETTINGS, settings)
+            write_json(folder / SETTINGS, settings)
         else:
             run_folder.demand_same(begun, settings, folder)
             talk().print(f"continuing the run in {folder}")
-        _fill(folder, recipe, pictures, settings, chosen)
+        # Where a user's pictures lie is this machine's business: reports are published.
+        recorded = {key: value for key, value in settings.items() if key != "own_pictures"}
+        _fill(folder, replace(plan, settings=recorded), pictures, seed, chosen, began, resumed=begun is not None)
         return Trained(load_run(folder), fresh=True)
 
 
-def _settings(recipe: Recipe, dataset: str, seed: int) -> dict[str, Any]:
-    return {
+def _planned(
+    recipe: Recipe,
+    dataset: str,
+    seed: int,
+    epochs: int | None,
+    backbone: str | None,
+    weights: str | None,
+    size: int | None,
+    name: str | None,
+) -> _Plan:
+    """Fit the recipe to what was asked for, and write down all that decides the result."""
+    if epochs is not None:
+        recipe = recipe.with_epochs(epochs)
+    if name is not None:
+        recipe = recipe.with_card(name=name)
+    pretrained = None
+    if recipe.transfer is not None:
+        found = weights_from(backbone or recipe.backbone, weights)
+        pretrained = _Pretrained(Backbone(backbone or recipe.backbone, found.part), found)
+        recipe = recipe.with_preprocess(found.preprocess or preprocess_of(pretrained.backbone), size)
+    else:
+        for option, value in (("--backbone", backbone), ("--weights", weights), ("--size", size)):
+            if value is not None:
+                raise UsageError(f"the recipe {recipe.name} is not built on a pre-trained network: leave out `{option}`.")
+    settings = {
         "recipe": recipe.name,
         "augmented": recipe.augmentation is not None,
         "dataset": dataset,
         "seed": seed,
         "stages": [asdict(stage) for stage in recipe.stages],
         "augmentation": None if recipe.augmentation is None else repr(recipe.augmentation),
+        "backbone": _described(pretrained),
         "card_sha256": recipe.card.sha256,
     }
+    return _Plan(recipe, pretrained, settings)
+
+
+def _described(pretrained: _Pretrained | None) -> dict[str, Any] | None:
+    if pretrained is None:
+        return None
+    return {**asdict(pretrained.backbone), "source": pretrained.weights.source, "sha256": pretrained.weights.sha256}
 
 
 def _device(device: Device) -> Literal["cpu", "gpu"]:
@@ -100,22 +163,27 @@ def _device(device: Device) -> Literal["cpu", "gpu"]:
     return "gpu" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def _fill(folder: Path, recipe: Recipe, pictures: Dataset, settings: dict[str, Any], device: Literal["cpu", "gpu"]) -> None:
+def _fill(
+    folder: Path, plan: _Plan, pictures: Dataset, seed: int, device: Literal["cpu", "gpu"], began: provenance.Stopwatch, *, resumed: bool
+) -> None:
     """Everything from pixels to the report."""
-    card, seed = recipe.card, settings["seed"]
+    recipe, card = plan.recipe, plan.recipe.card
     labels = {each.split: _labels_of(each, card) for each in pictures.splits}
-    pixels = {each.split: each.pixels(card.preprocess) for each in pictures.splits}
+    spilled = folder / run_folder.PIXELS
+    spilled.mkdir(exist_ok=True)
+    pixels = {each.split: each.pixels(card.preprocess, spill=spilled / f"{each.split}.npy") for each in pictures.splits}
 
     torch.manual_seed(seed_of(seed, "weights"))
-    network = Network(card, recipe.network(card))
-    train_memory, valid_memory = Memory(pixels["train"], labels["train"]), Memory(pixels["valid"], labels["valid"])
-    checkpoints = folder / run_folder.CHECKPOINTS
-    history = fit(network, recipe, train_memory, valid_memory, seed=seed, device=device, checkpoints=checkpoints)
+    network = Network(card, recipe.build(card, None if plan.pretrained is None else plan.pretrained.backbone))
+    if plan.pretrained is not None:
+        pour(network.body, plan.pretrained.weights)
+    history = _taught(network, plan, pictures, pixels, labels, seed, device, folder) if recipe.stages else []
 
     weights = safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()})
     write_whole(folder / WEIGHTS, weights)
     write_whole(folder / CARD, seal(card))
-    write_whole(folder / run_folder.METRICS, history_as_csv(history))
+    if history:
+        write_whole(folder / run_folder.METRICS, history_as_csv(history))
 
     # Judged where it is exported and compared: on the CPU.
     answering = Answering(network.cpu()).eval()
@@ -123,51 +191,66 @@ def _fill(folder: Path, recipe: Recipe, pictures: Dataset, settings: dict[str, A
     report = {
         "recipe": recipe.name,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        **judged(recipe, pictures.name, pixels, labels, answers),
+        **judged(recipe, pictures, pixels, labels, answers),
         "seed": seed,
-        "training": taught(history),
+        "training": taught(recipe, history, pictures.choosing is not None, device),
         "dataset": {
             "name": pictures.name,
             "splits": {each.split: {"n": len(each), "fingerprint": each.fingerprint} for each in pictures.splits},
         },
-        "settings": settings,
+        "backbone": plan.settings["backbone"],
+        "settings": plan.settings,
         "card_sha256": card.sha256,
         "weights_sha256": sha256(weights).hexdigest(),
         "versions": provenance.versions(),
         "hardware": provenance.hardware(device),
+        "process": {**began.read(), "resumed": resumed},
     }
-    _draw(folder, recipe, report, history, pixels, labels["test"], answers["test"])
+    drawings.draw(folder, recipe, report, history, pixels, labels, answers)
+    run_folder.drop_pixels(folder)
     write_json(folder / REPORT, report)
 
 
+def _taught(
+    network: Network,
+    plan: _Plan,
+    pictures: Dataset,
+    pixels: dict[Split, Pixels],
+    labels: dict[Split, Labels],
+    seed: int,
+    device: Literal["cpu", "gpu"],
+    folder: Path,
+) -> list[Epoch]:
+    """Train the network through the recipe's stages."""
+    on = (pictures.choosing or pictures.judged).split
+
+    pretrained = plan.pretrained
+    kept = None if pretrained is None else _kept_features(network, plan.recipe, pretrained, pixels["train"], pixels[on])
+    return fit(
+        network,
+        plan.recipe,
+        Memory(pixels["train"], labels["train"]),
+        Watched(Memory(pixels[on], labels[on]), chooses=pictures.choosing is not None),
+        seed=seed,
+        device=device,
+        checkpoints=folder / run_folder.CHECKPOINTS,
+        features_of=kept,
+    )
+
+
+def _kept_features(network: Network, recipe: Recipe, pretrained: _Pretrained, train: Pixels, watched: Pixels) -> FeaturesOf:
+    """What the frozen trunk makes of the pictures, kept on disk for the next run."""
+
+    def features(of: Literal["train", "watched"], view: int) -> npt.NDArray[float32]:
+        given = train if of == "train" else watched
+        return features_of(network, pretrained.weights, pretrained.backbone, recipe, given, view)
+
+    return features
+
+
 def _labels_of(pictures: PictureSet, card: ModelCard) -> Labels:
-    if not len(pictures) or pictures.labels.min() < 0 or pictures.labels.max() >= len(card.labels):
+    least = 0 if pictures.split == "train" else UNKNOWN
+    if not len(pictures) or pictures.labels.min() < least or pictures.labels.max() >= len(card.labels):
         where = f"{pictures.name}/{pictures.split}"
         raise DataError(f"{where}: expected pictures of classes 0 to {len(card.labels) - 1}, as the card of {card.name} names them.")
     return pictures.labels
-
-
-def _draw(
-    folder: Path,
-    recipe: Recipe,
-    report: dict[str, Any],
-    history: list[Epoch],
-    pixels: dict[Split, Pixels],
-    labels: Labels,
-    answers: Probabilities,
-) -> None:
-    card, test = recipe.card, report["accuracy"]["test"]
-    plots.draw_curves(folder / run_folder.CURVES, history, best_epoch(history))
-    headline = f"{card.name} on {test['n']:,} test pictures of {report['dataset']['name']}: {test['accuracy']:.2%}"
-    plots.draw_confusion(folder / run_folder.CONFUSION, np.array(report["confusion"]["counts"]), card.labels, headline)
-    worst = judgement.worst_mistakes(answers, labels, MISTAKES_SHOWN)
-    captions = [f"{card.labels[labels[at]]} → {card.labels[answers[at].argmax()]}  {answers[at].max():.3f}" for at in worst]
-    title = f"The worst of {test['n'] - test['correct']} mistakes among {test['n']:,} test pictures (true → answer, its probability)"
-    plots.draw_mistakes(folder / run_folder.MISTAKES, pixels["test"][worst], captions, title)
-    if recipe.augmentation is not None:
-        torch.manual_seed(seed_of(report["seed"], "augmentations shown"))
-        variants, count = AUGMENTATIONS_SHOWN
-        originals = pixels["train"][:count]
-        drawn = np.stack([recipe.augmentation(torch.from_numpy(originals)).numpy() for _ in range(variants)])
-        title = "What training saw: pictures, and random distortions of them"
-        plots.draw_augmentations(folder / run_folder.AUGMENTATIONS, originals, drawn, title)

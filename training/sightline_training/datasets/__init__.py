@@ -6,11 +6,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from sightline_training.datasets.asl import open_asl
+from sightline_training.datasets.cifar10 import open_cifar10
 from sightline_training.datasets.dataset import Dataset
 from sightline_training.datasets.digits import open_digits
 from sightline_training.datasets.mnist import open_mnist
 
-DATASETS: Final[Mapping[str, Callable[[Path], Dataset]]] = MappingProxyType({"mnist": open_mnist, "digits": open_digits})
+DATASETS: Final[Mapping[str, Callable[[Path], Dataset]]] = MappingProxyType(
+    {
+        "mnist": open_mnist,
+        "digits": open_digits,
+        "asl": open_asl,
+        "cifar10": open_cifar10,
+    }
+)
 """Name → what opens it in a data folder. A new dataset is one new file and its entry here."""
 
 __all__ = ["DATASETS", "Dataset", "data_root", "open_dataset"]

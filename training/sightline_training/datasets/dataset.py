@@ -1,4 +1,4 @@
-"""A dataset is three splits; the validation pictures are split off here, the same ones for every seed of training."""
+"""A dataset is up to three splits; validation pictures are split off here, the same ones for every seed of training."""
 
 from dataclasses import dataclass
 
@@ -11,27 +11,49 @@ SPLIT_SEED = 20_000
 """Of the shuffle that holds pictures out. Fixed: a run's seed must not decide what it is judged on."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """`train` is learned from, `valid` chooses the epoch to keep, `test` is looked at once, at the end."""
+    """`train` is learned from, `valid` chooses the epoch to keep, `test` is looked at once, at the end. A split may be missing."""
 
-    train: PictureSet
-    valid: PictureSet
-    test: PictureSet
+    train: PictureSet | None = None
+    """None if there is nothing to learn from."""
+    valid: PictureSet | None = None
+    """None if no honest one can be had."""
+    test: PictureSet | None = None
+    """None if the source has only a validation set: then that is what is reported, and called so."""
+    labels: tuple[str, ...] | None = None
+    """Names of the classes, if they come with the pictures; None if the recipe's card knows them."""
+    remarks: tuple[str, ...] = ()
+    """What a reader of the report should know, in sentences: files that were left out, how a split was made."""
+    near_duplicates: frozenset[int] = frozenset()
+    """Indices into the judged split of pictures that nearly are one of `train`: other crops of one photo, say."""
 
     @property
     def name(self) -> str:
         """The name that its splits share."""
-        return self.train.name
+        return self.judged.name
 
     @property
-    def splits(self) -> tuple[PictureSet, PictureSet, PictureSet]:
-        """Training, validation, test."""
-        return (self.train, self.valid, self.test)
+    def splits(self) -> tuple[PictureSet, ...]:
+        """Those that are there, of training, validation, test."""
+        return tuple(each for each in (self.train, self.valid, self.test) if each is not None)
+
+    @property
+    def judged(self) -> PictureSet:
+        """What the reported accuracy is counted on: the test pictures, else the validation pictures."""
+        found = self.test or self.valid
+        if found is None:
+            raise ValueError("a dataset needs validation or test pictures")
+        return found
+
+    @property
+    def choosing(self) -> PictureSet | None:
+        """What chooses the epoch to keep: the validation pictures, unless they are what is reported."""
+        return self.valid if self.test is not None else None
 
     def __getitem__(self, split: Split) -> PictureSet:
-        """A split by name."""
-        return {"train": self.train, "valid": self.valid, "test": self.test}[split]
+        """A split by name. Raises KeyError if it is not there."""
+        return {each.split: each for each in self.splits}[split]
 
 
 def hold_out(labels: npt.NDArray[np.int64], count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -1,11 +1,5 @@
 """MNIST from its four IDX files, fetched through torchvision when they are missing (LeCun, Cortes and Burges 1998)."""
 
-import contextlib
-import io
-import shutil
-import socket
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +8,7 @@ import numpy.typing as npt
 
 from sightline.errors import DataError
 from sightline_training.datasets.dataset import Dataset, hold_out
+from sightline_training.datasets.fetch import fetch_from_mirrors, why_not_fetched
 from sightline_training.datasets.idx import read_idx
 from sightline_training.pictures import pictures_of
 from sightline_training.progress import talk
@@ -23,8 +18,6 @@ CLASSES: Final = 10
 VALID_SHARE: Final = 12
 """One training picture in so many is held out for validation: 5,000 of 60,000."""
 FILES: Final = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-FETCH_TIMEOUT_S: Final = 30.0
-"""Of silence on the line, not of the whole download."""
 
 
 def open_mnist(root: Path) -> Dataset:
@@ -64,55 +57,15 @@ def _read(folder: Path, images: str, classes: str) -> tuple[npt.NDArray[np.uint8
 
 
 def _fetch(missing: list[str], folder: Path) -> None:
-    """Download into a folder beside, then move: a broken download leaves nothing that looks like a file of MNIST."""
-    from torchvision.datasets import MNIST  # type: ignore[import-untyped]
+    from torchvision.datasets import MNIST
 
     checksums = dict(MNIST.resources)
     talk().print(f"fetching MNIST into {folder} ({len(missing)} of {len(FILES)} files)")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as incoming:
-            for name in missing:
-                packed = f"{name}.gz"
-                _download(packed, checksums[packed], MNIST.mirrors, incoming)
-                shutil.move(Path(incoming, packed), folder / packed)
+        fetch_from_mirrors(folder, {f"{name}.gz": checksums[f"{name}.gz"] for name in missing}, MNIST.mirrors)
     except (OSError, RuntimeError) as error:
         wanted = f"{', '.join(f'{name}.gz' for name in FILES[:-1])} and {FILES[-1]}.gz"
         raise DataError(
-            f"MNIST is not in {folder} and could not be fetched ({_reason(error)}). Put {wanted} into {folder}, "
+            f"MNIST is not in {folder} and could not be fetched ({why_not_fetched(error)}). Put {wanted} into {folder}, "
             "or train on scikit-learn's bundled digits with `--data digits`."
         ) from None
-
-
-def _reason(error: Exception) -> str:
-    """What lies under urllib's wrapping."""
-    inner = getattr(error, "reason", error)
-    return getattr(inner, "strerror", None) or str(inner).rstrip(".")
-
-
-def _download(packed: str, md5: str, mirrors: list[str], incoming: str) -> None:
-    """Try one mirror after the other; torchvision checks the md5. Raises what the last one raised."""
-    from torchvision.datasets.utils import download_url  # type: ignore[import-untyped]
-
-    failure: Exception | None = None
-    for mirror in mirrors:
-        try:
-            # torchvision draws a bar of its own, on stderr, terminal or not.
-            with _silence_limited_to(FETCH_TIMEOUT_S), contextlib.redirect_stderr(io.StringIO()):
-                download_url(f"{mirror}{packed}", incoming, filename=packed, md5=md5)
-        except (OSError, RuntimeError) as error:
-            failure = error
-        else:
-            return
-    raise failure or OSError("torchvision names no mirror")
-
-
-@contextlib.contextmanager
-def _silence_limited_to(timeout_s: float) -> Iterator[None]:
-    """The library opens its connections without a timeout of its own."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(timeout_s)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

@@ -1,0 +1,240 @@
+"""Writes docs/models.md and its pictures from the reports of finished runs. Nothing on that page is typed. `make models-page` runs it."""
+
+import shutil
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import DataError
+from sightline_training.files import read_json, write_whole
+from sightline_training.runs import REPORT, Run, load_run
+from sightline_training.summary import SETS
+
+DOCS = Path(__file__).resolve().parent
+PICTURES = DOCS / "models"
+CONFUSED_UP_TO = 30
+"""Classes: of more, no table is shown."""
+
+OPENING = """# Models
+
+Every figure on this page comes from the report of a finished run; `make models` makes the runs, `make models-page` writes the page.
+An interval is Wilson's for 95 %: how far the accuracy on other pictures of the same kind may lie. A *test* set was looked at once, at
+the end. Where a source has only a validation set, that is what is reported, under its name. Reported pictures chose nothing within a
+run: then the last epoch is kept, and nothing stops early. What was chosen by looking at them *before* the run (a learning rate, a
+number of epochs) is said in the opening lines of the recipe's file. Seconds are those of the whole run: reading the pictures,
+features, training, evaluation.
+"""
+
+
+def main(runs: Path) -> int:
+    """Write the page about the finished runs below `runs`."""
+    found = sorted(finished(runs), key=lambda run: (run.report["recipe"], run.folder.name))
+    if not found:
+        print(f"error: no finished run in {runs}/: `make models` makes them", file=sys.stderr)
+        return DataError.exit_code
+    line = read_json(runs / "line.json") if (runs / "line.json").is_file() else {}
+    shutil.rmtree(PICTURES, ignore_errors=True)
+    PICTURES.mkdir()
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in found:
+        groups.setdefault(kind(run), []).append(run)
+    parts = [OPENING, overview(groups), *(section(group, line) for group in groups.values()), photos(line)]
+    write_whole(DOCS / "models.md", "\n".join(part for part in parts if part))
+    print(f"{DOCS / 'models.md'}: {len(found)} runs of {len(groups)} models")
+    return 0
+
+
+def finished(runs: Path) -> Iterator[Run]:
+    """The runs that have a report."""
+    for report in runs.glob(f"*/{REPORT}"):
+        try:
+            yield load_run(report.parent)
+        except DataError as error:
+            print(f"left out: {error}", file=sys.stderr)
+
+
+def kind(run: Run) -> tuple[str, ...]:
+    """What runs must share to be seeds of one thing."""
+    settings = run.report["settings"]
+    backbone = settings["backbone"] or {}
+    return (run.report["recipe"], run.card.name, settings["dataset"], str(settings["augmented"]), str(backbone.get("sha256")), command(run))
+
+
+def command(run: Run) -> str:
+    """What one types for it; weights are named by their file's name alone."""
+    settings, name = run.report["settings"], run.card.name
+    words = ["sightline train", run.report["recipe"]]
+    if run.folder.name.startswith("mnist") and settings["augmented"]:
+        words.append("--augment")
+    if settings["dataset"] == "digits":
+        words.append("--data digits")
+    backbone = settings["backbone"]
+    if backbone is not None:
+        words += ["--backbone", backbone["name"]]
+        if not backbone["source"].startswith("torchvision"):
+            words += ["--weights", named(backbone["source"])]
+        if run.card.preprocess.size != (224, 224):
+            words += ["--size", str(run.card.preprocess.size[0])]
+    if name != run.report["recipe"]:
+        words += ["--name", name]
+    return " ".join(words)
+
+
+def named(source: str) -> str:
+    """How one names the weights that a report describes: "file a.pth, torchvision's …", "run of cifar10", "random"."""
+    if source.startswith("run of "):
+        return f"runs/{source.removeprefix('run of ')}"
+    return source.removeprefix("file ").partition(",")[0]
+
+
+def overview(groups: Mapping[tuple[str, ...], Sequence[Run]]) -> str:
+    """One line a model."""
+    rows = ["| model | judged on | accuracy | 95 % interval | target | training |", "|---|---|---|---|---|---|"]
+    for group in groups.values():
+        first = group[0].report
+        on, figures = first["judged_on"], [run.report["accuracy"][run.judged_on] for run in group]
+        n = f"{first['dataset']['splits'][on]['n']:,} {SETS[on]} pictures"
+        target = first["target"]["accuracy"]
+        seconds = [run.report["process"]["seconds"] for run in group]
+        if figures[0] is None:
+            accuracy = interval = "–"
+        else:
+            mean = statistics.fmean(each["accuracy"] for each in figures)
+            accuracy = f"**{mean:.2%}**" + (f", mean of {len(group)} seeds" if len(group) > 1 else "")
+            interval = "; ".join("{:.2%} to {:.2%}".format(*each["interval_95"]) for each in figures)
+        reached = "–" if target is None or figures[0] is None else f"{target:.1%} {'reached' if mean >= target else '**not reached**'}"
+        rows.append(f"| [{title(group[0])}](#{anchor(group[0])}) | {n} | {accuracy} | {interval} | {reached} | {duration(seconds)} |")
+    return "\n".join(rows) + "\n"
+
+
+def section(group: Sequence[Run], line: Mapping[str, Any]) -> str:
+    """All that the reports say of one model."""
+    run = group[0]
+    report = run.report
+    on = SETS[run.judged_on]
+    lines = [f"## {title(run)}", "", run.card.description, "", "```text", command(run), "```", ""]
+    splits = ", ".join(f"{entry['n']:,} {SETS[split]}" for split, entry in report["dataset"]["splits"].items())
+    lines.append(f"Data: `{report['dataset']['name']}`, {splits} pictures. {chosen(report)}")
+    if report["backbone"]:
+        lines.append(f"Backbone: {report['backbone']['name']} ({report['backbone']['source']}).")
+    lines += [*(f"{remark}" for remark in report["remarks"]), ""]
+    if any(each.report["accuracy"][each.judged_on] for each in group):
+        lines += results(group, on)
+    hardware, versions, process = report["hardware"], report["versions"], report["process"]
+    most = max(each.report["process"]["peak_memory_bytes"] for each in group) / 1024**3
+    lines += [
+        (
+            f"Made on {hardware['gpu'] or hardware['cpu']}, {hardware['cores']} cores, {hardware['torch_threads']} threads; "
+            f"Python {versions['python']}, torch {versions['torch']}, torchvision {versions['torchvision']}. "
+            f"At most {most:.1f} GiB of memory{'; continued after an interruption' if process['resumed'] else ''}."
+        ),
+        "",
+    ]
+    served = line.get("models", {}).get(run.folder.name)
+    if served:
+        worst = ", ".join(f"{hop} {delta:.1e}" for hop, delta in served["max_delta_p"].items())
+        lines += [
+            (
+                f"Served by Triton {line['triton']} and verified: the same at all {served['hops']} hops on {served['pictures']:,} "
+                f"pictures (max \\|Δp\\|: {worst})."
+            ),
+            "",
+        ]
+    if report["accuracy"][run.judged_on]:
+        lines += classes(run)
+    return "\n".join(lines)
+
+
+def chosen(report: Mapping[str, Any]) -> str:
+    """What decided which epoch was kept."""
+    if not report["training"]["epochs"]:
+        return "Nothing is trained."
+    if report["chosen_on"]:
+        return f"The epoch that is kept was chosen on the {SETS[report['chosen_on']]} pictures."
+    return "No pictures chose an epoch: the last one is kept."
+
+
+def results(group: Sequence[Run], on: str) -> list[str]:
+    """A row a seed."""
+    extra = [name for name in ("without_seen", "without_near_duplicates") if group[0].report["accuracy"].get(name)]
+    heads = [
+        "seed",
+        f"{on} accuracy",
+        "n",
+        "95 % interval",
+        *(name.replace("_", " ") for name in extra),
+        "training accuracy",
+        "gap",
+        "seconds",
+    ]
+    rows = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for run in group:
+        report, figures = run.report, run.report["accuracy"][run.judged_on]
+        low, high = figures["interval_95"]
+        cells = [str(report["seed"]), f"{figures['accuracy']:.2%}", f"{figures['n']:,}", f"{low:.2%} to {high:.2%}"]
+        cells += ["{accuracy:.2%} of {n:,}".format(**report["accuracy"][name]) for name in extra]
+        trained = report["accuracy"].get("train")
+        cells += [f"{trained['accuracy']:.2%}", f"{100 * report['gap']:+.2f} points"] if trained else ["–", "–"]
+        cells.append(f"{report['process']['seconds']:.0f} ({report['process']['cpu_seconds']:.0f} of CPU)")
+        rows.append(f"| {' | '.join(cells)} |")
+    return [*rows, ""]
+
+
+def classes(run: Run) -> list[str]:
+    """The confusion matrix as a picture, and the figures per class."""
+    picture = PICTURES / f"{run.folder.name}-confusion.png"
+    shutil.copyfile(run.folder / "confusion.png", picture)
+    lines = [f"![Confusion matrix of {title(run)}]({picture.relative_to(DOCS)})", ""]
+    if len(run.card.labels) <= CONFUSED_UP_TO:
+        rows = ["| class | n | recall | precision |", "|---|---|---|---|"]
+        for each in run.report["per_class"]:
+            recall, precision = ("–" if each[name] is None else f"{each[name]:.2%}" for name in ("recall", "precision"))
+            rows.append(f"| {each['label']} | {each['n']:,} | {recall} | {precision} |")
+        lines += ["<details><summary>Figures per class (first seed)</summary>", "", *rows, "", "</details>", ""]
+    return lines
+
+
+def photos(line: Mapping[str, Any]) -> str:
+    """What the served `asl` says of colour photos."""
+    asked = line.get("asl_photos")
+    if not asked:
+        return ""
+    right = sum(each["letter"] == each["answer"] for each in asked)
+    rows = ["| letter | answer | probability |", "|---|---|---|"]
+    rows += [f"| {each['letter']} | {each['answer']} | {each['probability']:.3f} |" for each in asked]
+    return "\n".join(
+        [
+            "## Colour photos, read by the served `asl`",
+            "",
+            (
+                f"`sightline classify asl` on {len(asked)} colour photos with a clear ground, 120 to 188 pixels a side. Most look like "
+                f"pictures of the training file: **{right} of {len(asked)}** right. They show that reformatting works, not how the "
+                "model does on new hands."
+            ),
+            "",
+            *rows,
+            "",
+        ]
+    )
+
+
+def title(run: Run) -> str:
+    """What the page calls a run."""
+    return run.card.name + (", augmented" if "--augment" in command(run) else "")
+
+
+def anchor(run: Run) -> str:
+    """The link to its section."""
+    return title(run).replace(",", "").replace(" ", "-").lower()
+
+
+def duration(seconds: Sequence[float]) -> str:
+    """Seconds of one run, or from the shortest to the longest of several."""
+    low, high = min(seconds), max(seconds)
+    return f"{high:.0f} s" if high - low < 1 else f"{low:.0f} to {high:.0f} s each"
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs")))

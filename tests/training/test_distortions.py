@@ -1,0 +1,111 @@
+"""The courses' augmentations: every one changes pictures, each picture in its own way, and keeps shape, scale and reproducibility."""
+
+import numpy as np
+import pytest
+import torch
+
+from sightline_training.augmentation import Warp
+from sightline_training.distortions import Augmentation, Distortion, InTurn, distortion
+from sightline_training.recipes import RECIPES
+
+
+def _variants() -> list[tuple[str, Augmentation]]:
+    """Every augmentation of every recipe, and each step of those that have steps."""
+    found: list[tuple[str, Augmentation]] = []
+    for recipe in RECIPES.values():
+        for each in (recipe, recipe.augmented):
+            if each is None or each.augmentation is None:
+                continue
+            found.append((f"{each.name} all", each.augmentation))
+            if isinstance(each.augmentation, InTurn):
+                found += [(f"{each.name} {step.name}", step) for step in each.augmentation.steps]
+    return found
+
+
+VARIANTS = _variants()
+
+
+def pictures(count: int = 48, side: int = 28, channels: int = 1) -> torch.Tensor:
+    """The same picture so many times: smooth, light, nowhere symmetrical."""
+    rows, columns = torch.meshgrid(torch.linspace(0, 1, side), torch.linspace(0, 1, side), indexing="ij")
+    plane = 120 + 60 * torch.sin(7 * rows) * torch.cos(5 * columns) + 40 * columns
+    return plane.round().to(torch.uint8)[None, :, :, None].repeat(count, 1, 1, channels)
+
+
+def _suited(name: str) -> torch.Tensor:
+    spec = RECIPES[name.partition(" ")[0]].card.preprocess
+    return pictures(48, spec.size[0], spec.channels)
+
+
+@pytest.mark.parametrize(("name", "augmentation"), VARIANTS, ids=[name for name, _ in VARIANTS])
+def test_shape_and_scale_stay_and_each_picture_is_changed_in_its_own_way(name: str, augmentation: Augmentation) -> None:
+    torch.manual_seed(1)
+    given = _suited(name)
+    before = given.clone()
+    changed = augmentation(given)
+    assert torch.equal(given, before)
+    assert changed.shape == given.shape
+    assert changed.dtype == torch.float32
+    assert changed.min() >= 0
+    assert changed.max() <= 255.001
+    different = (changed - given).abs().amax(dim=(1, 2, 3)) > 2
+    assert different.float().mean() > 0.2
+    assert len({picture.numpy().round().astype(np.uint8).tobytes() for picture in changed}) >= 2
+
+
+@pytest.mark.parametrize(("name", "augmentation"), VARIANTS, ids=[name for name, _ in VARIANTS])
+def test_the_same_seed_gives_the_same_distortions_whatever_was_drawn_before(name: str, augmentation: Augmentation) -> None:
+    given = _suited(name)
+    torch.manual_seed(5)
+    first = augmentation(given)
+    augmentation(given[:7])
+    torch.manual_seed(5)
+    assert torch.equal(augmentation(given), first)
+    assert not torch.equal(augmentation(given), first)
+
+
+@pytest.mark.parametrize(("name", "augmentation"), VARIANTS, ids=[name for name, _ in VARIANTS])
+def test_a_batch_of_one_and_pixels_that_are_floats_already_are_welcome(name: str, augmentation: Augmentation) -> None:
+    given = _suited(name)[:1].float()
+    assert augmentation(given).shape == given.shape
+
+
+def test_steps_are_taken_in_turn() -> None:
+    flip = distortion("flip", "RandomHorizontalFlip", p=1.0)
+    given = pictures(2)
+    assert torch.allclose(flip(given), given.flip(2).float(), atol=1e-3)
+    assert torch.allclose(InTurn((flip, flip))(given), given.float(), atol=1e-3)
+
+
+def test_what_leaves_the_range_is_cut_off() -> None:
+    brighter = distortion("brightness", "RandomBrightness", brightness=(2.0, 2.0), clip_output=False, p=1.0)
+    assert brighter(pictures(2)).max() == 255
+
+
+def test_a_distortion_says_what_it_is_so_that_runs_with_other_settings_are_told_apart() -> None:
+    assert repr(distortion("turn", "RandomRotation", p=0.5, degrees=8.0)) == (
+        "Distortion(name='turn', kind='RandomRotation', settings=(('degrees', 8.0), ('p', 0.5)))"
+    )
+    assert distortion("turn", "RandomRotation", degrees=8.0) != distortion("turn", "RandomRotation", degrees=9.0)
+
+
+@pytest.mark.parametrize("name", ["asl"])
+def test_the_asl_recipe_distorts_in_all_the_ways_that_were_asked_for(name: str) -> None:
+    augmentation = RECIPES[name].augmentation
+    assert isinstance(augmentation, InTurn)
+    names = [step.name for step in augmentation.steps]
+    for wanted in ("rotation", "resized crop", "flip", "colour jitter", "translation", "zoom", "perspective"):
+        assert wanted in names
+    assert all(isinstance(step, Distortion) for step in augmentation.steps)
+
+
+def test_the_warp_of_mnist_gives_the_same_pixels_as_ever() -> None:
+    warp = Warp(rotation_deg=10.0, shift=0.05, scale=0.12, shear_deg=8.0, elastic_px=1.3, elastic_knots=7)
+    torch.manual_seed(11)
+    warped = warp(pictures(2))
+    assert warped.sum().item() == pytest.approx(WARPED_SUM, rel=1e-6)
+    assert warped[1, 14, 10:14, 0].tolist() == pytest.approx(WARPED_ROW, abs=1e-3)
+
+
+WARPED_SUM = 192661.046875
+WARPED_ROW = [138.27002, 144.30804, 151.47600, 159.52377]

@@ -1,0 +1,282 @@
+"""Pictures that lie in one folder a class: found, tried, and described, so that nothing unreadable meets the training."""
+
+import hashlib
+import os
+import unicodedata
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple, overload
+
+import numpy as np
+from pydantic import ValidationError
+
+from sightline.card import ModelCard
+from sightline.errors import DataError, PictureError
+from sightline.picture import name_of, open_picture
+from sightline_training.datasets.duplicates import LOOK, PIXELS, Ints, Looks, look_of
+from sightline_training.datasets.encoded import Encoded, encoded_pictures, read_file, reason_of
+from sightline_training.datasets.known_looks import known_looks, remember
+from sightline_training.pictures import PictureSet, Split
+from sightline_training.progress import tracked
+
+MAX_FILES: Final = 1_000_000
+"""Below one folder: more is no folder of class folders, but somebody's whole disk."""
+NAMED: Final = 20
+"""Files that are left out are named up to so many, then counted."""
+LITTER: Final = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin"})
+"""What file managers leave behind, in lower case; like hidden files it is passed over in silence."""
+WORKERS: Final = 4
+"""Pictures that are decoded at once, each of up to 90 million pixels."""
+BATCH: Final = 64
+"""Files that are given out to the workers together, between two movements of the progress bar."""
+
+
+def class_folders(
+    name: str, split: Split, folder: Path, classes: Sequence[str] | None = None
+) -> tuple[PictureSet, tuple[str, ...], tuple[str, ...]]:
+    """The pictures of `folder`/<class>/**, the names of the classes in order, and remarks: what was left out.
+
+    As `Found` and `look_through` say; places begin with the name of `folder`.
+    """
+    found = look_through(folder, classes, below=folder.name)
+    return found.pictures(name, split), found.classes, found.remarks
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The readable pictures of a folder, by class and path."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    places: tuple[str, ...]
+    """Where each picture lies below `folder`, with `/`."""
+    below: str
+    """What comes before a place in lists: "valid", or nothing."""
+    labels: Ints
+    """Class index of each picture, shape (N,)."""
+    digests: tuple[bytes, ...]
+    """sha256 of each file's bytes."""
+    looks: Looks
+    """What duplicates are found by, shape (N,)."""
+    remarks: tuple[str, ...]
+    """A sentence on the files that were left out, if there are any."""
+
+    def pictures(self, name: str, split: Split, indices: Ints | None = None) -> PictureSet:
+        """Those pictures, all of them if None, as a set; a file that changes from now on is refused when it is opened."""
+        chosen = np.arange(len(self.places)) if indices is None else indices
+        return encoded_pictures(
+            name,
+            split,
+            _Files(self.folder, [self.places[at] for at in chosen]),
+            self.labels[chosen],
+            digests=[self.digests[at] for at in chosen],
+            places=tuple(self.place(int(at)) for at in chosen),
+        )
+
+    def place(self, index: int) -> str:
+        """What picture `index` is called in lists and remarks."""
+        return name_of(f"{self.below}/{self.places[index]}" if self.below else self.places[index])
+
+
+def look_through(folder: Path, classes: Sequence[str] | None = None, *, below: str = "") -> Found:
+    """Find and decode the pictures of `folder`/<class>/**: one class a folder, by name unless `classes` gives the order.
+
+    Links to folders are followed, but no folder is read twice. Raises DataError, naming the place, if a folder cannot be read, a
+    class has no readable picture, there are fewer than two classes or others than `classes`, a folder's name cannot be a label,
+    or there are more than MAX_FILES files.
+    """
+    named = _class_names(folder)
+    ordered = _in_order(folder, sorted(named), classes)
+    listing = _listed(folder, [named[label] for label in ordered])
+    places = [place for of_class in listing.places for place in of_class]
+    labels = np.repeat(np.arange(len(ordered)), [len(of_class) for of_class in listing.places])
+    digests, looks, reasons = _tried(folder, places)
+    good = np.array([reason is None for reason in reasons], bool)
+    left_out = [f"{name_of(place)} ({reason})" for place, reason in zip(places, reasons, strict=True) if reason is not None]
+    present = np.bincount(labels[good], minlength=len(ordered))
+    if not present.all():
+        first = named[ordered[int(np.argmin(present))]]
+        why = [each for each in [*left_out, *listing.passed_over] if each.startswith(f"{name_of(first)}/")]
+        told = f": {_enumerated(why, 3)} cannot be used" if why else ""
+        raise DataError(f"{name_of(folder / first)}: the class has no readable picture{told}. Add pictures, or remove the folder.")
+    return Found(
+        folder,
+        ordered,
+        tuple(place for place, kept in zip(places, good, strict=True) if kept),
+        below,
+        labels[good],
+        tuple(digest for digest, kept in zip(digests, good, strict=True) if kept),
+        looks[good],
+        _remarks([*listing.passed_over, *left_out], below),
+    )
+
+
+def folders_in(folder: Path) -> list[str]:
+    """The names of the folders in `folder`, sorted, less what is hidden or litter. Raises DataError if it cannot be read."""
+    return [entry.name for entry in _entries(folder) if _leads_to_folder(entry)]
+
+
+class _Listing(NamedTuple):
+    places: list[list[str]]
+    """The files of each class, sorted: paths below the folder, with `/`."""
+    passed_over: list[str]
+    """What is neither a file of a class nor litter, with the reason."""
+
+
+class _Files(Sequence[Encoded]):
+    """Files below a folder, as `Encoded` when they are asked for: a million of those would take a gigabyte."""
+
+    def __init__(self, folder: Path, places: Sequence[str]) -> None:
+        self.folder, self.places = folder, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, at: int) -> Encoded: ...
+    @overload
+    def __getitem__(self, at: slice) -> "_Files": ...
+    def __getitem__(self, at: int | slice) -> "Encoded | _Files":
+        if isinstance(at, slice):
+            return _Files(self.folder, self.places[at])
+        path = self.folder / self.places[at]
+        return Encoded(name_of(path), lambda: read_file(path))
+
+
+def _class_names(folder: Path) -> dict[str, str]:
+    """Label → name of its folder. Unicode's two spellings of an accent are one label."""
+    named: dict[str, str] = {}
+    for name in folders_in(folder):
+        label = unicodedata.normalize("NFC", name)
+        _demand_label(label, folder / name)
+        if label in named:
+            raise DataError(f"{name_of(folder)}: two folders are called {label}, spelled with different bytes. Rename or merge them.")
+        named[label] = name
+    return named
+
+
+def _demand_label(label: str, folder: Path) -> None:
+    try:
+        ModelCard(name="folder", description="", labels=(label, f"{label}."), preprocess=PIXELS, max_batch_size=1)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, labels[0] ")
+        raise DataError(f"{name_of(folder)}: the folder's name cannot be a label: {reason}. Rename the folder.") from None
+
+
+def _in_order(folder: Path, found: Sequence[str], classes: Sequence[str] | None) -> tuple[str, ...]:
+    if classes is not None:
+        missing, strange = [each for each in classes if each not in found], [each for each in found if each not in classes]
+        if missing or strange:
+            lacks = f"there is no folder for {_enumerated(missing, 5)}" if missing else ""
+            others = f"there is no class for the folder {_enumerated(strange, 5)}" if strange else ""
+            raise DataError(f"{name_of(folder)}: {' and '.join(filter(None, (lacks, others)))}. Expected: {_enumerated(classes, 10)}.")
+        return tuple(classes)
+    if len(found) < 2:
+        what = f"only one class folder ({found[0]})" if found else "no class folders"
+        raise DataError(
+            f"{name_of(folder)}: it holds {what}. A classifier needs two or more: put the pictures of each class into a folder "
+            "of its own, named after the class."
+        )
+    return tuple(found)
+
+
+def _listed(folder: Path, names: Sequence[str]) -> _Listing:
+    listing = _Listing([], [])
+    for entry in _entries(folder):
+        if not _leads_to_folder(entry):
+            listing.passed_over.append(f"{name_of(entry.name)} (it lies in no class folder)")
+    # No way through a link makes the pictures of one class those of another.
+    owners = {_status(folder / name): name for name in reversed(names)}
+    seen = {_status(folder)}
+    count = 0
+    for name in names:
+        files: list[str] = []
+        pending = [name]
+        while pending:
+            place = pending.pop()
+            status = _status(folder / place)
+            if status in seen or owners.get(status, place) != place:
+                listing.passed_over.append(f"{name_of(place)}/ (a link to a folder that was read already)")
+                continue
+            seen.add(status)
+            entries = _entries(folder / place)
+            count += len(entries)
+            if count > MAX_FILES:
+                raise DataError(f"{name_of(folder)}: more than {MAX_FILES:,} files. Name the folder that holds the class folders.")
+            # The last is taken first: of two ways into one folder the first by name counts, whatever the file system's order.
+            for entry in reversed(entries):
+                (pending if _leads_to_folder(entry) else files).append(f"{place}/{entry.name}")
+        listing.places.append(sorted(files))
+    return listing
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, sorted by name, less what is hidden or litter."""
+    try:
+        with os.scandir(folder) as found:
+            entries = [each for each in found if not each.name.startswith(".") and each.name.lower() not in LITTER]
+    except OSError as error:
+        raise DataError(f"{name_of(folder)}: the folder cannot be read: {error.strerror or error}.") from None
+    return sorted(entries, key=lambda each: each.name)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link to itself: it is tried as a file, and refused with the system's words
+
+
+def _status(folder: Path) -> tuple[int, int]:
+    try:
+        status = folder.stat()
+    except OSError as error:
+        raise DataError(f"{name_of(folder)}: the folder cannot be read: {error.strerror or error}.") from None
+    return status.st_dev, status.st_ino
+
+
+def _tried(folder: Path, places: Sequence[str]) -> tuple[list[bytes], Looks, list[str | None]]:
+    """sha256 and look of each file, and why it cannot be used, if so. Files that were decoded before are only read."""
+    known = known_looks(folder)
+    digests: list[bytes] = []
+    reasons: list[str | None] = []
+    looks = np.zeros(len(places), LOOK)
+
+    def tried(place: str) -> tuple[bytes, Looks | None, str | None]:
+        digest = b""
+        try:
+            content = read_file(folder / place)
+            digest = hashlib.sha256(content).digest()
+            look = known.get(digest)
+            return digest, look if look is not None else look_of(open_picture(content)), None
+        except PictureError as error:
+            return digest, None, reason_of(error)
+        except OSError as error:
+            return digest, None, f"cannot be read: {error.strerror or error}"
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for top in tracked(range(0, len(places), BATCH), f"reading {name_of(folder)}", bar_from=8):
+            for digest, look, reason in pool.map(tried, places[top : top + BATCH]):
+                if look is not None:
+                    looks[len(digests)] = look
+                digests.append(digest)
+                reasons.append(reason)
+    good = [at for at, reason in enumerate(reasons) if reason is None]
+    if good and any(digests[at] not in known for at in good):
+        remember(folder, [digests[at] for at in good], looks[good])
+    return digests, looks, reasons
+
+
+def _remarks(left_out: Sequence[str], below: str) -> tuple[str, ...]:
+    if not left_out:
+        return ()
+    where = f"{below}: " if below else ""
+    what = "1 file was" if len(left_out) == 1 else f"{len(left_out):,} files were"
+    return (f"{where}{what} left out: {_enumerated(left_out, NAMED)}.",)
+
+
+def _enumerated(items: Sequence[str], most: int) -> str:
+    more = f", and {len(items) - most:,} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more

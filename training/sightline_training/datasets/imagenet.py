@@ -1,0 +1,75 @@
+"""ImageNet's validation pictures (Russakovsky et al. 2015) where somebody has them; otherwise three photos to look at."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from sightline.errors import DataError
+from sightline_training.datasets.class_folders import folders_in, look_through
+from sightline_training.datasets.dataset import Dataset
+from sightline_training.datasets.doggy_door import PHOTOS, photos
+from sightline_training.files import read_json
+from sightline_training.imagenet_labels import LABELS
+from sightline_training.pictures import UNKNOWN
+
+INDEX: Final = "imagenet_class_index.json"
+NUMBER: Final = re.compile(r"n\d{8}")
+"""Of a synset of WordNet."""
+
+
+def open_imagenet(root: Path) -> Dataset:
+    """The pictures of `root`/imagenet/val/<class>/** as test pictures; nothing is learned, and nothing chosen.
+
+    A class folder is called by its WordNet number (n01440764) or by torchvision's name of the class (tench), with blanks or
+    underscores. If not all 1,000 numbers are there, imagenet_class_index.json (Keras publishes it) must lie in `root`/imagenet or
+    `root`/weights to tell which class is which. Without imagenet/val the test pictures are the photos of `doggy_door`, of class
+    UNKNOWN. Raises DataError if a folder fits no class, or if there are neither these pictures nor those.
+    """
+    folder = root / "imagenet" / "val"
+    if not folder.is_dir():
+        remark = (
+            f"no accuracy can be given: the data folder holds no imagenet/val, and the {len(PHOTOS)} photos shown instead are not counted."
+        )
+        return Dataset(test=photos(root, "imagenet", [UNKNOWN] * len(PHOTOS)), remarks=(remark,))
+    index = _index(root, folders_in(folder))
+    found = look_through(folder, below="val")
+    classes = np.array([index[name] for name in found.classes], np.int64)
+    judged = replace(found, labels=classes[found.labels])
+    return Dataset(test=judged.pictures("imagenet", "test"), remarks=found.remarks)
+
+
+def _index(root: Path, names: Sequence[str]) -> dict[str, int]:
+    """Name of a class folder → class."""
+    # torchvision's weights number the classes in the order of their WordNet numbers.
+    numbered = sorted(name for name in names if NUMBER.fullmatch(name))
+    known = {label: at for at, label in enumerate(LABELS)}
+    if len(numbered) == len(LABELS):
+        known |= {number: at for at, number in enumerate(numbered)}
+    elif numbered:
+        known |= _published(root)
+    index = {}
+    for name in names:
+        at = known.get(name, known.get(name.replace("_", " ")))
+        if at is None:
+            raise DataError(f"{root / 'imagenet' / 'val' / name}: no class of ImageNet is called so. Rename or remove the folder.")
+        index[name] = at
+    return index
+
+
+def _published(root: Path) -> dict[str, int]:
+    """WordNet number → class, from Keras's file {"0": ["n01440764", "tench"], ...}."""
+    places = [root / "imagenet" / INDEX, root / "weights" / INDEX]
+    path = next((each for each in places if each.is_file()), None)
+    if path is None:
+        raise DataError(
+            f"{places[0].parent / 'val'}: of ImageNet's 1,000 folders some are missing. To tell which these are, put {INDEX} beside val/."
+        )
+    content = read_json(path)
+    try:
+        return {str(content[str(at)][0]): at for at in range(len(LABELS))}
+    except (LookupError, TypeError):
+        raise DataError(f'{path}: expected 1,000 entries such as "0": ["n01440764", "tench"]. Put a good copy in its place.') from None

@@ -1,0 +1,63 @@
+"""A network in two parts: a trunk that makes features of a picture, and a head that answers from them."""
+
+from typing import Self
+
+from torch import Tensor, nn
+
+
+class Headed(nn.Module):
+    """float32 [N, C, H, W] → features [N, F] (`trunk`) → logits [N, classes] (`head`)."""
+
+    def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.trunk, self.head = trunk, head
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """Logits of normalised pictures."""
+        logits: Tensor = self.head(self.trunk(planes))
+        return logits
+
+
+class Transferred(Headed):
+    """A head on a trunk that was trained elsewhere.
+
+    The trunk never leaves evaluation mode: the statistics of its batch normalisation are those of the many pictures that it
+    learned from, and a few hundred of ours would only blur them. Its weights can learn all the same.
+    """
+
+    def train(self, mode: bool = True) -> Self:
+        """Put the head into training or evaluation mode."""
+        super().train(mode)
+        self.trunk.eval()
+        return self
+
+
+class PooledFeatures(nn.Module):
+    """The convolutional part of a torchvision classifier, averaged over the picture: float32 [N, C, H, W] → [N, F].
+
+    Its tensors have torchvision's names (`features.0.weight`), so that weights travel both ways.
+    """
+
+    def __init__(self, features: nn.Module) -> None:
+        super().__init__()
+        self.features = features
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """Features of normalised pictures."""
+        maps: Tensor = self.features(planes)
+        return maps.mean(dim=(2, 3))
+
+
+def learning(body: nn.Module, trunk_share: float) -> frozenset[str]:
+    """The names of the parameters of `body` that learn when only so much of a trunk does; all of them if `body` has no trunk.
+
+    `trunk_share` is the share (0 to 1) of those of the trunk's modules that own weights, counted from the output: 0 freezes the
+    trunk, anything more frees at least one module, 1 frees all. The head always learns.
+    """
+    names = [name for name, _ in body.named_parameters()]
+    if not isinstance(body, Headed):
+        return frozenset(names)
+    owners = [name for name, module in body.trunk.named_modules() if any(True for _ in module.parameters(recurse=False))]
+    count = 0 if trunk_share <= 0 else max(1, round(trunk_share * len(owners)))
+    freed = {f"trunk.{owner}" if owner else "trunk" for owner in owners[len(owners) - count :]}
+    return frozenset(name for name in names if name.startswith("head.") or name.rpartition(".")[0] in freed)

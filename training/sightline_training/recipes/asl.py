@@ -1,0 +1,39 @@
+"""Sign language letters with the network of `asl_cnn` and the courses' augmentations.
+
+sightline train asl                not yet measured
+"""
+
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from sightline_training.distortions import InTurn, distortion
+from sightline_training.recipe import Stage
+from sightline_training.recipes.asl_cnn import ASL_CNN, CARD, network
+
+ASL: Final = replace(
+    ASL_CNN,
+    name="asl",
+    card=CARD.model_copy(
+        update={
+            "name": "asl",
+            "description": "Letters of American Sign Language but J and Z, one hand a picture, left or right: a convolutional network, "
+            "trained on Sign Language MNIST with augmentation.",
+        }
+    ),
+    # Pictures that never come twice leave little for dropout to do.
+    network=partial(network, map_dropout=0.05, dropout=0.3),
+    stages=(Stage(epochs=10, batch_size=128, learning_rate=5e-3, weight_decay=0.05, patience=10, mixed_precision=True),),
+    augmentation=InTurn(
+        (
+            distortion("flip", "RandomHorizontalFlip", p=0.5),
+            distortion("rotation", "RandomAffine", degrees=10.0, padding_mode="border", p=0.5),
+            distortion("translation", "RandomAffine", degrees=0.0, translate=(0.08, 0.08), padding_mode="border", p=0.5),
+            distortion("zoom", "RandomAffine", degrees=0.0, scale=(0.85, 1.15), padding_mode="border", p=0.5),
+            distortion("perspective", "RandomPerspective", distortion_scale=0.25, p=0.5),
+            distortion("resized crop", "RandomResizedCrop", size=(28, 28), scale=(0.75, 1.0), ratio=(0.9, 1.1), cropping_mode="resample"),
+            distortion("colour jitter", "ColorJiggle", brightness=0.2, contrast=0.2, p=1.0),
+        )
+    ),
+    target_accuracy=0.999,
+)

@@ -1,0 +1,34 @@
+"""Sign language letters with an MLP 784-512-512-24, which overfits: it knows every training picture and misses many of new hands.
+
+sightline train asl_mlp            not yet measured
+"""
+
+from typing import Final
+
+from torch import nn
+
+from sightline.card import ModelCard
+from sightline_training.mlp import mlp
+from sightline_training.recipe import Recipe, Stage
+from sightline_training.recipes.asl_cnn import CARD
+
+
+def _network(card: ModelCard) -> nn.Module:
+    height, width, channels = card.preprocess.shape
+    # No dropout: this recipe shows what it would be good for.
+    return mlp(height * width * channels, (512, 512), len(card.labels), input_dropout=0.0, dropout=0.0)
+
+
+ASL_MLP: Final = Recipe(
+    name="asl_mlp",
+    card=CARD.model_copy(
+        update={
+            "name": "asl_mlp",
+            "description": "Letters of American Sign Language but J and Z: an MLP that overfits, to compare with `asl`. Use that one.",
+        }
+    ),
+    network=_network,
+    data="asl",
+    stages=(Stage(epochs=20, batch_size=256, learning_rate=1e-3, weight_decay=1e-2, patience=20),),
+    target_accuracy=None,
+)

@@ -1,0 +1,46 @@
+"""Bo's own door: one dog against all other cats and dogs, from 137 photos, on a pre-trained network.
+
+sightline train bo            not yet measured
+"""
+
+from typing import Final
+
+from torch import nn
+
+from sightline.card import ModelCard
+from sightline_training.backbones import Backbone, feature_count, trunk_of
+from sightline_training.datasets.bo import LABELS
+from sightline_training.distortions import InTurn, distortion
+from sightline_training.headed import Transferred
+from sightline_training.recipe import Recipe, Stage
+from sightline_training.recipes.imagenet import PREPROCESS
+
+
+def _network(card: ModelCard, backbone: Backbone) -> nn.Module:
+    return Transferred(trunk_of(backbone), nn.Linear(feature_count(backbone), len(card.labels)))
+
+
+BO: Final = Recipe(
+    name="bo",
+    card=ModelCard(
+        name="bo",
+        description="Whether a photo shows Bo, the dog for whom the presidential doggy door opens.",
+        labels=LABELS,
+        preprocess=PREPROCESS,
+        max_batch_size=32,
+    ),
+    transfer=_network,
+    data="bo",
+    stages=(
+        Stage(epochs=60, batch_size=32, learning_rate=1e-3, weight_decay=1e-2, patience=60, trunk_share=0.0, views=8),
+        Stage(epochs=6, batch_size=16, learning_rate=5e-5, weight_decay=1e-2, patience=6, trunk_share=0.25),
+    ),
+    augmentation=InTurn(
+        (
+            distortion("flip", "RandomHorizontalFlip", p=0.5),
+            distortion("turn and zoom", "RandomAffine", degrees=10.0, translate=(0.1, 0.1), scale=(0.8, 1.2), padding_mode="border"),
+            distortion("light", "ColorJiggle", brightness=0.2, contrast=0.2, saturation=0.2, hue=0.0),
+        )
+    ),
+    target_accuracy=1.0,
+)
