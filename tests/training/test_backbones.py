@@ -186,8 +186,8 @@ def _body() -> Transferred:
     return Transferred(trunk, nn.Sequential(nn.Dropout(), nn.Linear(16, 2)))
 
 
-def test_the_trunk_of_a_transferred_network_stays_in_evaluation_mode_and_its_head_does_not() -> None:
-    body = _body().train()
+@pytest.mark.parametrize("body", [_body(), _body().train(), nn.Sequential(_body()).train()[0]], ids=["born", "trained", "inside"])
+def test_the_trunk_of_a_transferred_network_stays_in_evaluation_mode_and_its_head_does_not(body: Transferred) -> None:
     assert body.training
     assert body.head.training
     assert body.head[0].training

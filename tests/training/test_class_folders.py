@@ -10,7 +10,7 @@ from PIL import Image
 
 from sightline.errors import DataError
 from sightline_training.datasets import class_folders as module
-from sightline_training.datasets import known_looks
+from sightline_training.datasets import known_looks, listing
 from sightline_training.datasets.class_folders import class_folders, look_through
 from training.photos import make_class, photo, save
 
@@ -236,7 +236,7 @@ def test_two_folders_linked_with_each_other_many_times_are_read_once(tmp_path: P
 
 
 def test_more_files_than_a_dataset_has_are_refused_before_one_is_read(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_FILES", 4)
+    monkeypatch.setattr(listing, "MAX_FILES", 4)
     monkeypatch.setattr(module, "read_file", lambda _: pytest.fail("a file was read"))
     assert refusal(pets) == f"{pets}: more than 4 files. Name the folder that holds the class folders."
 

@@ -18,6 +18,11 @@ from sightline_training.datasets.duplicates import BITS, LOOK, look_of, mixed, n
 from training.photos import photo
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
+
+
 def looks_of(*pictures: Image.Image) -> np.ndarray:
     return np.array([look_of(each) for each in pictures], LOOK)
 

@@ -94,13 +94,14 @@ def test_another_key_shares_nothing(pixels: np.ndarray, tmp_path: Path) -> None:
     assert trunk.asked == 2 * PICTURES
 
 
-def test_a_trunk_in_training_mode_is_asked_in_evaluation_mode_and_left_as_it_was(pixels: np.ndarray, tmp_path: Path) -> None:
-    trunk = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(48, 5)).train()
-    given = pixels.astype(np.float32).view()
-    found = kept_features(nn.Sequential(_Float(), trunk).train(), pixels, key="k", cache=tmp_path)
-    assert trunk.training
+def test_a_trunk_is_asked_in_evaluation_mode_and_every_module_left_in_its_own(pixels: np.ndarray, tmp_path: Path) -> None:
+    frozen = nn.Sequential(nn.Flatten(), nn.Dropout(0.9)).eval()
+    trunk = nn.Sequential(_Float(), frozen, nn.Dropout(0.9), nn.Linear(48, 5))
+    found = kept_features(trunk, pixels, key="k", cache=tmp_path)
+    assert [module.training for module in trunk] == [True, False, True, True]
+    assert not any(module.training for module in frozen.modules())
     with torch.inference_mode():
-        assert np.abs(found - trunk.eval()(torch.from_numpy(given)).numpy()).max() < 1e-3
+        assert np.abs(found - trunk.eval()(torch.from_numpy(pixels)).numpy()).max() < 1e-3
 
 
 class _Float(nn.Module):

@@ -149,11 +149,13 @@ def _computed(trunk: nn.Module, pixels: npt.NDArray[np.uint8], augmentation: Aug
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             given = augmentation(given)
-    learning, device = trunk.training, next(trunk.parameters()).device
+    # Each module's own mode comes back: that of the whole would put a frozen trunk inside it into training mode.
+    modes = [(module, module.training) for module in trunk.modules()]
     trunk.eval()
     with torch.inference_mode():
-        features: Features = trunk(given.to(device)).float().cpu().numpy()
-    trunk.train(learning)
+        features: Features = trunk(given.to(next(trunk.parameters()).device)).float().cpu().numpy()
+    for module, mode in modes:
+        module.training = mode
     if not np.isfinite(features).all():
         raise DataError("the backbone's features are no finite numbers: its weights do not go together with these pictures.")
     return features

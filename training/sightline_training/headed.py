@@ -25,6 +25,11 @@ class Transferred(Headed):
     learned from, and a few hundred of ours would only blur them. Its weights can learn all the same.
     """
 
+    def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
+        super().__init__(trunk, head)
+        # Modules are born in training mode, and nobody need ever call `train`.
+        self.trunk.eval()
+
     def train(self, mode: bool = True) -> Self:
         """Put the head into training or evaluation mode."""
         super().train(mode)

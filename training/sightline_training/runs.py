@@ -22,6 +22,9 @@ from sightline_training.recipes import RECIPES
 
 REPORT, WEIGHTS, CARD, SETTINGS = "report.json", "weights.safetensors", "card.json", "settings.json"
 
+OWN_PICTURES = "own_pictures"
+"""The key in settings.json under which the folder of a user's own pictures stands."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -96,7 +99,7 @@ def load_run(folder: Path) -> Run:
     digest = hashlib.sha256(_bytes_of(folder / WEIGHTS)).hexdigest()
     if digest != report["weights_sha256"]:
         raise DataError(f"{folder / WEIGHTS}: the weights are not those that {REPORT} describes. Train again with `--restart`.")
-    own = read_json(folder / SETTINGS).get("own_pictures") if (folder / SETTINGS).is_file() else None
+    own = read_json(folder / SETTINGS).get(OWN_PICTURES) if (folder / SETTINGS).is_file() else None
     return Run(folder, card, report, digest, Path(own) if isinstance(own, str) else None)
 
 

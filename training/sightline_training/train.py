@@ -26,7 +26,7 @@ from sightline_training.pictures import UNKNOWN, PictureSet, Split
 from sightline_training.progress import talk
 from sightline_training.recipe import Recipe
 from sightline_training.report import history_as_csv, judged, taught
-from sightline_training.runs import CARD, REPORT, SETTINGS, WEIGHTS, Run, load_run
+from sightline_training.runs import CARD, OWN_PICTURES, REPORT, SETTINGS, WEIGHTS, Run, load_run
 from sightline_training.weights import Weights, pour, weights_from
 
 Device = Literal["auto", "cpu", "gpu"]
@@ -89,7 +89,7 @@ def train(
         pictures = open_dataset(recipe.data, data)
         recipe = recipe.with_card(labels=pictures.labels)
     plan = _planned(recipe, dataset or recipe.data, seed, epochs, backbone, weights, size, name)
-    settings = plan.settings | ({"own_pictures": str(data)} if recipe.own_pictures else {})
+    settings = plan.settings | ({} if pictures is None else _fingerprints(pictures))
     with run_folder.claimed(folder):
         begun = run_folder.begun_with(folder)
         if restart:
@@ -102,16 +102,19 @@ def train(
         chosen = _device(device)
         torch.set_num_threads(provenance.usable_threads())
         pictures = pictures or open_dataset(settings["dataset"], data)
-        settings["fingerprints"] = {each.split: each.fingerprint for each in pictures.splits}
+        settings |= _fingerprints(pictures)
         if begun is None:
-            write_json(folder / SETTINGS, settings)
+            # Where a user's pictures lie is this machine's business: it stays out of the report, which is published.
+            write_json(folder / SETTINGS, settings | ({OWN_PICTURES: str(data)} if recipe.own_pictures else {}))
         else:
             run_folder.demand_same(begun, settings, folder)
             talk().print(f"continuing the run in {folder}")
-        # Where a user's pictures lie is this machine's business: reports are published.
-        recorded = {key: value for key, value in settings.items() if key != "own_pictures"}
-        _fill(folder, replace(plan, settings=recorded), pictures, seed, chosen, began, resumed=begun is not None)
+        _fill(folder, replace(plan, settings=settings), pictures, seed, chosen, began, resumed=begun is not None)
         return Trained(load_run(folder), fresh=True)
+
+
+def _fingerprints(pictures: Dataset) -> dict[str, Any]:
+    return {"fingerprints": {each.split: each.fingerprint for each in pictures.splits}}
 
 
 def _planned(

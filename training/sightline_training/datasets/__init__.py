@@ -7,9 +7,14 @@ from types import MappingProxyType
 from typing import Final
 
 from sightline_training.datasets.asl import open_asl
+from sightline_training.datasets.bo import open_bo
 from sightline_training.datasets.cifar10 import open_cifar10
 from sightline_training.datasets.dataset import Dataset
 from sightline_training.datasets.digits import open_digits
+from sightline_training.datasets.doggy_door import open_doggy_door
+from sightline_training.datasets.folder import open_folder
+from sightline_training.datasets.fruits import open_fruits
+from sightline_training.datasets.imagenet import open_imagenet
 from sightline_training.datasets.mnist import open_mnist
 
 DATASETS: Final[Mapping[str, Callable[[Path], Dataset]]] = MappingProxyType(
@@ -18,6 +23,11 @@ DATASETS: Final[Mapping[str, Callable[[Path], Dataset]]] = MappingProxyType(
         "digits": open_digits,
         "asl": open_asl,
         "cifar10": open_cifar10,
+        "imagenet": open_imagenet,
+        "doggy_door": open_doggy_door,
+        "bo": open_bo,
+        "fruits": open_fruits,
+        "folder": open_folder,
     }
 )
 """Name → what opens it in a data folder. A new dataset is one new file and its entry here."""

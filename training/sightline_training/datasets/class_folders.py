@@ -1,32 +1,25 @@
 """Pictures that lie in one folder a class: found, tried, and described, so that nothing unreadable meets the training."""
 
 import hashlib
-import os
-import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple, overload
+from typing import Final, overload
 
 import numpy as np
-from pydantic import ValidationError
 
-from sightline.card import ModelCard
 from sightline.errors import DataError, PictureError
 from sightline.picture import name_of, open_picture
-from sightline_training.datasets.duplicates import LOOK, PIXELS, Ints, Looks, look_of
+from sightline_training.datasets.duplicates import LOOK, Ints, Looks, look_of
 from sightline_training.datasets.encoded import Encoded, encoded_pictures, read_file, reason_of
 from sightline_training.datasets.known_looks import known_looks, remember
+from sightline_training.datasets.listing import classes_in, enumerated, files_in
 from sightline_training.pictures import PictureSet, Split
 from sightline_training.progress import tracked
 
-MAX_FILES: Final = 1_000_000
-"""Below one folder: more is no folder of class folders, but somebody's whole disk."""
 NAMED: Final = 20
 """Files that are left out are named up to so many, then counted."""
-LITTER: Final = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin"})
-"""What file managers leave behind, in lower case; like hidden files it is passed over in silence."""
 WORKERS: Final = 4
 """Pictures that are decoded at once, each of up to 90 million pixels."""
 BATCH: Final = 64
@@ -87,23 +80,22 @@ def look_through(folder: Path, classes: Sequence[str] | None = None, *, below: s
     class has no readable picture, there are fewer than two classes or others than `classes`, a folder's name cannot be a label,
     or there are more than MAX_FILES files.
     """
-    named = _class_names(folder)
-    ordered = _in_order(folder, sorted(named), classes)
-    listing = _listed(folder, [named[label] for label in ordered])
+    named = classes_in(folder, classes)
+    listing = files_in(folder, list(named.values()))
     places = [place for of_class in listing.places for place in of_class]
-    labels = np.repeat(np.arange(len(ordered)), [len(of_class) for of_class in listing.places])
+    labels = np.repeat(np.arange(len(named)), [len(of_class) for of_class in listing.places])
     digests, looks, reasons = _tried(folder, places)
     good = np.array([reason is None for reason in reasons], bool)
     left_out = [f"{name_of(place)} ({reason})" for place, reason in zip(places, reasons, strict=True) if reason is not None]
-    present = np.bincount(labels[good], minlength=len(ordered))
+    present = np.bincount(labels[good], minlength=len(named))
     if not present.all():
-        first = named[ordered[int(np.argmin(present))]]
+        first = list(named.values())[int(np.argmin(present))]
         why = [each for each in [*left_out, *listing.passed_over] if each.startswith(f"{name_of(first)}/")]
-        told = f": {_enumerated(why, 3)} cannot be used" if why else ""
+        told = f": {enumerated(why, 3)} cannot be used" if why else ""
         raise DataError(f"{name_of(folder / first)}: the class has no readable picture{told}. Add pictures, or remove the folder.")
     return Found(
         folder,
-        ordered,
+        tuple(named),
         tuple(place for place, kept in zip(places, good, strict=True) if kept),
         below,
         labels[good],
@@ -111,18 +103,6 @@ def look_through(folder: Path, classes: Sequence[str] | None = None, *, below: s
         looks[good],
         _remarks([*listing.passed_over, *left_out], below),
     )
-
-
-def folders_in(folder: Path) -> list[str]:
-    """The names of the folders in `folder`, sorted, less what is hidden or litter. Raises DataError if it cannot be read."""
-    return [entry.name for entry in _entries(folder) if _leads_to_folder(entry)]
-
-
-class _Listing(NamedTuple):
-    places: list[list[str]]
-    """The files of each class, sorted: paths below the folder, with `/`."""
-    passed_over: list[str]
-    """What is neither a file of a class nor litter, with the reason."""
 
 
 class _Files(Sequence[Encoded]):
@@ -143,98 +123,6 @@ class _Files(Sequence[Encoded]):
             return _Files(self.folder, self.places[at])
         path = self.folder / self.places[at]
         return Encoded(name_of(path), lambda: read_file(path))
-
-
-def _class_names(folder: Path) -> dict[str, str]:
-    """Label → name of its folder. Unicode's two spellings of an accent are one label."""
-    named: dict[str, str] = {}
-    for name in folders_in(folder):
-        label = unicodedata.normalize("NFC", name)
-        _demand_label(label, folder / name)
-        if label in named:
-            raise DataError(f"{name_of(folder)}: two folders are called {label}, spelled with different bytes. Rename or merge them.")
-        named[label] = name
-    return named
-
-
-def _demand_label(label: str, folder: Path) -> None:
-    try:
-        ModelCard(name="folder", description="", labels=(label, f"{label}."), preprocess=PIXELS, max_batch_size=1)
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, labels[0] ")
-        raise DataError(f"{name_of(folder)}: the folder's name cannot be a label: {reason}. Rename the folder.") from None
-
-
-def _in_order(folder: Path, found: Sequence[str], classes: Sequence[str] | None) -> tuple[str, ...]:
-    if classes is not None:
-        missing, strange = [each for each in classes if each not in found], [each for each in found if each not in classes]
-        if missing or strange:
-            lacks = f"there is no folder for {_enumerated(missing, 5)}" if missing else ""
-            others = f"there is no class for the folder {_enumerated(strange, 5)}" if strange else ""
-            raise DataError(f"{name_of(folder)}: {' and '.join(filter(None, (lacks, others)))}. Expected: {_enumerated(classes, 10)}.")
-        return tuple(classes)
-    if len(found) < 2:
-        what = f"only one class folder ({found[0]})" if found else "no class folders"
-        raise DataError(
-            f"{name_of(folder)}: it holds {what}. A classifier needs two or more: put the pictures of each class into a folder "
-            "of its own, named after the class."
-        )
-    return tuple(found)
-
-
-def _listed(folder: Path, names: Sequence[str]) -> _Listing:
-    listing = _Listing([], [])
-    for entry in _entries(folder):
-        if not _leads_to_folder(entry):
-            listing.passed_over.append(f"{name_of(entry.name)} (it lies in no class folder)")
-    # No way through a link makes the pictures of one class those of another.
-    owners = {_status(folder / name): name for name in reversed(names)}
-    seen = {_status(folder)}
-    count = 0
-    for name in names:
-        files: list[str] = []
-        pending = [name]
-        while pending:
-            place = pending.pop()
-            status = _status(folder / place)
-            if status in seen or owners.get(status, place) != place:
-                listing.passed_over.append(f"{name_of(place)}/ (a link to a folder that was read already)")
-                continue
-            seen.add(status)
-            entries = _entries(folder / place)
-            count += len(entries)
-            if count > MAX_FILES:
-                raise DataError(f"{name_of(folder)}: more than {MAX_FILES:,} files. Name the folder that holds the class folders.")
-            # The last is taken first: of two ways into one folder the first by name counts, whatever the file system's order.
-            for entry in reversed(entries):
-                (pending if _leads_to_folder(entry) else files).append(f"{place}/{entry.name}")
-        listing.places.append(sorted(files))
-    return listing
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, sorted by name, less what is hidden or litter."""
-    try:
-        with os.scandir(folder) as found:
-            entries = [each for each in found if not each.name.startswith(".") and each.name.lower() not in LITTER]
-    except OSError as error:
-        raise DataError(f"{name_of(folder)}: the folder cannot be read: {error.strerror or error}.") from None
-    return sorted(entries, key=lambda each: each.name)
-
-
-def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False  # a link to itself: it is tried as a file, and refused with the system's words
-
-
-def _status(folder: Path) -> tuple[int, int]:
-    try:
-        status = folder.stat()
-    except OSError as error:
-        raise DataError(f"{name_of(folder)}: the folder cannot be read: {error.strerror or error}.") from None
-    return status.st_dev, status.st_ino
 
 
 def _tried(folder: Path, places: Sequence[str]) -> tuple[list[bytes], Looks, list[str | None]]:
@@ -274,9 +162,4 @@ def _remarks(left_out: Sequence[str], below: str) -> tuple[str, ...]:
         return ()
     where = f"{below}: " if below else ""
     what = "1 file was" if len(left_out) == 1 else f"{len(left_out):,} files were"
-    return (f"{where}{what} left out: {_enumerated(left_out, NAMED)}.",)
-
-
-def _enumerated(items: Sequence[str], most: int) -> str:
-    more = f", and {len(items) - most:,} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + more
+    return (f"{where}{what} left out: {enumerated(left_out, NAMED)}.",)

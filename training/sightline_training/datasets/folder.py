@@ -7,10 +7,11 @@ from typing import Final
 import numpy as np
 
 from sightline.errors import DataError
-from sightline_training.datasets.class_folders import Found, folders_in, look_through
+from sightline_training.datasets.class_folders import Found, look_through
 from sightline_training.datasets.dataset import Dataset
 from sightline_training.datasets.duplicates import Ints, mixed, same_photo
 from sightline_training.datasets.given_splits import open_given, unsearched
+from sightline_training.datasets.listing import enumerated, folders_in
 from sightline_training.datasets.split import split_apart
 from sightline_training.pictures import Split
 
@@ -58,7 +59,7 @@ def _as_given(root: Path, given: dict[Split, str]) -> Dataset:
     dataset = open_given(NAME, root, given)
     beside = [f"{each}/" for each in folders_in(root) if each not in given.values()]
     if beside:
-        dataset = replace(dataset, remarks=(*dataset.remarks, f"left out, beside {given['train']}/: {', '.join(beside[:20])}."))
+        dataset = replace(dataset, remarks=(*dataset.remarks, f"left out, beside {given['train']}/: {enumerated(beside, 20)}."))
     return dataset
 
 

@@ -84,7 +84,7 @@ def _whole(folder: Path) -> Path | None:
 
 
 def _downloaded(folder: Path) -> Path:
-    talk().print(f"fetching {HANDLE} (3.6 GB) from Kaggle, since there are no fruits in {folder}")
+    talk().print(f"fetching {HANDLE} (gigabytes) from Kaggle, since there are no fruits in {folder}")
     try:
         return downloaded_from_kaggle(HANDLE)
     except (OSError, RuntimeError) as error:

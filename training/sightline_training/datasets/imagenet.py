@@ -9,9 +9,11 @@ from typing import Final
 import numpy as np
 
 from sightline.errors import DataError
-from sightline_training.datasets.class_folders import folders_in, look_through
+from sightline.picture import name_of
+from sightline_training.datasets.class_folders import look_through
 from sightline_training.datasets.dataset import Dataset
 from sightline_training.datasets.doggy_door import PHOTOS, photos
+from sightline_training.datasets.listing import folders_in
 from sightline_training.files import read_json
 from sightline_training.imagenet_labels import LABELS
 from sightline_training.pictures import UNKNOWN
@@ -55,7 +57,7 @@ def _index(root: Path, names: Sequence[str]) -> dict[str, int]:
     for name in names:
         at = known.get(name, known.get(name.replace("_", " ")))
         if at is None:
-            raise DataError(f"{root / 'imagenet' / 'val' / name}: no class of ImageNet is called so. Rename or remove the folder.")
+            raise DataError(f"{name_of(root / 'imagenet' / 'val' / name)}: no class of ImageNet is called so. Rename or remove the folder.")
         index[name] = at
     return index
 

@@ -12,12 +12,13 @@ from sightline_training.recipes.asl_mlp import ASL_MLP
 from sightline_training.recipes.bo import BO
 from sightline_training.recipes.cifar10 import CIFAR10
 from sightline_training.recipes.doggy_door import DOGGY_DOOR
+from sightline_training.recipes.folder import FOLDER
 from sightline_training.recipes.fruit import FRUIT
 from sightline_training.recipes.imagenet import IMAGENET
 from sightline_training.recipes.mnist import MNIST
 
 RECIPES: Final[Mapping[str, Recipe]] = MappingProxyType(
-    {recipe.name: recipe for recipe in (MNIST, ASL_MLP, ASL_CNN, ASL, CIFAR10, IMAGENET, DOGGY_DOOR, BO, FRUIT)}
+    {recipe.name: recipe for recipe in (MNIST, ASL_MLP, ASL_CNN, ASL, CIFAR10, IMAGENET, DOGGY_DOOR, BO, FRUIT, FOLDER)}
 )
 
 

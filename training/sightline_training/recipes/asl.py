@@ -22,8 +22,8 @@ ASL: Final = replace(
         }
     ),
     # Pictures that never come twice leave little for dropout to do.
-    network=partial(network, map_dropout=0.05, dropout=0.3),
-    stages=(Stage(epochs=10, batch_size=128, learning_rate=5e-3, weight_decay=0.05, patience=10, mixed_precision=True),),
+    network=partial(network, map_dropout=0.0, dropout=0.2),
+    stages=(Stage(epochs=20, batch_size=256, learning_rate=1e-2, weight_decay=0.05, patience=20, mixed_precision=True),),
     augmentation=InTurn(
         (
             distortion("flip", "RandomHorizontalFlip", p=0.5),

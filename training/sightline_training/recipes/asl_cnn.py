@@ -48,6 +48,16 @@ ASL_CNN: Final = Recipe(
     network=partial(network, map_dropout=0.3, dropout=0.5),
     data="asl",
     # No picture chooses an epoch: the data has no honest validation split, so that the last one is kept.
-    stages=(Stage(epochs=8, batch_size=128, learning_rate=5e-3, weight_decay=0.05, patience=8, mixed_precision=True),),
+    stages=(
+        Stage(
+            epochs=8,
+            batch_size=256,
+            learning_rate=1e-2,
+            weight_decay=0.05,
+            label_smoothing=0.1,
+            patience=8,
+            mixed_precision=True,
+        ),
+    ),
     target_accuracy=0.985,
 )
