@@ -1,19 +1,27 @@
-"""Writes docs/models.md and its pictures from the reports of finished runs. Nothing on that page is typed. `make models-page` runs it."""
+"""Writes docs/models.md from the reports of finished runs. Nothing on that page is typed. `make models-page` runs it.
+
+Reports, cards and confusion matrices are copied into docs/models/ first, and the page is written from what lies there: so a model that was
+trained elsewhere, or long ago, keeps its place. What changed in its recipe since then is found by the tests.
+"""
 
 import shutil
 import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sightline.card import ModelCard, unseal
 from sightline.errors import DataError
-from sightline_training.files import read_json, write_whole
-from sightline_training.runs import REPORT, Run, load_run
+from sightline_training.files import read_json, write_json, write_whole
+from sightline_training.run_folder import CONFUSION
+from sightline_training.runs import CARD, REPORT, load_run
 from sightline_training.summary import SETS
 
 DOCS = Path(__file__).resolve().parent
-PICTURES = DOCS / "models"
+KEPT = DOCS / "models"
+LINE = "line.json"
 CONFUSED_UP_TO = 30
 """Classes: of more, no table is shown."""
 
@@ -28,41 +36,70 @@ features, training, evaluation.
 """
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A finished run, as docs/models/ keeps it."""
+
+    folder: Path
+    report: Mapping[str, Any]
+    card: ModelCard
+
+    @property
+    def judged_on(self) -> str:
+        """The split that its accuracy was counted on."""
+        return str(self.report["judged_on"])
+
+
 def main(runs: Path) -> int:
-    """Write the page about the finished runs below `runs`."""
-    found = sorted(finished(runs), key=lambda run: (run.report["recipe"], run.folder.name))
-    if not found:
+    """Keep what is new below `runs`, and write the page about all that is kept."""
+    keep_new(runs)
+    kept = [Kept(each.parent, read_json(each), card_in(each.parent)) for each in sorted(KEPT.glob(f"*/{REPORT}"))]
+    if not kept:
         print(f"error: no finished run in {runs}/: `make models` makes them", file=sys.stderr)
         return DataError.exit_code
-    line = read_json(runs / "line.json") if (runs / "line.json").is_file() else {}
-    shutil.rmtree(PICTURES, ignore_errors=True)
-    PICTURES.mkdir()
-    groups: dict[tuple[str, ...], list[Run]] = {}
-    for run in found:
+    line = read_json(KEPT / LINE) if (KEPT / LINE).is_file() else {"models": {}}
+    groups: dict[tuple[str, ...], list[Kept]] = {}
+    for run in kept:
         groups.setdefault(kind(run), []).append(run)
     parts = [OPENING, overview(groups), *(section(group, line) for group in groups.values()), photos(line)]
     write_whole(DOCS / "models.md", "\n".join(part for part in parts if part))
-    print(f"{DOCS / 'models.md'}: {len(found)} runs of {len(groups)} models")
+    print(f"{DOCS / 'models.md'}: {len(kept)} runs of {len(groups)} models")
     return 0
 
 
-def finished(runs: Path) -> Iterator[Run]:
-    """The runs that have a report."""
-    for report in runs.glob(f"*/{REPORT}"):
+def keep_new(runs: Path) -> None:
+    """Copy report, card and confusion matrix of every finished run, and what serving gave."""
+    for report in sorted(runs.glob(f"*/{REPORT}")):
         try:
-            yield load_run(report.parent)
+            run = load_run(report.parent)
         except DataError as error:
             print(f"left out: {error}", file=sys.stderr)
+            continue
+        if run.report["recipe"] == "folder":
+            continue  # somebody's own
+        folder = KEPT / run.folder.name
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (REPORT, CARD, CONFUSION):
+            if (run.folder / name).is_file():
+                shutil.copyfile(run.folder / name, folder / name)
+    if (runs / LINE).is_file():
+        new, old = read_json(runs / LINE), read_json(KEPT / LINE) if (KEPT / LINE).is_file() else {"models": {}}
+        write_json(KEPT / LINE, {**old, **new, "models": {**old["models"], **new["models"]}})
 
 
-def kind(run: Run) -> tuple[str, ...]:
+def card_in(folder: Path) -> ModelCard:
+    """The kept card."""
+    return unseal((folder / CARD).read_bytes(), str(folder / CARD))
+
+
+def kind(run: Kept) -> tuple[str, ...]:
     """What runs must share to be seeds of one thing."""
     settings = run.report["settings"]
     backbone = settings["backbone"] or {}
     return (run.report["recipe"], run.card.name, settings["dataset"], str(settings["augmented"]), str(backbone.get("sha256")), command(run))
 
 
-def command(run: Run) -> str:
+def command(run: Kept) -> str:
     """What one types for it; weights are named by their file's name alone."""
     settings, name = run.report["settings"], run.card.name
     words = ["sightline train", run.report["recipe"]]
@@ -89,7 +126,7 @@ def named(source: str) -> str:
     return source.removeprefix("file ").partition(",")[0]
 
 
-def overview(groups: Mapping[tuple[str, ...], Sequence[Run]]) -> str:
+def overview(groups: Mapping[tuple[str, ...], Sequence[Kept]]) -> str:
     """One line a model."""
     rows = ["| model | judged on | accuracy | 95 % interval | target | training |", "|---|---|---|---|---|---|"]
     for group in groups.values():
@@ -109,7 +146,7 @@ def overview(groups: Mapping[tuple[str, ...], Sequence[Run]]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def section(group: Sequence[Run], line: Mapping[str, Any]) -> str:
+def section(group: Sequence[Kept], line: Mapping[str, Any]) -> str:
     """All that the reports say of one model."""
     run = group[0]
     report = run.report
@@ -137,7 +174,7 @@ def section(group: Sequence[Run], line: Mapping[str, Any]) -> str:
         worst = ", ".join(f"{hop} {delta:.1e}" for hop, delta in served["max_delta_p"].items())
         lines += [
             (
-                f"Served by Triton {line['triton']} and verified: the same at all {served['hops']} hops on {served['pictures']:,} "
+                f"Served by Triton {served['triton']} and verified: the same at all {served['hops']} hops on {served['pictures']:,} "
                 f"pictures (max \\|Δp\\|: {worst})."
             ),
             "",
@@ -156,7 +193,7 @@ def chosen(report: Mapping[str, Any]) -> str:
     return "No pictures chose an epoch: the last one is kept."
 
 
-def results(group: Sequence[Run], on: str) -> list[str]:
+def results(group: Sequence[Kept], on: str) -> list[str]:
     """A row a seed."""
     extra = [name for name in ("without_seen", "without_near_duplicates") if group[0].report["accuracy"].get(name)]
     heads = [
@@ -182,11 +219,10 @@ def results(group: Sequence[Run], on: str) -> list[str]:
     return [*rows, ""]
 
 
-def classes(run: Run) -> list[str]:
+def classes(run: Kept) -> list[str]:
     """The confusion matrix as a picture, and the figures per class."""
-    picture = PICTURES / f"{run.folder.name}-confusion.png"
-    shutil.copyfile(run.folder / "confusion.png", picture)
-    lines = [f"![Confusion matrix of {title(run)}]({picture.relative_to(DOCS)})", ""]
+    picture = run.folder / CONFUSION
+    lines = [f"![Confusion matrix of {title(run)}]({picture.relative_to(DOCS).as_posix()})", ""]
     if len(run.card.labels) <= CONFUSED_UP_TO:
         rows = ["| class | n | recall | precision |", "|---|---|---|---|"]
         for each in run.report["per_class"]:
@@ -220,12 +256,12 @@ def photos(line: Mapping[str, Any]) -> str:
     )
 
 
-def title(run: Run) -> str:
+def title(run: Kept) -> str:
     """What the page calls a run."""
     return run.card.name + (", augmented" if "--augment" in command(run) else "")
 
 
-def anchor(run: Run) -> str:
+def anchor(run: Kept) -> str:
     """The link to its section."""
     return title(run).replace(",", "").replace(" ", "-").lower()
 

@@ -30,7 +30,7 @@ LINE: Final = RUNS / "line.json"
 
 MOBILENET: Final = ("--backbone", "mobilenet_v2", "--weights", "{data}/weights/mobilenet_v2_imagenet.safetensors")
 """The ImageNet weights that the data folder holds. Without them torchvision's VGG16 is asked for, which needs a network."""
-TRUNK: Final = ("--backbone", "vgg16_bn", "--weights", "runs/cifar10", "--size", "96")
+TRUNK: Final = ("--backbone", "vgg16_bn", "--weights", "runs/cifar10", "--size", "64")
 """Our own VGG16."""
 
 say = Console(highlight=False, soft_wrap=True)
@@ -118,7 +118,7 @@ def sightline(*arguments: str) -> int:
 def prove(jobs: list[Job], server: Server) -> None:
     """Compare each published model hop by hop on the running server, and ask `asl` about the photos; keep the figures in LINE."""
     say.rule("serve, verify, classify", align="left")
-    line: dict[str, Any] = {"triton": server.triton, "models": {}}
+    line: dict[str, Any] = {"models": {}}
     for job in jobs:
         model = load_run(RUNS / job.run).card.name
         with Progress(console=say, transient=True, disable=not say.is_terminal) as bar:
@@ -137,6 +137,7 @@ def prove(jobs: list[Job], server: Server) -> None:
         line["models"][job.run] = {
             "model": model,
             "version": proof.version,
+            "triton": server.triton,
             "hops": len(proof.hops),
             "pictures": answers[0].pictures,
             "max_delta_p": {hop.name.partition(": ")[2]: hop.max_delta for hop in answers},

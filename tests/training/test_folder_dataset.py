@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import ImageOps
 
+from sightline.cli import run as sightline
 from sightline.errors import DataError
 from sightline_training.datasets.folder import open_folder
 from sightline_training.datasets.split import split_apart
+from sightline_training.runs import load_run
 from training.photos import make_class, photo, save
 
 
@@ -240,3 +242,21 @@ def test_a_picture_that_is_deleted_after_opening_is_named(given: Path) -> None:
     os.unlink(given / "train" / "cat" / "0002.png")
     with pytest.raises(DataError, match=r"train/cat/0002\.png: cannot be read: No such file or directory"):
         dataset.train.open(2)
+
+
+def test_the_command_trains_on_a_folder_and_the_card_bears_its_classes_and_the_given_name(pets: Path, tmp_path: Path) -> None:
+    save(ImageOps.mirror(photo(3)), pets / "cat" / "mirrored.jpg")
+    (pets / "dog" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    arguments = ["--backbone", "shufflenet_v2_x0_5", "--weights", "random", "--size", "32", "--epochs", "1", "--device", "cpu"]
+    sightline(["train", "folder", "--data", str(pets), "--name", "my_pets", *arguments, "--run", str(tmp_path / "run")])
+    run = load_run(tmp_path / "run")
+    assert run.card.name == "my_pets"
+    assert run.card.labels == ("cat", "dog")
+    assert run.report["judged_on"] == "valid"
+    assert run.report["chosen_on"] is None
+    assert run.report["accuracy"]["valid"]["n"] == 6
+    remarks = run.report["remarks"]
+    assert len(remarks) == 3
+    assert remarks[1].startswith("2 pictures are or nearly are the same as another one, such as cat/0003.png and cat/mirrored.jpg")
+    assert remarks[2].startswith("1 file was left out: dog/broken.jpg (")
+    assert str(tmp_path) not in str(remarks)

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
@@ -30,7 +31,7 @@ def script(path: str) -> ModuleType:
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = script("docs/make_models_page.py")
     monkeypatch.setattr(module, "DOCS", tmp_path / "docs")
-    monkeypatch.setattr(module, "PICTURES", tmp_path / "docs" / "models")
+    monkeypatch.setattr(module, "KEPT", tmp_path / "docs" / "models")
     (tmp_path / "docs").mkdir()
     return module
 
@@ -49,7 +50,7 @@ def test_the_page_is_written_from_the_reports(page: ModuleType, digits_folder: P
     assert report["hardware"]["cpu"] in text
     for each in report["per_class"]:
         assert f"| {each['label']} | {each['n']:,} | {each['recall']:.2%} |" in text
-    picture = tmp_path / "docs" / "models" / "mnist-augmented-confusion.png"
+    picture = tmp_path / "docs" / "models" / "mnist-augmented" / "confusion.png"
     assert picture.read_bytes() == (digits_folder / "confusion.png").read_bytes()
     assert f"({picture.relative_to(tmp_path / 'docs')})" in text
     assert str(tmp_path) not in text
@@ -78,6 +79,31 @@ def test_a_damaged_run_is_left_out_and_no_run_at_all_is_an_error(
     said = capsys.readouterr().err
     assert "left out: " in said
     assert said.strip().endswith("`make models` makes them")
+
+
+def test_a_run_that_is_gone_keeps_its_place_on_the_page(page: ModuleType, digits_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(digits_folder, tmp_path / "runs" / "mnist-augmented")
+    assert page.main(tmp_path / "runs") == 0
+    before = (tmp_path / "docs" / "models.md").read_text(encoding="utf-8")
+    shutil.rmtree(tmp_path / "runs")
+    assert page.main(tmp_path / "runs") == 0
+    assert (tmp_path / "docs" / "models.md").read_text(encoding="utf-8") == before
+
+
+@pytest.mark.parametrize("kept", sorted((ROOT / "docs" / "models").glob("*/report.json")), ids=lambda path: path.parent.name)
+def test_what_the_page_reports_was_trained_by_todays_recipes(kept: Path) -> None:
+    report = json.loads(kept.read_text(encoding="utf-8"))
+    recipe, settings = RECIPES[report["recipe"]], report["settings"]
+    if settings["augmented"] and recipe.augmented is not None:
+        recipe = recipe.augmented
+    assert settings["stages"] == [asdict(stage) for stage in recipe.stages]
+    assert settings["augmentation"] == (None if recipe.augmentation is None else repr(recipe.augmentation))
+
+
+def test_the_page_is_the_one_that_the_kept_reports_give(page: ModuleType, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs" / "models", tmp_path / "docs" / "models")
+    assert page.main(tmp_path / "runs") == 0
+    assert (tmp_path / "docs" / "models.md").read_text(encoding="utf-8") == (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 
 
 def test_make_models_makes_every_recipe_but_the_users_own() -> None:

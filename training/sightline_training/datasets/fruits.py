@@ -48,8 +48,8 @@ def _with_listed(folder: Path, dataset: Dataset) -> Dataset:
         return dataset
     both = known | dataset.near_duplicates
     remark = (
-        f"{len(both):,} of {len(dataset.judged):,} pictures in valid/ are other crops or copies of training pictures: {len(known):,} are "
-        f"listed in {LISTED}, {len(both - known):,} more were found by their looks. The accuracy without them stands beside the other."
+        f"{len(both):,} of {len(dataset.judged):,} pictures in valid/ are other crops or copies of training pictures, {len(known):,} by "
+        f"{LISTED} and {len(both - known):,} more by their looks: the accuracy without them stands beside the other."
     )
     # This remark says more than the first one of `open_given`, which is on near-duplicates if it found any.
     others = dataset.remarks[1:] if dataset.near_duplicates else dataset.remarks

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from sightline_training.distortions import InTurn, distortion
+from sightline_training.distortions import InTurn, distortion, movement
 from sightline_training.recipe import Stage
 from sightline_training.recipes.asl_cnn import ASL_CNN, CARD, network
 
@@ -26,13 +26,13 @@ ASL: Final = replace(
     stages=(Stage(epochs=20, batch_size=256, learning_rate=1e-2, weight_decay=0.05, patience=20, mixed_precision=True),),
     augmentation=InTurn(
         (
-            distortion("flip", "RandomHorizontalFlip", p=0.5),
-            distortion("rotation", "RandomAffine", degrees=10.0, padding_mode="border", p=0.5),
-            distortion("translation", "RandomAffine", degrees=0.0, translate=(0.08, 0.08), padding_mode="border", p=0.5),
-            distortion("zoom", "RandomAffine", degrees=0.0, scale=(0.85, 1.15), padding_mode="border", p=0.5),
-            distortion("perspective", "RandomPerspective", distortion_scale=0.25, p=0.5),
-            distortion("resized crop", "RandomResizedCrop", size=(28, 28), scale=(0.75, 1.0), ratio=(0.9, 1.1), cropping_mode="resample"),
-            distortion("colour jitter", "ColorJiggle", brightness=0.2, contrast=0.2, p=1.0),
+            movement("flip", "RandomHorizontalFlip", p=0.5),
+            movement("rotation", "RandomAffine", degrees=10.0, p=0.8),
+            movement("translation", "RandomAffine", degrees=0.0, translate=(0.08, 0.08), p=0.8),
+            movement("zoom", "RandomAffine", degrees=0.0, scale=(0.85, 1.15), p=0.8),
+            movement("perspective", "RandomPerspective", distortion_scale=0.2, sampling_method="area_preserving", p=0.8),
+            movement("resized crop", "RandomResizedCrop", size=(28, 28), scale=(0.75, 1.0), ratio=(0.9, 1.1), cropping_mode="resample"),
+            distortion("colour jitter", "ColorJitter", brightness=0.15, contrast=0.2, p=0.8),
         )
     ),
     target_accuracy=0.999,

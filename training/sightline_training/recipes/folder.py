@@ -1,6 +1,10 @@
 """Your own pictures, in a folder with a folder for each class, on a pre-trained network: first a new head, then its last blocks.
 
-sightline train folder --data DIR --name NAME            not yet measured
+sightline train folder --data DIR --name NAME --backbone mobilenet_v2 --weights mobilenet_v2_imagenet.safetensors
+
+On twenty photos of each of the six kinds of fruit: 94.85 % of the 233 validation photos (one seed; the 95 % interval is 91.2 to 97.0 %),
+94.76 % of the 229 that are not nearly training photos. 2 cores of an AMD EPYC virtual machine, torch 2.15.0, CPython 3.11.7: 80 s of CPU
+to learn and about as much for the features. With VGG16, the default, it was not measured.
 """
 
 from typing import Final
