@@ -134,7 +134,7 @@ def overview(groups: Mapping[tuple[str, ...], Sequence[Kept]]) -> str:
         on, figures = first["judged_on"], [run.report["accuracy"][run.judged_on] for run in group]
         n = f"{first['dataset']['splits'][on]['n']:,} {SETS[on]} pictures"
         target = first["target"]["accuracy"]
-        seconds = [run.report["process"]["seconds"] for run in group]
+        seconds = [taken(run)[0] for run in group]
         if figures[0] is None:
             accuracy = interval = "–"
         else:
@@ -214,9 +214,17 @@ def results(group: Sequence[Kept], on: str) -> list[str]:
         cells += ["{accuracy:.2%} of {n:,}".format(**report["accuracy"][name]) for name in extra]
         trained = report["accuracy"].get("train")
         cells += [f"{trained['accuracy']:.2%}", f"{100 * report['gap']:+.2f} points"] if trained else ["–", "–"]
-        cells.append(f"{report['process']['seconds']:.0f} ({report['process']['cpu_seconds']:.0f} of CPU)")
+        wall, cpu = taken(run)
+        cells.append(f"{wall:,.0f} ({cpu:,.0f} of CPU)")
         rows.append(f"| {' | '.join(cells)} |")
     return [*rows, ""]
+
+
+def taken(run: Kept) -> tuple[float, float]:
+    """Wall and CPU seconds. Of a run that was interrupted, those of its epochs, since its last process saw only the end."""
+    process, training = run.report["process"], run.report["training"]
+    whole = training if process["resumed"] else process
+    return float(whole["seconds"]), float(whole["cpu_seconds"])
 
 
 def classes(run: Kept) -> list[str]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sightline_training.augmentation import Warp
-from sightline_training.distortions import Augmentation, Distortion, InTurn, distortion
+from sightline_training.distortions import Augmentation, InTurn, distortion, movement
 from sightline_training.recipes import RECIPES
 
 
@@ -89,14 +89,51 @@ def test_a_distortion_says_what_it_is_so_that_runs_with_other_settings_are_told_
     assert distortion("turn", "RandomRotation", degrees=8.0) != distortion("turn", "RandomRotation", degrees=9.0)
 
 
-@pytest.mark.parametrize("name", ["asl"])
-def test_the_asl_recipe_distorts_in_all_the_ways_that_were_asked_for(name: str) -> None:
-    augmentation = RECIPES[name].augmentation
+def test_the_asl_recipe_distorts_in_all_the_ways_that_were_asked_for() -> None:
+    augmentation = RECIPES["asl"].augmentation
     assert isinstance(augmentation, InTurn)
     names = [step.name for step in augmentation.steps]
-    for wanted in ("rotation", "resized crop", "flip", "colour jitter", "translation", "zoom", "perspective"):
-        assert wanted in names
-    assert all(isinstance(step, Distortion) for step in augmentation.steps)
+    assert names == ["flip", "rotation", "translation", "zoom", "perspective", "resized crop", "colour jitter"]
+
+
+TURNED = {"degrees": (90.0, 90.0), "p": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("RandomHorizontalFlip", {"p": 0.5}),
+        ("RandomAffine", {"degrees": 20.0, "translate": (0.1, 0.1), "scale": (0.8, 1.2), "p": 0.7, "padding_mode": "border"}),
+        ("RandomResizedCrop", {"size": (28, 28), "scale": (0.6, 1.0), "cropping_mode": "resample"}),
+    ],
+)
+def test_a_movement_alone_gives_what_kornia_gives(kind: str, settings: dict[str, object]) -> None:
+    if "degrees" in settings:
+        settings = {**settings, "align_corners": True}
+    given = pictures()
+    torch.manual_seed(3)
+    expected = distortion("a", kind, **settings)(given)
+    torch.manual_seed(3)
+    torch.testing.assert_close(movement("a", kind, **settings)(given), expected, rtol=0, atol=0.01)
+
+
+def test_neighbouring_movements_become_one_in_their_order_and_lose_no_detail() -> None:
+    turn, flip = movement("turn", "RandomAffine", **TURNED), movement("flip", "RandomHorizontalFlip", p=1.0)
+    given = pictures(2)
+    torch.testing.assert_close(InTurn((turn,) * 4)(given), given.float(), rtol=0, atol=0.01)
+    torch.testing.assert_close(InTurn((turn, flip))(given), flip(turn(given)), rtol=0, atol=0.01)
+    assert (InTurn((turn, flip))(given) - InTurn((flip, turn))(given)).abs().max() > 50
+    slight = movement("slight", "RandomAffine", degrees=(7.0, 7.0), p=1.0)
+    back = movement("back", "RandomAffine", degrees=(-7.0, -7.0), p=1.0)
+    torch.testing.assert_close(InTurn((slight, back))(given), given.float(), rtol=0, atol=0.05)
+    between = distortion("nothing", "RandomBrightness", brightness=(1.0, 1.0))
+    assert (InTurn((slight, between, back))(given) - given).abs().max() > 1
+
+
+def test_what_comes_from_outside_repeats_the_border_of_the_picture() -> None:
+    given = torch.full((4, 28, 28, 3), 200, dtype=torch.uint8)
+    away = movement("away", "RandomPerspective", distortion_scale=0.9, p=1.0)
+    torch.testing.assert_close(away(given), given.float(), rtol=0, atol=0.01)
 
 
 def test_the_warp_of_mnist_gives_the_same_pixels_as_ever() -> None:

@@ -57,8 +57,8 @@ def test_the_cards_see_as_vgg16s_weights_do_but_for_how_fruit_fills_the_frame() 
     assert FRUIT.card.preprocess == PREPROCESS.model_copy(update={"fit": "stretch", "crop_fraction": 1.0})
 
 
-@pytest.mark.parametrize("recipe", TRANSFERS, ids=_by_name)
-def test_each_is_exported_with_a_free_batch_and_answers_the_same(recipe: Recipe) -> None:
+@pytest.mark.parametrize("recipe", [DOGGY_DOOR, FRUIT], ids=_by_name)
+def test_it_is_exported_with_a_free_batch_and_answers_the_same(recipe: Recipe) -> None:
     card = _small(recipe)
     network = _answering(recipe, card)
     session = onnxruntime.InferenceSession(export_onnx(network, card), providers=["CPUExecutionProvider"])
