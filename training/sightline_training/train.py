@@ -14,6 +14,7 @@ from numpy import float32
 from sightline.card import ModelCard, seal
 from sightline.errors import DataError, UsageError
 from sightline_training import drawings, provenance, run_folder
+from sightline_training.allocator import keep_freed_memory
 from sightline_training.backbones import Backbone, preprocess_of
 from sightline_training.batches import Memory, seed_of
 from sightline_training.datasets import Dataset, open_dataset
@@ -101,6 +102,7 @@ def train(
                 return Trained(load_run(folder), fresh=False)
         chosen = _device(device)
         torch.set_num_threads(provenance.usable_threads())
+        keep_freed_memory()
         pictures = pictures or open_dataset(settings["dataset"], data)
         settings |= _fingerprints(pictures)
         if begun is None:

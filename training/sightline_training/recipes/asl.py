@@ -23,7 +23,7 @@ ASL: Final = replace(
     ),
     # Pictures that never come twice leave little for dropout to do.
     network=partial(network, map_dropout=0.0, dropout=0.2),
-    stages=(Stage(epochs=20, batch_size=256, learning_rate=1e-2, weight_decay=0.05, patience=20, mixed_precision=True),),
+    stages=(Stage(epochs=14, batch_size=256, learning_rate=1e-2, weight_decay=0.05, patience=14, mixed_precision=True),),
     augmentation=InTurn(
         (
             movement("flip", "RandomHorizontalFlip", p=0.5),

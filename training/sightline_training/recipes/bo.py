@@ -1,6 +1,12 @@
 """Bo's own door: one dog against all other cats and dogs, from 137 photos, on a pre-trained network.
 
-sightline train bo            not yet measured
+    sightline train bo --backbone mobilenet_v2 --weights mobilenet_v2_imagenet.safetensors     26 of 26 validation photos
+
+(95 % interval 87.1 to 100 %) in 79 s, 52 s of CPU, on 2 cores of an AMD EPYC virtual machine that did other work too, 1.6 GB of memory,
+torch 2.15.0, CPython 3.11.7. There is no test set, and settings were chosen with an eye on these photos; within a run the last epoch is
+kept.
+
+The default is VGG16, whose own weights were not available: tests/line/test_vgg16.py takes it through the line with random weights.
 """
 
 from typing import Final

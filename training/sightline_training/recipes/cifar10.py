@@ -1,6 +1,10 @@
 """CIFAR-10 with a VGG16 of our own: torchvision's, with batch normalisation, from scratch. Its trunk can be transferred from.
 
-sightline train cifar10            not yet measured
+    sightline train cifar10            87.31 % of the 10,000 test pictures: the target of 90 % is NOT reached
+
+Seed 0 (95 % interval 86.64 to 87.95 %), 8,250 s of CPU on 2 cores of an AMD EPYC virtual machine that did other work too (a first epoch
+alone took 273 s), products in bfloat16, 2.1 GB of memory, torch 2.15.0, CPython 3.11.7. Thirteen epochs are too few: training accuracy was
+still rising by a point an epoch when the schedule ended. The pictures were JPEG files of quality 75, which published results did not have.
 """
 
 from typing import Final
