@@ -251,4 +251,4 @@ def test_three_epochs_on_the_real_mnist_reach_97_percent(data_folder: Path, tmp_
     assert report["target"]["accuracy"] == 0.986
     assert report["target"]["reached"] == (report["accuracy"]["test"]["accuracy"] >= 0.986)
     # Known of MNIST: no test picture is, pixel for pixel, also a training picture.
-    assert report["duplicates"]["test_pictures_also_in_train_or_valid"] == 0
+    assert report["duplicates"]["seen"] == 0
