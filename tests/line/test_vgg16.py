@@ -49,6 +49,7 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.triton
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_vgg16_goes_through_the_whole_line(recipe: str, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

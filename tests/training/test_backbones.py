@@ -18,7 +18,7 @@ from sightline.errors import UsageError
 from sightline.reformat import reformat
 from sightline_training import backbones
 from sightline_training.backbones import Backbone, feature_count, known_backbones, last_layer, preprocess_of, published, trunk_of, whole
-from sightline_training.headed import Headed, PooledFeatures, Transferred, learning
+from sightline_training.headed import BothWays, Headed, PooledFeatures, Transferred, learning
 from sightline_training.weights import pour, weights_from
 
 SMALL = (
@@ -234,3 +234,16 @@ def test_the_last_share_of_a_real_trunk_is_its_last_blocks(name: str) -> None:
     freed = [each.removeprefix("trunk.") for each in learning(body, 0.25) if each.startswith("trunk.")]
     assert sorted(freed, key=names.index) == names[len(names) - len(freed) :]
     assert math.isclose(len(freed) / len(names), 0.25, abs_tol=0.03)
+
+
+def test_a_network_that_looks_both_ways_says_the_same_of_a_mirror_image_but_learns_from_one() -> None:
+    torch.manual_seed(0)
+    body = BothWays(PooledFeatures(torch.nn.Conv2d(3, 4, 3)), torch.nn.Linear(4, 2))
+    planes = torch.rand(5, 3, 8, 8)
+    plain = Headed(body.trunk, body.head)
+    with torch.inference_mode():
+        assert torch.equal(body.train()(planes), plain(planes))
+        given = body.eval()(planes)
+        assert torch.allclose(given, body(planes.flip(3)), atol=1e-6)
+        assert torch.allclose(given, (plain(planes) + plain(planes.flip(3))) / 2)
+        assert not torch.allclose(given, plain(planes), atol=1e-3)

@@ -51,7 +51,7 @@ def _draw_answers(folder: Path, recipe: Recipe, report: Mapping[str, Any], pixel
     worst = judgement.worst_mistakes(answers, labels, MISTAKES_SHOWN)
     captions = [f"{card.labels[labels[at]]} → {card.labels[answers[at].argmax()]}  {answers[at].max():.3f}" for at in worst]
     title = (
-        f"The worst of {figures['n'] - figures['correct']} mistakes among {figures['n']:,} {on} pictures (true → answer, its probability)"
+        f"The worst of {figures['n'] - figures['correct']:,} mistakes among {figures['n']:,} {on} pictures (true → answer, its probability)"
     )
     plots.draw_mistakes(folder / run_folder.MISTAKES, pixels[worst], captions, title)
 

@@ -18,6 +18,19 @@ class Headed(nn.Module):
         return logits
 
 
+class BothWays(Headed):
+    """A network that answers from a picture and from its mirror image, as VGG's authors do (arXiv:1409.1556, section 3.2).
+
+    They take the mean of the probabilities, this of the logits. Only for pictures whose mirror image shows the same. It learns from
+    one of the two, and takes twice as long to answer.
+    """
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """While it learns, logits of normalised pictures; else the means of theirs and their mirror images'."""
+        logits = super().forward(planes)
+        return logits if self.training else (logits + super().forward(planes.flip(3))) / 2
+
+
 class Transferred(Headed):
     """A head on a trunk that was trained elsewhere.
 
