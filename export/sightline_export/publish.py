@@ -48,7 +48,7 @@ def agreed_card(repository: Path, card: ModelCard, say: Say) -> ModelCard:
     every version and in the model's folder, and all copies are the same. Raises PublishError if another field differs, if the
     repository is damaged, or if nothing can be published there.
     """
-    with _locked(repository, say):
+    with locked(repository, say):
         model = read_model(repository / card.name)
         if model is None:
             _probe(repository)
@@ -69,7 +69,7 @@ def publish(
     `report` is completed with schema, model, version, and the sha256 of every file, and becomes `report.json`. `config` is the text of
     `config.pbtxt` for a new model; an existing one is kept. Raises PublishError, and nothing has changed.
     """
-    with _locked(repository, say):
+    with locked(repository, say):
         model = read_model(repository / card.name)
         if model is not None and _agreed(model, card, lambda _sentence: None) != card:
             raise PublishError(f"{card.name} in {repository} was published by someone else meanwhile: export again")
@@ -98,9 +98,9 @@ def _publish_model(repository: Path, card: ModelCard, config: str, contents: Map
         for name, text in {CONFIG_FILE: config, **shared_files(card)}.items():
             _write(model / name, text.encode(), mode=0o644)
         _write_version(model / "1", contents)
-        _sync_folder(model)
+        sync_folder(model)
         os.rename(model, repository / card.name)
-        _sync_folder(repository)
+        sync_folder(repository)
 
 
 def _publish_version(model: Model, number: int, contents: Mapping[str, bytes]) -> None:
@@ -112,7 +112,7 @@ def _publish_version(model: Model, number: int, contents: Mapping[str, bytes]) -
         _write_version(stage / str(number), contents)
         # rename(2) replaces an empty folder at most, so even a version that someone made by hand meanwhile is safe.
         os.rename(stage / str(number), model.folder / str(number))
-        _sync_folder(model.folder)
+        sync_folder(model.folder)
 
 
 def _write_version(folder: Path, contents: Mapping[str, bytes]) -> None:
@@ -122,7 +122,7 @@ def _write_version(folder: Path, contents: Mapping[str, bytes]) -> None:
     for name, content in contents.items():
         _write(folder / name, content, mode=0o444)
     for each in sorted(folders, reverse=True):
-        _sync_folder(each)
+        sync_folder(each)
 
 
 def _write(file: Path, content: bytes, mode: int) -> None:
@@ -132,7 +132,8 @@ def _write(file: Path, content: bytes, mode: int) -> None:
         os.fsync(opened.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make what was created or renamed in `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -141,12 +142,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _locked(repository: Path, say: Say) -> Iterator[None]:
+def locked(repository: Path, say: Say) -> Iterator[None]:
     """Hold the lock of the repository, cleared of leftovers. The kernel takes it back from whoever dies. OSError becomes PublishError."""
     try:
         if not repository.is_dir():
             repository.mkdir(parents=True)
-            _sync_folder(repository.parent)
+            sync_folder(repository.parent)
         with open(os.open(repository / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "rb+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
