@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from sightline.errors import PublishError
-from sightline_export.publish import locked, sync_folder
+from sightline_export.publish import locked, sync_folder, write_new
 from sightline_export.repository import CONFIG_FILE, Model, check_files, read_model, read_text, read_version, versions
 from sightline_export.verdict import ACCURACY
 
@@ -104,16 +104,14 @@ def _model(repository: Path, name: str) -> Model:
 
 
 def _entry(folder: Path, *, served: bool) -> Entry:
+    report: Mapping[str, Any] = {}
+    damaged = ""
     try:
         version = read_version(folder)
+        report = version.report
         check_files(version)
-        damaged = ""
     except PublishError as error:
         damaged = str(error)
-    try:
-        report: Mapping[str, Any] = read_version(folder).report
-    except PublishError:
-        report = {}
     gate = report.get("gate")
     gate = gate if isinstance(gate, dict) else {}
     checks = [check for check in gate.get("checks") or [] if isinstance(check, dict)]
@@ -148,9 +146,6 @@ def _replace(folder: Path, config: Any) -> None:
     new = folder / NEW_CONFIG
     new.unlink(missing_ok=True)
     text: str = text_format.MessageToString(config, as_utf8=False)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "wb") as opened:
-        opened.write(text.encode())
-        opened.flush()
-        os.fsync(opened.fileno())
+    write_new(new, text.encode(), mode=0o644)
     os.rename(new, folder / CONFIG_FILE)
     sync_folder(folder)

@@ -96,7 +96,7 @@ def _publish_model(repository: Path, card: ModelCard, config: str, contents: Map
         model = stage / card.name
         model.mkdir()
         for name, text in {CONFIG_FILE: config, **shared_files(card)}.items():
-            _write(model / name, text.encode(), mode=0o644)
+            write_new(model / name, text.encode(), mode=0o644)
         _write_version(model / "1", contents)
         sync_folder(model)
         os.rename(model, repository / card.name)
@@ -107,7 +107,7 @@ def _publish_version(model: Model, number: int, contents: Mapping[str, bytes]) -
     with _staging(model.folder / STAGING) as stage:
         for name, text in shared_files(model.card).items():
             if not (model.folder / name).exists():
-                _write(stage / name, text.encode(), mode=0o644)
+                write_new(stage / name, text.encode(), mode=0o644)
                 os.rename(stage / name, model.folder / name)
         _write_version(stage / str(number), contents)
         # rename(2) replaces an empty folder at most, so even a version that someone made by hand meanwhile is safe.
@@ -120,12 +120,13 @@ def _write_version(folder: Path, contents: Mapping[str, bytes]) -> None:
     for each in sorted(folders):
         each.mkdir()
     for name, content in contents.items():
-        _write(folder / name, content, mode=0o444)
+        write_new(folder / name, content, mode=0o444)
     for each in sorted(folders, reverse=True):
         sync_folder(each)
 
 
-def _write(file: Path, content: bytes, mode: int) -> None:
+def write_new(file: Path, content: bytes, mode: int) -> None:
+    """Write a file that must not be there yet, down to the disk. Raises OSError."""
     with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode), "wb") as opened:
         opened.write(content)
         opened.flush()

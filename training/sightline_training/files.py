@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +11,9 @@ from sightline.errors import DataError
 
 MAX_JSON_BYTES: Final = 64 * 1024 * 1024
 """A report with the confusion matrix of 1,000 classes has 3 million bytes."""
+
+
+NUMBERS: Final = re.compile(r"\[\n\s+([-+.0-9eE]+(?:,\n\s+[-+.0-9eE]+)*)\n\s*\]")
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -31,8 +35,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` as readable JSON, whole."""
-    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write `content` as readable JSON, whole; a list of numbers, such as a row of a matrix, stands on one line."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    # No string of JSON holds a line break, so that what is matched here is no string.
+    write_whole(path, NUMBERS.sub(lambda found: "[" + re.sub(r"\s+", " ", found[1]) + "]", text) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -48,8 +48,11 @@ def judged(
             "near": int(near.sum()),
         },
         "remarks": list(pictures.remarks),
-        "per_class": judgement.per_class(matrix, recipe.card.labels),
-        "confusion": {"rows": "true class", "columns": "answer", "labels": list(recipe.card.labels), "counts": matrix.tolist()},
+        # Where nobody knows what the pictures show, a thousand rows of zeros would only look like figures.
+        "per_class": [] if figures[on] is None else judgement.per_class(matrix, recipe.card.labels),
+        "confusion": None
+        if figures[on] is None
+        else {"rows": "true class", "columns": "answer", "labels": list(recipe.card.labels), "counts": matrix.tolist()},
     }
 
 
