@@ -17,8 +17,18 @@ from torchvision.transforms._presets import ImageClassification
 from sightline.errors import UsageError
 from sightline.reformat import reformat
 from sightline_training import backbones
-from sightline_training.backbones import Backbone, feature_count, known_backbones, last_layer, preprocess_of, published, trunk_of, whole
-from sightline_training.headed import BothWays, Headed, PooledFeatures, Transferred, learning
+from sightline_training.backbones import (
+    Backbone,
+    feature_count,
+    known_backbones,
+    last_layer,
+    preprocess_of,
+    published,
+    structure,
+    trunk_of,
+    whole,
+)
+from sightline_training.headed import BothWays, Headed, PooledBlocks, PooledFeatures, Transferred, learning
 from sightline_training.weights import pour, weights_from
 
 SMALL = (
@@ -125,6 +135,31 @@ def test_the_convolutional_part_is_averaged_over_the_picture() -> None:
         assert torch.allclose(trunk(planes), nn.functional.adaptive_avg_pool2d(trunk.features(planes), 1).flatten(1), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        # Its five poolings.
+        ("vgg11_bn", 64 + 128 + 256 + 512 + 512),
+        # Where a stride of 2 halves the maps, and the last convolution.
+        ("mobilenet_v3_small", 16 + 16 + 24 + 40 + 96 + 576),
+    ],
+)
+def test_every_block_speaks_at_one_scale_under_torchvisions_names(name: str, count: int) -> None:
+    backbone = Backbone(name, "blocks")
+    trunk = trunk_of(backbone).eval()
+    assert isinstance(trunk, PooledBlocks)
+    assert feature_count(backbone) == count
+    assert list(trunk.state_dict()) == [each for each in structure(name).state_dict() if each.startswith("features.")]
+    pour(trunk, weights_from(name, "random"))
+    planes = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        features, last = trunk(planes), trunk.features(planes).mean(dim=(2, 3))
+    assert features.shape == (2, count)
+    mine = features[:, -last.shape[1] :]
+    assert torch.allclose(mine, (last - last.mean(1, keepdim=True)) / (last.var(1, correction=0, keepdim=True) + 1e-5).sqrt(), atol=1e-4)
+    assert torch.allclose(mine.mean(1), torch.zeros(2), atol=1e-5)
+
+
 def test_what_a_backbone_does_not_have_is_refused() -> None:
     with pytest.raises(UsageError) as refused:
         trunk_of(Backbone("vit_b_16", "features"))
@@ -132,6 +167,10 @@ def test_what_a_backbone_does_not_have_is_refused() -> None:
     with pytest.raises(UsageError) as refused:
         whole(Backbone("vgg16", "features"))
     assert str(refused.value) == "only the convolutional part of vgg16 is there: it has no classifier of its own to answer with."
+    with pytest.raises(UsageError, match=r"^vit_b_16 has no convolutional part in blocks\. Leave out `--every-block`\.$"):
+        trunk_of(Backbone("vit_b_16", "blocks"))
+    with pytest.raises(UsageError, match=r"^vgg16 is to answer with its own classifier, .*: leave out `--every-block`\.$"):
+        whole(Backbone("vgg16", "blocks"))
 
 
 @pytest.mark.parametrize("name", known_backbones())

@@ -18,6 +18,14 @@ def test_a_block_is_convolution_normalisation_relu_dropout_pooling_and_there_are
     assert kinds == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Dropout2d, nn.MaxPool2d] * 3
 
 
+def test_a_deeper_block_convolves_more_often_before_it_is_thinned_and_halved() -> None:
+    layers = convnet((28, 28, 1), (4, 6), 10, 5, depth=2, map_dropout=0.1, dropout=0.2)
+    once = [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+    assert [type(layer) for layer in layers[:-1]] == [*once, *once, nn.Dropout2d, nn.MaxPool2d] * 2
+    assert [(each.in_channels, each.out_channels) for each in layers if isinstance(each, nn.Conv2d)] == [(1, 4), (4, 4), (4, 6), (6, 6)]
+    assert layers(torch.randn(3, 1, 28, 28)).shape == (3, 5)
+
+
 @pytest.mark.parametrize("shape", [(28, 28, 1), (31, 40, 3), (8, 8, 1)])
 def test_pictures_of_any_shape_that_can_be_halved_give_logits(shape: tuple[int, int, int]) -> None:
     height, width, channels = shape

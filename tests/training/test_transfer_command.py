@@ -91,6 +91,10 @@ def test_a_run_whose_backbone_was_changed_in_its_report_is_refused(trained: Path
             "the recipe mnist is not built on a pre-trained network: leave out `--backbone`.",
         ),
         (["mnist", "--data", "digits", "--size", "64"], "the recipe mnist is not built on a pre-trained network: leave out `--size`."),
+        (
+            ["mnist", "--data", "digits", "--every-block"],
+            "the recipe mnist is not built on a pre-trained network: leave out `--every-block`.",
+        ),
         (["mnist", "--data", "digits", "--name", "a/b"], "no card can be made: name: String should match pattern"),
     ],
 )

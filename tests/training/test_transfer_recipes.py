@@ -13,7 +13,7 @@ from sightline.card import ModelCard
 from sightline.cli import run as sightline
 from sightline_export.onnx_export import export_onnx
 from sightline_training.backbones import Backbone, feature_count, preprocess_of, trunk_of
-from sightline_training.headed import Headed, Transferred, learning
+from sightline_training.headed import Headed, PooledBlocks, Transferred, learning
 from sightline_training.imagenet_labels import CATS, DOGS, LABELS
 from sightline_training.network import Answering, Network, probabilities
 from sightline_training.recipe import Recipe
@@ -163,6 +163,25 @@ def test_training_moves_only_what_may_learn(drawn: Path, tmp_path: Path, monkeyp
     assert moved == {name for name in freed if name.startswith("trunk.")}
     # The plain pictures of both splits have one key, the augmented view another.
     assert len(list((tmp_path / "cache" / "features").iterdir())) == 2
+
+
+def test_a_run_can_learn_from_every_block_and_another_can_be_built_on_its_trunk(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
+    name = "mobilenet_v3_small"
+    given = ["--size", "64", "--epochs", "1", "--data", str(drawn), "--device", "cpu", "--backbone", name, "--every-block"]
+    sightline(["train", "bo", *given, "--weights", "random", "--run", str(tmp_path / "run")])
+    run = load_run(tmp_path / "run")
+    assert run.report["backbone"]["part"] == "blocks"
+    body = run.network().network.body
+    assert isinstance(body, Transferred)
+    assert isinstance(body.trunk, PooledBlocks)
+    assert body.head.in_features == feature_count(Backbone(name, "blocks"))
+    sightline(["train", "bo", *given, "--weights", str(tmp_path / "run"), "--run", str(tmp_path / "next")])
+    onwards = load_run(tmp_path / "next").report
+    assert onwards["backbone"]["source"] == "run of bo"
+    assert (run.report["target"]["accuracy"], onwards["target"]["accuracy"]) == (1.0, None), "only ImageNet's weights promise that"
 
 
 def _accuracy(data_folder: Path, recipe: str, folder: Path) -> dict[str, dict[str, float]]:

@@ -1,5 +1,6 @@
 """The classifiers of torchvision by name, as backbones to transfer from: structure without weights, and how they see a picture."""
 
+import copy
 import difflib
 import functools
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from torch.overrides import TorchFunctionMode
 
 from sightline.card import Preprocess, Resample
 from sightline.errors import UsageError
-from sightline_training.headed import PooledFeatures
+from sightline_training.headed import PooledBlocks, PooledFeatures
 
-Part = Literal["network", "features"]
+Part = Literal["network", "features", "blocks"]
 
 WHITE: Final = (255, 255, 255)
 """Under transparent pixels, of which torchvision's transforms say nothing: pictures with a clear ground are made for white pages."""
@@ -29,7 +30,8 @@ class Backbone:
     name: str
     """torchvision's, such as "vgg16": one of `known_backbones`."""
     part: Part = "network"
-    """`network` is all but the last layer; `features` only the convolutional part, averaged over the picture."""
+    """`network` is all but the last layer; `features` only the convolutional part, averaged over the picture; `blocks` the same after
+    each of its blocks: wherever the maps become smaller."""
 
 
 @functools.cache
@@ -53,6 +55,10 @@ def whole(backbone: Backbone) -> nn.Module:
 
     Raises UsageError if there is no such network, or if the backbone is only a part of it.
     """
+    if backbone.part == "blocks":
+        raise UsageError(
+            f"{backbone.name} is to answer with its own classifier, which stands on the last block: leave out `--every-block`."
+        )
     if backbone.part != "network":
         raise UsageError(f"only the convolutional part of {backbone.name} is there: it has no classifier of its own to answer with.")
     return _materialised(structure(backbone.name))
@@ -130,12 +136,29 @@ def _trunk_structure(backbone: Backbone) -> nn.Module:
         for name, module in network.named_modules()
         if isinstance(module, nn.Linear) and name != last and not name.startswith("features.")
     ]
+    if backbone.part == "blocks":
+        if not isinstance(features, nn.Sequential):
+            raise UsageError(f"{backbone.name} has no convolutional part in blocks. Leave out `--every-block`.")
+        return PooledBlocks(features, _ends(features, preprocess_of(backbone).size))
     if backbone.part == "features" and between:
         if features is None:
             raise UsageError(f"{backbone.name} has no convolutional part of its own. Transfer the whole network.")
         return PooledFeatures(features)
     network.set_submodule(last, nn.Identity())
     return network
+
+
+def _ends(features: nn.Sequential, size: tuple[int, int]) -> list[int]:
+    """The places of the modules that make the maps smaller, and of the last one."""
+    ends, sides = [], torch.Size(size)
+    maps = torch.zeros(1, 3, *size, device="meta")
+    for at, module in enumerate(copy.deepcopy(features).eval().to("meta")):
+        with torch.inference_mode():
+            maps = module(maps)
+        if maps.shape[2:] != sides:
+            ends.append(at)
+        sides = maps.shape[2:]
+    return ends if ends and ends[-1] == len(features) - 1 else [*ends, len(features) - 1]
 
 
 def _materialised(network: nn.Module) -> nn.Module:

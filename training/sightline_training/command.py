@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.option("--backbone", help="A torchvision classifier to build on, such as mobilenet_v2  [default: the recipe's].")
 @click.option("--weights", metavar="FILE|RUN|random", help="What the backbone has learned before  [default: torchvision's weights].")
 @click.option("--size", type=click.IntRange(16, 1024), help="Pixels a side that a backbone is shown  [default: its weights'].")
+@click.option("--every-block", is_flag=True, help="Learn from every block of a backbone's convolutional part, not from the last alone.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Decides all that is drawn at random.")
 @click.option("--augment", is_flag=True, help="Train longer, on pictures distorted anew in every epoch.")
 @click.option("--epochs", type=click.IntRange(1, 100_000), help="The most epochs of each stage  [default: the recipe's].")
@@ -30,6 +31,7 @@ def train(
     backbone: str | None,
     weights: str | None,
     size: int | None,
+    every_block: bool,
     seed: int,
     augment: bool,
     epochs: int | None,
@@ -68,6 +70,7 @@ def train(
             backbone=backbone,
             weights=weights,
             size=size,
+            every_block=every_block,
             name=name,
         )
     except KeyboardInterrupt:

@@ -14,21 +14,24 @@ def convnet(
     hidden: int,
     classes: int,
     *,
+    depth: int = 1,
     map_dropout: float,
     dropout: float,
 ) -> nn.Sequential:
     """float32 [N, C, H, W] of `shape` (H, W, C) → logits [N, classes], through one block for each number of `maps`.
 
-    A block is a 3 x 3 convolution, batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167), ReLU, dropout of whole maps
-    (Tompson et al. 2015, arXiv:1411.4280, section 3.2) and 2 x 2 max pooling, which rounds odd sides down; after the blocks comes
-    one layer of `hidden` units, as in `mlp`. Raises ValueError if the picture is too small for so many blocks.
+    A block is `depth` times a 3 x 3 convolution, batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167) and ReLU; then dropout
+    of whole maps (Tompson et al. 2015, arXiv:1411.4280, section 3.2) and 2 x 2 max pooling, which rounds odd sides down. After the
+    blocks comes one layer of `hidden` units, as in `mlp`. Raises ValueError if the picture is too small for so many blocks.
     """
     height, width, inputs = shape
     layers: list[nn.Module] = []
     for outputs in maps:
-        convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-        layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU(), nn.Dropout2d(map_dropout), nn.MaxPool2d(2)]
-        height, width, inputs = height // 2, width // 2, outputs
+        for _ in range(depth):
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+            inputs = outputs
+        layers += [nn.Dropout2d(map_dropout), nn.MaxPool2d(2)]
+        height, width = height // 2, width // 2
     if not height * width:
         raise ValueError(f"pictures of {shape[0]} x {shape[1]} pixels cannot be halved {len(maps)} times")
     # Whatever follows a convolution in this layout keeps it, and pooling is then several times faster on a CPU. Only the first

@@ -1,8 +1,11 @@
 """A network in two parts: a trunk that makes features of a picture, and a head that answers from them."""
 
+from collections.abc import Sequence
 from typing import Self
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Headed(nn.Module):
@@ -64,6 +67,31 @@ class PooledFeatures(nn.Module):
         """Features of normalised pictures."""
         maps: Tensor = self.features(planes)
         return maps.mean(dim=(2, 3))
+
+
+class PooledBlocks(nn.Module):
+    """The same with the maps of every block: each block's averages, brought to mean 0 and variance 1, side by side [N, F].
+
+    The first blocks know colours and textures, the last ones the classes that they were trained for; a head chooses (Hariharan et al.
+    2015, arXiv:1411.5752). What each says is brought to one scale first, since averages of the last maps are many times smaller
+    (Liu et al. 2015, arXiv:1506.04579, section 3.3, divide by the norm).
+    """
+
+    def __init__(self, features: nn.Sequential, ends: Sequence[int]) -> None:
+        """`ends` are the places in `features` of the modules that end a block."""
+        super().__init__()
+        self.features = features
+        self.ends = frozenset(ends)
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """Features of normalised pictures."""
+        averages = []
+        for at, module in enumerate(self.features):
+            planes = module(planes)
+            if at in self.ends:
+                average = planes.mean(dim=(2, 3))
+                averages.append(functional.layer_norm(average, average.shape[1:]))
+        return torch.cat(averages, dim=1)
 
 
 def learning(body: nn.Module, trunk_share: float) -> frozenset[str]:

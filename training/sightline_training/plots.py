@@ -25,6 +25,8 @@ NUMBERED_UP_TO: Final = 30
 MARKED_UP_TO: Final = 40
 """Epochs; of more, the line says it all."""
 COLUMNS: Final = 8
+WIDE: Final = 15
+"""Classes from which on a confusion matrix is wide enough for its title on one line."""
 
 
 def draw_curves(path: Path, history: Sequence[dict[str, float]], best: dict[str, float], watched: str) -> None:
@@ -74,7 +76,9 @@ def draw_confusion(path: Path, matrix: npt.NDArray[np.int64], labels: Sequence[s
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.35, 0, 1))
-    axes.set(title=title, xlabel="answer", ylabel="true class")
+    axes.set(xlabel="answer", ylabel="true class")
+    # Over the whole picture, and broken: a few classes with long names leave little room over the squares.
+    figure.suptitle(title.replace(": ", ":\n", 1) if classes < WIDE else title)
     if classes <= NUMBERED_UP_TO:
         long_names = max(map(len, labels)) > 3
         axes.set_xticks(range(classes), labels, rotation=90 if long_names else 0)

@@ -55,6 +55,8 @@ class Recipe:
     """Run one after the other, each from the weights that the one before kept. None at all: the network answers as it is."""
     target_accuracy: float | None
     """What the judged pictures of `data` must reach; None if nobody can promise."""
+    target_on_run: float | None = None
+    """The same, built on another run's trunk: one that knows fewer kinds of pictures than ImageNet has."""
     network: Callable[[ModelCard], nn.Module] | None = None
     """Makes the untrained body: normalised float32 [N, C, H, W] in, logits [N, classes] out."""
     transfer: Callable[[ModelCard, Backbone], nn.Module] | None = None

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import safetensors
 import safetensors.torch
@@ -13,7 +13,7 @@ from torch import nn
 
 from sightline.card import MAX_SEALED_BYTES, ModelCard, unseal
 from sightline.errors import DataError
-from sightline_training.backbones import Backbone, known_backbones
+from sightline_training.backbones import Backbone, Part, known_backbones
 from sightline_training.datasets import DATASETS, open_dataset
 from sightline_training.files import read_json
 from sightline_training.network import Answering, Network
@@ -118,9 +118,7 @@ def _check(report: dict[str, Any], path: Path) -> None:
         if not isinstance(entry, dict) or not isinstance(entry.get("fingerprint"), str):
             raise DataError(f"{path}: dataset.splits.{split}.fingerprint is missing. Train again with `--restart`.")
     backbone = report.get("backbone")
-    transferred = (
-        isinstance(backbone, dict) and backbone.get("name") in known_backbones() and backbone.get("part") in ("network", "features")
-    )
+    transferred = isinstance(backbone, dict) and backbone.get("name") in known_backbones() and backbone.get("part") in get_args(Part)
     if transferred != (RECIPES[recipe].transfer is not None) or not (transferred or backbone is None):
         raise DataError(f"{path}: backbone names no network that the recipe {recipe} can be built on. Train again with `--restart`.")
     for key in ("card_sha256", "weights_sha256"):

@@ -72,13 +72,15 @@ def train(
     backbone: str | None = None,
     weights: str | None = None,
     size: int | None = None,
+    every_block: bool = False,
     name: str | None = None,
 ) -> Trained:
     """Train `recipe` into the run folder `folder`: begin, or continue what was interrupted there.
 
     `dataset` names another dataset than the recipe's own; `data` is the data folder, or that of the user's own pictures.
-    `backbone`, `weights` (see `weights_from`) and `size` (pixels a side) are for recipes that build on a pre-trained network, `name`
-    is the model's name on its card. Raises UsageError if an option does not fit or the folder holds a run with other settings,
+    `backbone`, `weights` (see `weights_from`), `size` (pixels a side) and `every_block` (whether the head sees what each block of the
+    convolutional part makes, not the last one alone) are for recipes that build on a pre-trained network, `name` is the model's name
+    on its card. Raises UsageError if an option does not fit or the folder holds a run with other settings,
     DataError if the pictures or weights are missing or damaged.
     """
     began = provenance.Stopwatch()
@@ -89,7 +91,7 @@ def train(
         data = data.resolve()
         pictures = open_dataset(recipe.data, data)
         recipe = recipe.with_card(labels=pictures.labels)
-    plan = _planned(recipe, dataset or recipe.data, seed, epochs, backbone, weights, size, name)
+    plan = _planned(recipe, dataset or recipe.data, seed, epochs, backbone, weights, size, every_block, name)
     settings = plan.settings | ({} if pictures is None else _fingerprints(pictures))
     with run_folder.claimed(folder):
         begun = run_folder.begun_with(folder)
@@ -127,6 +129,7 @@ def _planned(
     backbone: str | None,
     weights: str | None,
     size: int | None,
+    every_block: bool,
     name: str | None,
 ) -> _Plan:
     """Fit the recipe to what was asked for, and write down all that decides the result."""
@@ -137,10 +140,12 @@ def _planned(
     pretrained = None
     if recipe.transfer is not None:
         found = weights_from(backbone or recipe.backbone, weights)
-        pretrained = _Pretrained(Backbone(backbone or recipe.backbone, found.part), found)
+        pretrained = _Pretrained(Backbone(backbone or recipe.backbone, "blocks" if every_block else found.part), found)
+        if found.of_run:
+            recipe = replace(recipe, target_accuracy=recipe.target_on_run)
         recipe = recipe.with_preprocess(found.preprocess or preprocess_of(pretrained.backbone), size)
     else:
-        for option, value in (("--backbone", backbone), ("--weights", weights), ("--size", size)):
+        for option, value in (("--backbone", backbone), ("--weights", weights), ("--size", size), ("--every-block", every_block or None)):
             if value is not None:
                 raise UsageError(f"the recipe {recipe.name} is not built on a pre-trained network: leave out `{option}`.")
     settings = {

@@ -59,6 +59,8 @@ class Weights:
     """How much of the backbone they fill."""
     preprocess: Preprocess | None
     """How they see a picture, if that is known of these very weights."""
+    of_run: bool = False
+    """Whether a run of ours made them."""
 
 
 def weights_from(name: str, option: str | None) -> Weights:
@@ -121,7 +123,7 @@ def _of_run(name: str, folder: Path) -> Weights:
         raise DataError(f"{path}: the run of {card.name} has no trunk to transfer from.")
     trunk = {each.removeprefix(TRUNK): tensor for each, tensor in named.items() if not each.startswith(HEAD)}
     state, part = _checked(trunk, name, path)
-    return Weights(state, f"run of {card.name}", hashlib.sha256(content).hexdigest(), part, card.preprocess)
+    return Weights(state, f"run of {card.name}", hashlib.sha256(content).hexdigest(), part, card.preprocess, of_run=True)
 
 
 def _fetched(name: str) -> Weights:

@@ -27,7 +27,7 @@ ASL: Final = replace(
         }
     ),
     # Pictures that never come twice leave little for dropout to do, and so fewer maps will do: 280,256 weights.
-    network=partial(network, maps=(24, 48, 96), map_dropout=0.0, dropout=0.2),
+    network=partial(network, maps=(24, 48, 96), depth=1, map_dropout=0.0, dropout=0.2),
     stages=(Stage(epochs=14, batch_size=256, learning_rate=1e-2, weight_decay=0.05, patience=14, mixed_precision=True),),
     augmentation=InTurn(
         (

@@ -7,6 +7,11 @@ of the 233 validation photos (231; 95 % interval 96.92 to 99.76 %), 98.91 % of t
 The head alone had 98.7 % before the last blocks learned. There is no test set: rates, epochs and augmentation were chosen with an eye on
 these photos, so that the figure is a little flattered; within a run the last epoch is kept.
 
+    sightline train fruit --backbone vgg16_bn --weights runs/cifar10 --size 64 --every-block      92.70 %
+
+of the same photos, 92.90 % of the 183, on our own VGG16, which knows ten kinds of things from pictures of 32 pixels: 412 s, 390 s of CPU,
+same machine. All blocks were chosen over the last (86 %) by a linear head's accuracy on these photos.
+
 The default is VGG16, whose own weights were not available: tests/line/test_vgg16.py takes it through the line with random weights.
 """
 
@@ -54,4 +59,5 @@ FRUIT: Final = Recipe(
         )
     ),
     target_accuracy=0.985,
+    target_on_run=0.92,
 )
