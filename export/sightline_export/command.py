@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sightline.errors import DataError
+from sightline_export.verdict import Precision
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,8 +30,34 @@ RUNS = Path("runs")
 @click.option(
     "--pictures", type=click.IntRange(1), help="How many test pictures to compare  [default: all up to 10,000, fewer if they are large]."
 )
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    multiple=True,
+    default=("fp32",),
+    show_default=True,
+    help="Of weights and operations. Given several times, each becomes a version, in that order; the last one is the newest.",
+)
+@click.option(
+    "--calibration", type=click.IntRange(1), default=256, show_default=True, help="Training pictures that INT8 is calibrated with."
+)
+@click.option(
+    "--calibrate-with",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Calibrate INT8 with pictures of this folder  [default: the run's training pictures].",
+)
 @click.option("--again", is_flag=True, help="Publish a new version even if the newest one is this very model.")
-def export(run: str, repository: Path, data: Path | None, pictures: int | None, again: bool) -> None:
+def export(
+    run: str,
+    repository: Path,
+    data: Path | None,
+    pictures: int | None,
+    precisions: tuple[Precision, ...],
+    calibration: int,
+    calibrate_with: Path | None,
+    again: bool,
+) -> None:
     """Export RUN, a run folder or the name of one below runs/, to ONNX, prove it, and publish it.
 
     A model that does not give the trained network's answers on real pictures is refused, with the figures, and nothing is published.
@@ -44,24 +71,28 @@ def export(run: str, repository: Path, data: Path | None, pictures: int | None, 
     folder = run_folder(run)
     talk = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=talk, transient=True, disable=not talk.is_terminal) as bar:
-        task = bar.add_task("answers", visible=False)
-        exported = export_run(
-            folder,
-            repository,
-            data,
-            pictures=pictures,
-            again=again,
-            say=talk.print,
-            progress=lambda done, total: bar.update(task, completed=done, total=total, visible=True),
-        )
-    published = exported.published
-    if exported.already:
-        talk.print(
-            f"nothing was published: version {published.version} of {published.model} is this very model (--again publishes it anew)"
-        )
-    # Another program, which reads this, has no width: no path may be folded for it.
-    Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False).print(table(published))
+    for precision in dict.fromkeys(precisions):
+        with Progress(*columns, console=talk, transient=True, disable=not talk.is_terminal) as bar:
+            task = bar.add_task("answers", visible=False)
+            exported = export_run(
+                folder,
+                repository,
+                data,
+                precision=precision,
+                calibration=calibration,
+                calibration_folder=calibrate_with,
+                pictures=pictures,
+                again=again,
+                say=talk.print,
+                progress=lambda done, total, bar=bar, task=task: bar.update(task, completed=done, total=total, visible=True),
+            )
+        published = exported.published
+        if exported.already:
+            talk.print(
+                f"nothing was published: version {published.version} of {published.model} is this very model (--again publishes it anew)"
+            )
+        # Another program, which reads this, has no width: no path may be folded for it.
+        Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False).print(table(published))
 
 
 def run_folder(run: str) -> Path:
@@ -94,6 +125,13 @@ def table(published: "Published") -> "Table":
     rows.add_row("|Δp|", f"max {measured['max |Δp|']:.1e}, mean {measured['mean |Δp|']:.1e}")
     if "accuracy" in measured:
         rows.add_row("accuracy", f"{measured['accuracy']:.2%} in ONNX Runtime, {measured['accuracy of torch']:.2%} in torch")
+    if report.get("against_fp32"):
+        against = report["against_fp32"]
+        rows.add_row("size", f"{report['model_bytes'] / against['bytes']:.0%} of FP32's {against['bytes']:,} bytes")
+        for row in against["speed"]:
+            faster = ", ".join(f"{ratio:.2f} times FP32" for ratio in row["ratio"].values())
+            rate = row["pictures_per_second"][report["precision"]]
+            rows.add_row("speed", f"{faster} in batches of {row['batch']} ({rate:,.0f} pictures/s in this process)")
     rows.add_row("card", report["card_sha256"][:12])
     rows.add_row("folder", str(published.folder))
     return rows

@@ -62,10 +62,14 @@ def export_onnx(network: torch.nn.Module, card: ModelCard) -> bytes:
         raise GateRefused(
             f"{card.name} was not exported: torch cannot write this network as ONNX with a free batch: {_reason(error)}"
         ) from error
-    return _sealed(model, card)
+    return sealed(model, card)
 
 
-def _sealed(model: ModelProto, card: ModelCard) -> bytes:
+def sealed(model: ModelProto, card: ModelCard) -> bytes:
+    """Serialise `model` with the sealed `card` in its metadata, and nothing else that is not the model. Changes `model`.
+
+    Raises GateRefused if ONNX's checker rejects it, or Triton 24.10 could not read it.
+    """
     # What the exporter notes for its own debugging: stack traces with this machine's paths, and names that change between runs.
     _strip(model.graph)
     for function in model.functions:
@@ -75,17 +79,21 @@ def _sealed(model: ModelProto, card: ModelCard) -> bytes:
     del model.metadata_props[:]
     model.doc_string = ""
     model.graph.name = card.name
+    used = {node.domain for nodes in (model.graph.node, *(function.node for function in model.functions)) for node in nodes}
+    imports = [each for each in model.opset_import if each.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
     model.producer_version = model.producer_version.partition("+")[0]
     entry = model.metadata_props.add()
     entry.key, entry.value = CARD_KEY, seal(card)
     if model.ir_version > NEWEST_IR:
         raise GateRefused(
-            f"{card.name} was not exported: torch wrote ONNX IR version {model.ir_version}, but Triton 24.10 reads at most {NEWEST_IR}"
+            f"{card.name} was not exported: its file is of ONNX IR version {model.ir_version}, but Triton 24.10 reads at most {NEWEST_IR}"
         )
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise GateRefused(f"{card.name} was not exported: torch wrote an ONNX file that its checker rejects: {_reason(error)}") from None
+        raise GateRefused(f"{card.name} was not exported: its file is one that ONNX's checker rejects: {_reason(error)}") from None
     return model.SerializeToString(deterministic=True)
 
 

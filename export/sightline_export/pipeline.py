@@ -17,18 +17,24 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sightline.card import ModelCard
 from sightline.errors import DataError, PublishError, UsageError
-from sightline_export.gate import gate, in_torch
+from sightline_export.calibration import Calibration, calibration_from
+from sightline_export.gate import gate, in_onnx_runtime, in_torch
 from sightline_export.golden import golden_files
 from sightline_export.onnx_export import OPSET, export_onnx
+from sightline_export.precision import converted
 from sightline_export.publish import Published, agreed_card, publish
 from sightline_export.repository import check_files, read_version, versions
+from sightline_export.speed import side_by_side
 from sightline_export.triton_config import MODEL_FILE, config_text, shape_for
-from sightline_export.verdict import FP32
+from sightline_export.verdict import THRESHOLDS, Precision
 from sightline_training.runs import Run, load_run
 
 MOST_PICTURES: Final = 10_000
 MOST_BYTES: Final = 128 * 1024 * 1024
 """Of pixels that the gate compares: all 10,000 pictures of MNIST (8 MB), some 890 of 224 × 224 × 3."""
+
+CALIBRATION: Final = 256
+"""Training pictures that INT8 is calibrated with, if nobody says."""
 
 TOOLS: Final = ("sightline", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 
@@ -47,13 +53,17 @@ def export_run(
     repository: Path,
     data: Path | None = None,
     *,
+    precision: Precision = "fp32",
+    calibration: int = CALIBRATION,
+    calibration_folder: Path | None = None,
     pictures: int | None = None,
     again: bool = False,
     say: Callable[[str], None] = lambda _sentence: None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Exported:
-    """Publish the run in `run_folder` as the next version of its model in `repository`.
+    """Publish the run in `run_folder` as the next version of its model in `repository`, in `precision`.
 
+    INT8 is calibrated with `calibration` of the run's training pictures, or of those in `calibration_folder`.
     The gate compares up to `pictures` test pictures of the run's data (in the data folder `data`), spread evenly; left out, as many
     as MOST_PICTURES and MOST_BYTES allow. If the newest version holds the same ONNX file, unharmed,
     nothing is published unless `again`. `say` gets a sentence at each step, `progress` the gate's count of answers.
@@ -65,31 +75,43 @@ def export_run(
     card = agreed_card(repository, run.card, say)
     network = run.network()
     say(f"exporting {card.name} to ONNX (opset {OPSET})")
-    model = export_onnx(network, card)
-    if not again and (found := _newest(repository / card.name, hashlib.sha256(model).hexdigest())):
+    fp32 = export_onnx(network, card)
+    pictures_for_int8 = calibrating(run, card, data, calibration_folder, calibration) if precision == "int8" else None
+    if not again and (found := _newest(repository / card.name, precision, fp32, pictures_for_int8)):
         return Exported(found, already=True)
+    if precision != "fp32":
+        say(f"converting to {precision}")
+    model, conversion = converted(fp32, card, precision, pictures_for_int8, say)
+    thresholds = THRESHOLDS[precision]
     tried = run.pictures(run.judged_on, data)
     indices = spread(len(tried), pictures or fitting(card))
     say(f"comparing ONNX Runtime with torch on {len(indices):,} of {len(tried):,} {tried.split} pictures of {tried.name}")
     pixels, labels = tried.pixels(card.preprocess, indices), tried.labels[indices]
     reported = tested["accuracy"] if tested is not None and len(indices) == len(tried) == tested["n"] else None
-    verdict = gate(model, network, card, pixels, labels, thresholds=FP32, reported_accuracy=reported, progress=progress)
+    verdict = gate(model, network, card, pixels, labels, thresholds=thresholds, reported_accuracy=reported, progress=progress)
     verdict.require(card.name)
     say("the gate let it pass; publishing")
-    golden = golden_files(card, tried.open, tried.labels, in_torch(network), FP32.max_delta_p)
+    # What a server is held to is this file's answers; those of FP32 are the trained network's own.
+    answers = in_torch(network) if precision == "fp32" else in_onnx_runtime(model, card)
+    golden = golden_files(card, tried.open, tried.labels, answers, thresholds.golden_tolerance)
+    shape = shape_for(flop := flop_per_picture(network, card))
     report = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "precision": verdict.thresholds.precision,
+        "precision": precision,
+        "conversion": conversion,
+        "against_fp32": None
+        if conversion is None
+        else {"bytes": len(fp32), "speed": side_by_side({"fp32": fp32, precision: model}, card, pixels, shape.threads)},
         "opset": OPSET,
         "card_sha256": card.sha256,
         "provenance": _provenance(run, tested),
         "gate": {**verdict.as_json(), "data": {"name": tried.name, "split": tried.split, "fingerprint": tried.fingerprint}},
         "model_bytes": len(model),
         "parameters": sum(each.numel() for each in network.parameters()),
-        "flop_per_picture": (flop := flop_per_picture(network, card)),
+        "flop_per_picture": flop,
         "tools": {"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}},
     }
-    config = config_text(card, shape_for(flop))
+    config = config_text(card, shape)
     return Exported(publish(repository, card, config, {MODEL_FILE: model, **golden}, report, say), already=False)
 
 
@@ -112,19 +134,56 @@ def flop_per_picture(network: torch.nn.Module, card: ModelCard) -> int:
     return int(counter.get_total_flops())
 
 
-def _newest(model: Path, model_sha256: str) -> Published | None:
-    """The newest version, if its ONNX file is the one of that hash and none of its files was changed."""
+def calibrating(run: Run, card: ModelCard, data: Path | None, folder: Path | None, count: int) -> Calibration:
+    """Up to `count` of the run's training pictures, or of those in `folder`, to calibrate with, and as many others to compare on.
+
+    Raises DataError if there are none, UsageError if it is too few to ask.
+    """
+    if count < 1:
+        raise UsageError(f"INT8 needs at least one picture to be calibrated with, not {count}")
+    if folder is not None:
+        return calibration_from(folder, card, count)
+    if "train" not in run.report["dataset"]["splits"]:
+        raise DataError(
+            f"the run {run.folder} has no training pictures, and INT8 must be calibrated with some: "
+            "name a folder of pictures such as the model will see with --calibrate-with"
+        )
+    training = run.pictures("train", data)
+    indices = spread(len(training), 2 * count)
+    pixels = training.pixels(card.preprocess, indices)
+    if len(pixels) < 2:
+        raise DataError(
+            f"{training.name} has a single training picture: INT8 needs two at least, one to calibrate with and one to compare on"
+        )
+    return Calibration(f"training pictures of {training.name}", pixels[::2], pixels[1::2])
+
+
+def _newest(model: Path, precision: Precision, fp32: bytes, calibration: Calibration | None) -> Published | None:
+    """The newest version, if it was made of the same FP32 file in the same way and none of its files was changed."""
+    sha256 = hashlib.sha256(fp32).hexdigest()
     there = versions(model) if model.is_dir() else []
     if not there:
         return None
     try:
         newest = read_version(model / str(there[-1]))
-        if newest.files.get(MODEL_FILE) != model_sha256:
+        if newest.report.get("precision") != precision:
+            return None
+        if precision == "fp32":
+            if newest.files.get(MODEL_FILE) != sha256:
+                return None
+        elif not _made_so(newest.report.get("conversion"), sha256, calibration):
             return None
         check_files(newest)
     except PublishError:
         return None  # damaged: publishing anew is the remedy
     return Published(model.name, newest.number, newest.folder, newest.report)
+
+
+def _made_so(conversion: object, fp32_sha256: str, calibration: Calibration | None) -> bool:
+    if not isinstance(conversion, dict) or conversion.get("from_sha256") != fp32_sha256:
+        return False
+    with_pictures = conversion.get("calibration")
+    return calibration is None or (isinstance(with_pictures, dict) and with_pictures.get("sha256") == calibration.sha256)
 
 
 def _tested(run: Run) -> Mapping[str, Any] | None:

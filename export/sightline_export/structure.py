@@ -1,6 +1,8 @@
 """What an ONNX file says of itself, held to the model card: one valid file, the right tensors, a free batch, the sealed card."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from math import prod
 from typing import Final
 
 import onnx
@@ -8,13 +10,20 @@ from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from sightline.card import CARD_KEY, ModelCard, seal, unseal
 from sightline.errors import ContractError
-from sightline_export.verdict import Check, holds, said
+from sightline_export.verdict import Check, Precision, at_least, holds, said
 
 FREE: Final = "N"
 """How a dimension that has no number is written."""
 
 
-def check_structure(model: bytes, card: ModelCard) -> Iterator[Check]:
+LEAST_SHARE: Final[Mapping[Precision, tuple[str, float]]] = {"fp16": ("float16", 0.9), "int8": ("int8", 0.25)}
+"""Of the layers' weights, how many must have the type that the precision is named after. What is left in float32 in INT8 may be
+large: an MLP's first layer is."""
+
+KINDS: Final = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.INT8: "int8", TensorProto.UINT8: "uint8"}
+
+
+def check_structure(model: bytes, card: ModelCard, precision: Precision) -> Iterator[Check]:
     """Check the serialised ONNX `model` against `card`, without running it. The first check is whether it is ONNX at all."""
     try:
         proto = onnx.load_from_string(model)
@@ -29,6 +38,20 @@ def check_structure(model: bytes, card: ModelCard) -> Iterator[Check]:
     yield holds("input", _described(_real_inputs(proto)), f"{card.input} UINT8 [{FREE}, {', '.join(map(str, card.preprocess.shape))}]")
     yield holds("output", _described(list(proto.graph.output)), f"{card.output} FLOAT [{FREE}, {len(card.labels)}]")
     yield holds("model card in the file", _card_of(proto, card), "the model's card")
+    if precision in LEAST_SHARE:
+        # A file that is called FP16 and holds FP32 would pass every comparison of answers.
+        kind, least = LEAST_SHARE[precision]
+        yield at_least(f"share of the layers' weights in {kind}", shares(proto).get(kind, 0.0), least)
+
+
+def shares(proto: ModelProto) -> dict[str, float]:
+    """Of the numbers in matrices and kernels, the share of each type, by its name in numpy."""
+    counted: Counter[str] = Counter()
+    for tensor in proto.graph.initializer:
+        if len(tensor.dims) > 1:
+            counted[KINDS.get(tensor.data_type, "another type")] += prod(tensor.dims)
+    total = counted.total()
+    return {kind: count / total for kind, count in counted.items()} if total else {}
 
 
 def _initializers(proto: ModelProto) -> Iterator[TensorProto]:

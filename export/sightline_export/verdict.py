@@ -11,15 +11,26 @@ from sightline.errors import GateRefused
 
 Measured = float | str
 
+Precision = Literal["fp32", "fp16", "int8"]
+"""Of the weights and of most operations; what goes in is uint8 and what comes out FP32 in all of them."""
+
 ACCURACY: Final = "accuracy"
 TORCH_ACCURACY: Final = "accuracy of torch"
+MAX_DELTA_P: Final = "max |Δp|"
+MEAN_DELTA_P: Final = "mean |Δp|"
+ANYTHING: Final = math.inf
+"""A threshold that asks nothing."""
+AGREEMENT: Final = "top-1 agreement"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """How far the exported model's answers may be from the trained network's, for one precision. p is a probability, 0..1."""
+    """How far the exported model's answers may be from the trained network's, for one precision. p is a probability, 0..1.
 
-    precision: Literal["fp32"]
+    What may be ANYTHING is no check: rounding to 8 bits may tip any single picture, so that only all of them together say something.
+    """
+
+    precision: Precision
     max_delta_p: float
     """Largest |Δp| over all pictures and classes."""
     mean_delta_p: float
@@ -29,14 +40,23 @@ class Thresholds:
     are all 0 or 1 whatever its weights are multiplied with; this still moves."""
     smallest_p: float
     """Probabilities below it count as it for |Δ ln p|."""
+    mean_delta_log_p: float
+    """Mean over all pictures and classes of |Δ ln p|."""
+    max_moved: float
+    """Largest mean over pictures of the probability that moved from one class to another, half of Σ|Δp|: in it, the number of classes
+    has no part."""
     min_agreement: float
     """Least fraction of pictures with the same most likely class."""
     max_delta_accuracy: float
-    """Largest difference of accuracy, as a fraction, between the two, and to what the training run reported."""
+    """Largest difference of accuracy, as a fraction, between the two."""
+    max_accuracy_lost: float
+    """The most accuracy, as a fraction, that the exported model may lose against the network; it may gain."""
     max_delta_p_in_batch: float
     """Largest |Δp| of a picture between one batch and another."""
     max_delta_sum: float
     """How far the probabilities of one picture may sum from 1."""
+    golden_tolerance: float
+    """Largest |Δp| between a golden picture's expected answer and what a server says of it."""
 
 
 FP32: Final = Thresholds(
@@ -45,15 +65,51 @@ FP32: Final = Thresholds(
     mean_delta_p=1e-5,
     max_delta_log_p=5e-3,
     smallest_p=1e-30,
+    mean_delta_log_p=ANYTHING,
+    max_moved=ANYTHING,
     min_agreement=0.9999,
     max_delta_accuracy=1e-3,
+    max_accuracy_lost=ANYTHING,
     max_delta_p_in_batch=1e-5,
     max_delta_sum=1e-5,
+    golden_tolerance=1e-4,
 )
 """Sixty times the noise of float32 or more, and a tenth or less of what one layer's weights times 1.05 do. MNIST's MLP, 10,000 test
 pictures, torch 2.15 and ONNX Runtime 1.31 on a CPU: noise max |Δp| 1.5e-6, mean 8e-9, max |Δ ln p| 1.5e-5; times 1.05: 0.027, 3e-4, 3.0."""
 
-THRESHOLDS: Final[Mapping[str, Thresholds]] = MappingProxyType({FP32.precision: FP32})
+FP16: Final = Thresholds(
+    precision="fp16",
+    max_delta_p=2e-2,
+    mean_delta_p=2e-4,
+    max_delta_log_p=ANYTHING,
+    smallest_p=1e-7,
+    mean_delta_log_p=0.05,
+    max_moved=1e-3,
+    min_agreement=0.998,
+    max_delta_accuracy=2e-3,
+    max_accuracy_lost=ANYTHING,
+    max_delta_p_in_batch=5e-3,
+    max_delta_sum=1e-5,
+    golden_tolerance=2e-2,
+)
+
+INT8: Final = Thresholds(
+    precision="int8",
+    max_delta_p=ANYTHING,
+    mean_delta_p=ANYTHING,
+    max_delta_log_p=ANYTHING,
+    smallest_p=1e-7,
+    mean_delta_log_p=ANYTHING,
+    max_moved=0.03,
+    min_agreement=0.98,
+    max_delta_accuracy=ANYTHING,
+    max_accuracy_lost=2e-3,
+    max_delta_p_in_batch=1e-4,
+    max_delta_sum=1e-5,
+    golden_tolerance=5e-2,
+)
+
+THRESHOLDS: Final[Mapping[Precision, Thresholds]] = MappingProxyType({each.precision: each for each in (FP32, FP16, INT8)})
 
 
 @dataclass(frozen=True)

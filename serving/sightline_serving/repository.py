@@ -7,8 +7,8 @@ folders are whole numbers without a leading zero, and `version_policy` chooses a
 import hashlib
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,10 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from sightline.errors import ContractError, ServerStartError
+from sightline.processor import integer_instructions
+from sightline_serving.fitness import unfit
 
+CONFIG: Final = "config.pbtxt"
 VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")
 MAX_CONFIG_BYTES: Final = 64 * 1024 * 1024
 """A card of 16 MiB, twice escaped, still fits."""
@@ -36,6 +39,8 @@ class Contents:
 
     models: tuple[ServedModel, ...]
     ignored: tuple[str, ...]
+    instead: Mapping[str, str] = field(default_factory=dict)
+    """Models of which another version is served than their `config.pbtxt` asks for → why, as a sentence."""
 
 
 def look_into(repository: Path, only: Sequence[str] = (), *, verify_hashes: bool = True) -> Contents:
@@ -55,10 +60,10 @@ def _contents(repository: Path, only: Sequence[str], *, verify_hashes: bool) -> 
         raise ServerStartError(
             f"there is no model repository at {repository}: publish a model there with `sightline export`, or name another"
         )
-    if (repository / "config.pbtxt").is_file():
+    if (repository / CONFIG).is_file():
         raise ServerStartError(f"{repository} is the folder of one model: name the model repository around it, {repository.parent}")
     folders = sorted(each for each in repository.iterdir() if each.is_dir() and not each.name.startswith("."))
-    published = [each for each in folders if (each / "config.pbtxt").is_file() or _versions(each)]
+    published = [each for each in folders if (each / CONFIG).is_file() or _versions(each)]
     names = [each.name for each in published]
     unknown = sorted(set(only) - set(names))
     if unknown:
@@ -66,13 +71,18 @@ def _contents(repository: Path, only: Sequence[str], *, verify_hashes: bool) -> 
     chosen = [each for each in published if not only or each.name in only]
     if not chosen:
         raise ServerStartError(f"the model repository {repository} holds no model: publish one there with `sightline export`")
-    models = []
+    models, instead = [], {}
+    here = integer_instructions()
     for each in chosen:
         model, file = _model(each)
+        wanted, model = model, _fit(each, model, here)
+        if model != wanted:
+            reason = unfit(each / str(wanted.versions[-1]), here) or ""
+            instead[model.name] = f"{model.name} version {model.versions[-1]} is served instead of version {wanted.versions[-1]}: {reason}"
         models.append(model)
         for version in model.versions if verify_hashes else ():
             _check_hashes(each / str(version), file, f"{model.name} version {version}")
-    return Contents(tuple(models), tuple(each.name for each in folders if each not in published))
+    return Contents(tuple(models), tuple(each.name for each in folders if each not in published), instead)
 
 
 def _versions(model: Path) -> list[int]:
@@ -102,6 +112,31 @@ def _model(folder: Path) -> tuple[ServedModel, str]:
         wanted = ", ".join(map(str, policy.specific.versions))
         raise ServerStartError(f"the version_policy in {file} asks for version {wanted}, but there is only {', '.join(map(str, there))}")
     return ServedModel(folder.name, tuple(served)), config.default_model_filename or "model.onnx"
+
+
+def _fit(folder: Path, model: ServedModel, here: tuple[str, ...]) -> ServedModel:
+    """The model with those of its versions that this machine can compute; if there is none, with the newest other one that it can.
+
+    Raises ContractError if there is no such version at all.
+    """
+    fit = tuple(number for number in model.versions if unfit(folder / str(number), here) is None)
+    if not fit:
+        fit = tuple(number for number in _versions(folder) if unfit(folder / str(number), here) is None)[-1:]
+    if not fit:
+        newest = model.versions[-1]
+        raise ContractError(
+            f"{model.name} version {newest} is not served: {unfit(folder / str(newest), here)}, and {folder} holds no version to fall "
+            "back on. Export it in FP32 too, or anew on this machine"
+        )
+    return ServedModel(model.name, fit)
+
+
+def pinned(config: Path, versions: Sequence[int]) -> str:
+    """The text of `config` with a version policy that names `versions`."""
+    message = _config(config)
+    message.version_policy.specific.versions[:] = versions
+    text: str = text_format.MessageToString(message, as_utf8=False)
+    return text
 
 
 def _config(file: Path) -> Any:

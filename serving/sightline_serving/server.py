@@ -24,7 +24,7 @@ from sightline_serving.addresses import Ports, ip_of, reserve, taken
 from sightline_serving.installation import CONTAINER, Installation, find_triton, prepare_backends
 from sightline_serving.last_words import last_words
 from sightline_serving.process import Running, follow, run
-from sightline_serving.repository import Contents, ServedModel, look_into
+from sightline_serving.repository import CONFIG, Contents, ServedModel, look_into, pinned
 
 AGE: Final = (
     "The wheel's Triton 2.51 (24.10) is old: NVIDIA's bulletins to 2026-08-18 name at least 56 vulnerabilities fixed in later releases, "
@@ -163,17 +163,24 @@ def _command(
 
 
 def _view(repository: Path, contents: Contents, folder: Path) -> Path:
-    """The repository itself, or, if it holds folders that are not to be served, a folder of links to the models alone.
+    """The repository itself, or, if not all of it is to be served as it is, a folder of links to what is.
 
     Triton would serve every folder; choosing models is part of its control interface, which stays off.
     """
     names = {model.name for model in contents.models}
-    if names == {each.name for each in repository.iterdir() if each.is_dir()}:
+    if not contents.instead and names == {each.name for each in repository.iterdir() if each.is_dir()}:
         return repository
     view = folder / "models"
     view.mkdir()
-    for name in names:
-        (view / name).symlink_to(repository / name)
+    for model in contents.models:
+        if model.name not in contents.instead:
+            (view / model.name).symlink_to(repository / model.name)
+            continue
+        (view / model.name).mkdir()
+        for each in (repository / model.name).iterdir():
+            if each.name != CONFIG:
+                (view / model.name / each.name).symlink_to(each)
+        (view / model.name / CONFIG).write_text(pinned(repository / model.name / CONFIG, model.versions), encoding="utf-8")
     return view
 
 
@@ -246,5 +253,6 @@ def _notices(triton: Installation, ip: IPv4Address, contents: Contents) -> Itera
         yield f"{AGE}. It listens on this machine only; production is NVIDIA's container ({CONTAINER})"
     elif triton.bundled:
         yield f"DANGER: listening at {ip}, as you insisted. {AGE}. Use NVIDIA's container ({CONTAINER})"
+    yield from contents.instead.values()
     if contents.ignored:
         yield f"left out, since no version was ever published in it: {', '.join(contents.ignored)}"

@@ -1,0 +1,61 @@
+"""A running server notices nothing of what is published under it, or of what fails to be: no request fails, and the old version answers."""
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from line.conftest import Line
+from sightline import Classifier
+from sightline.cli import run as sightline
+from sightline.errors import PublishError
+from sightline_export.history import rollback
+from sightline_export.pipeline import export_run
+from sightline_serving.server import start_server
+
+pytestmark = pytest.mark.triton
+
+
+def test_the_old_version_answers_every_request_while_versions_come_fail_and_go(
+    spoiled: Line, digit_files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, asked = threading.Event(), threading.Barrier(5)
+
+    def ask(url: str) -> Counter[tuple[str, str]]:
+        """Ask until told to stop; an error ends the thread and the test."""
+        seen: Counter[tuple[str, str]] = Counter()
+        with Classifier("mnist", url) as mnist:
+            while not stop.is_set():
+                seen.update((guess.version, guess.label) for guess in mnist.classify(digit_files))
+                if seen.total() == len(digit_files):
+                    asked.wait(60)
+        return seen
+
+    with start_server(spoiled.repository, http_port=0, grpc_port=0, metrics_port=0) as server, ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(ask, url) for url in (server.grpc_url, server.http_url) * 2]
+        try:
+            asked.wait(60)
+            assert export_run(spoiled.run, spoiled.repository, again=True, pictures=20).published.version == 2
+            sightline(["export", str(spoiled.run), "--repository", str(spoiled.repository), "--precision", "int8", "--pictures", "20"])
+            with monkeypatch.context() as patch:
+                patch.setattr("os.rename", _no_space)
+                with pytest.raises(PublishError, match="No space left on device"):
+                    export_run(spoiled.run, spoiled.repository, again=True, pictures=20)
+            assert rollback(spoiled.repository, "mnist") == 2
+        finally:
+            stop.set()
+        seen = [client.result(60) for client in clients]
+    assert {version for each in seen for version, _ in each} == {"1"}
+    assert all(len({label for _, label in each}) > 5 for each in seen)
+    assert sorted(int(each.name) for each in (spoiled.repository / "mnist").iterdir() if each.name.isdigit()) == [1, 2, 3]
+    with (
+        start_server(spoiled.repository, http_port=0, grpc_port=0, metrics_port=0) as server,
+        Classifier("mnist", server.grpc_url) as mnist,
+    ):
+        assert {guess.version for guess in mnist.classify(digit_files)} == {"2"}
+
+
+def _no_space(*_: object) -> None:
+    raise OSError(28, "No space left on device")
