@@ -67,11 +67,13 @@ def to_int8(
     """
     exact = integer_instructions()
     proto = onnx.load_from_string(model)
-    ends = [node.name for node in (layers(proto)[0], layers(proto)[-1])]
+    there = [node.name for node in layers(proto)]
+    ends = [there[0], there[-1]]
     expected = _answers(model, card, held_out)
     tried: list[dict[str, Any]] = []
     best: tuple[float, bytes, Way] | None = None
-    for way in WAYS:
+    # Where there is nothing between the first and the last layer, the model without them would be what it was.
+    for way in (each for each in WAYS if each.ends or len(there) > len(ends)):
         left_out = [*before_first_layer(proto), *([] if way.ends else ends)]
         quantised = _quantised(model, card, calibration, way.method, left_out, reduce_range=not exact)
         answers = _answers(quantised, card, held_out)

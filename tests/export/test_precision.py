@@ -87,7 +87,7 @@ def test_the_same_model_passes_in_its_precision_and_gives_the_same_bytes_twice(p
     assert made(trained, precision) == model
 
 
-@pytest.mark.parametrize(("precision", "factor"), [("fp16", 1.05), ("int8", 1.6)])
+@pytest.mark.parametrize(("precision", "factor"), [("fp16", 1.05), ("int8", 3.0)])
 def test_scaled_weights_are_refused_in_every_precision(precision: Precision, factor: float, trained: Trained) -> None:
     verdict = judged(scaled(made(trained, precision), trained, factor), trained, precision)
     with pytest.raises(GateRefused, match=rf"^digits was refused by the gate \({precision}, 360 pictures\) and not published: "):
@@ -105,7 +105,7 @@ def test_integers_that_cost_accuracy_are_refused(trained: Trained) -> None:
     dark = Calibration("nothing but black", np.zeros_like(trained.pixels[:20]), trained.pixels[100:200])
     model, notes = converted(trained.model, trained.card, "int8", dark, lambda _sentence: None)
     assert notes is not None
-    assert len(notes["tried"]) == 4
+    assert [each["way"] for each in notes["tried"]] == ["minmax", "percentile"], "two layers are both ends: nothing else is left to try"
     with pytest.raises(GateRefused, match=r"accuracy lost against torch is 0\.\d+ \(allowed: at most 0\.002\)"):
         judged(model, trained, "int8").require("digits")
 
@@ -141,7 +141,7 @@ def test_precisions_are_versions_of_one_model_each_with_its_figures(exported: Pa
 def test_exporting_the_same_precision_again_publishes_nothing(exported: Path, digits_run: Path, tmp_path: Path) -> None:
     repository = shutil.copytree(exported, tmp_path / "models")
     assert export_run(digits_run, repository, precision="int8").already
-    assert not export_run(digits_run, repository, precision="int8", calibration=20).already
+    assert not export_run(digits_run, repository, precision="int8", calibration=100).already
     assert not export_run(digits_run, repository, precision="fp16").already
     assert versions(repository / "mnist") == [1, 2, 3, 4, 5]
 
