@@ -8,7 +8,7 @@ there is one thread, against the death of the leash itself.
 Once told that Triton is ready, it watches Triton's workers too. Triton 2.51 does not start a dead one again, and calls itself
 ready while every request to it fails; so the leash then ends Triton.
 
-On stdout go `pid <n>` and, at the end, `exit <n>`, `signal <n>` or `worker <model>`.
+On stdout go `pid <n>`, then `watching`, and, at the end, `exit <n>`, `signal <n>` or `worker <model>`.
 """
 
 import contextlib
@@ -67,11 +67,12 @@ def hold(command: list[str], *, parent: int, grace_s: float) -> str:
             if os.read(told, 4096):
                 workers = _workers(triton)
                 environments = worker_environments() - others
+                _say("watching")
             else:
                 watched.remove(told)
                 asked.append(0)
         lost = next((workers[worker] for worker in readable if worker in workers), lost)
-        if deadline_s is None and (asked or lost or os.getppid() != parent):
+        if deadline_s is None and (asked or lost is not None or os.getppid() != parent):
             workers = {}  # from now on they are meant to end
             deadline_s = time.monotonic() + grace_s
             os.kill(triton, signal.SIGTERM)
@@ -82,7 +83,7 @@ def hold(command: list[str], *, parent: int, grace_s: float) -> str:
         os.killpg(triton, signal.SIGKILL)
     ended = _reap(triton)
     remove_environments(environments or worker_environments() - others)
-    return f"worker {lost}" if lost else ended
+    return ended if lost is None else f"worker {lost}"
 
 
 def sweep(prefix: str, folders: Iterable[str | Path]) -> None:
@@ -122,7 +123,7 @@ def _workers(triton: int) -> dict[int, str]:
             # Fields of proc(5)'s stat; the second, a name in parentheses, may hold anything.
             if int((process / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]) != triton:
                 continue
-            # A worker's first argument is <repository>/<model>/<version>/<file>.
+            # A worker's first argument is <repository>/<model>/<version>/<file>; of one that has just died nobody can tell any more.
             arguments = (process / "cmdline").read_text(encoding="utf-8", errors="replace").split("\0")
             found[os.pidfd_open(int(process.name))] = Path(arguments[1]).parent.parent.name if len(arguments) > 1 else ""
     return found

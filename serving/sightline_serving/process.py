@@ -43,12 +43,16 @@ class Running:
         return self._how
 
     def watch_workers(self) -> None:
-        """From now on, when all of Triton's workers have started, a worker that dies ends Triton."""
+        """From now on, when all of Triton's workers have started, a worker that dies ends Triton. Returns when that is so."""
         assert self.leash.stdin is not None
+        assert self.leash.stdout is not None
         self.environments = leash.worker_environments() - self.others
         with contextlib.suppress(BrokenPipeError):
             self.leash.stdin.write(b"ready\n")
             self.leash.stdin.flush()
+        said = _line(self.leash.stdout)
+        if said != "watching":
+            self._how = _in_words(said)
 
 
 @contextlib.contextmanager
@@ -105,6 +109,8 @@ def _in_words(said: str) -> str:
             return f"with exit code {code}"
         case ["signal", number]:
             return f"killed by {signal.Signals(int(number)).name}"
+        case ["worker"]:
+            return "since one of its workers died"
         case ["worker", *model]:
             return f"since a worker of its model {' '.join(model)} died"
     return "together with the process that held it"
