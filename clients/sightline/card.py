@@ -18,6 +18,9 @@ from sightline.errors import ContractError
 CARD_KEY: Final = "model_card"
 """The key of the sealed card in `config.pbtxt`'s parameters and in the ONNX metadata."""
 
+PICTURES_OF: Final = "pictures_of"
+"""The key of the sealed card in the parameters of the models that take encoded pictures for the card's own (`sightline.in_triton`)."""
+
 MAX_SEALED_BYTES: Final = 16 * 1024 * 1024
 """A longer text is refused unread; 100,000 labels of 100 bytes still fit."""
 

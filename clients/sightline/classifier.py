@@ -204,6 +204,11 @@ def served_card(config: ServedConfig, url: str) -> ModelCard:
     Raises ContractError if there is no card, if its hash is wrong, or if the configuration contradicts it.
     """
     where = f"config.pbtxt of the model {config.name} on {url}"
+    if config.pictures_of is not None:
+        of = unseal(config.pictures_of, where).name
+        raise ContractError(
+            f"{config.name} on {url} takes encoded pictures, for clients that cannot reformat by themselves: ask the model {of} itself"
+        )
     if config.sealed_card is None:
         raise ContractError(
             f'{where}: there is no model card under parameters["{CARD_KEY}"]: this model was not exported by `sightline export`, '

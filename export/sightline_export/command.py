@@ -1,6 +1,7 @@
 """`sightline export`: a run folder becomes the next version of a model in a Triton model repository, if the gate lets it."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from sightline.errors import DataError
 from sightline_export.verdict import Precision
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
     from rich.table import Table
 
     from sightline_export.publish import Published
@@ -47,6 +49,7 @@ RUNS = Path("runs")
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Calibrate INT8 with pictures of this folder  [default: the run's training pictures].",
 )
+@click.option("--image/--no-image", default=True, help="Whether RUN_image, which takes encoded pictures, stands beside it  [default: yes].")
 @click.option("--again", is_flag=True, help="Publish a new version even if the newest one is this very model.")
 def export(
     run: str,
@@ -56,6 +59,7 @@ def export(
     precisions: tuple[Precision, ...],
     calibration: int,
     calibrate_with: Path | None,
+    image: bool,
     again: bool,
 ) -> None:
     """Export RUN, a run folder or the name of one below runs/, to ONNX, prove it, and publish it.
@@ -73,7 +77,7 @@ def export(
     columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     for precision in dict.fromkeys(precisions):
         with Progress(*columns, console=talk, transient=True, disable=not talk.is_terminal) as bar:
-            task = bar.add_task("answers", visible=False)
+            moved = partial(_moved, bar, bar.add_task("answers", visible=False))
             exported = export_run(
                 folder,
                 repository,
@@ -83,8 +87,9 @@ def export(
                 calibration_folder=calibrate_with,
                 pictures=pictures,
                 again=again,
+                image=image,
                 say=talk.print,
-                progress=lambda done, total, bar=bar, task=task: bar.update(task, completed=done, total=total, visible=True),
+                progress=moved,
             )
         published = exported.published
         if exported.already:
@@ -93,6 +98,10 @@ def export(
             )
         # Another program, which reads this, has no width: no path may be folded for it.
         Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False).print(table(published))
+
+
+def _moved(bar: "Progress", task: "TaskID", done: int, total: int) -> None:
+    bar.update(task, completed=done, total=total, visible=True)
 
 
 def run_folder(run: str) -> Path:

@@ -21,6 +21,7 @@ from sightline_export.calibration import Calibration, calibration_from
 from sightline_export.gate import gate, in_onnx_runtime, in_torch
 from sightline_export.golden import golden_files
 from sightline_export.onnx_export import OPSET, export_onnx
+from sightline_export.pictures_in import check_pictures_in, publish_pictures_in
 from sightline_export.precision import converted
 from sightline_export.publish import Published, agreed_card, publish
 from sightline_export.repository import check_files, read_version, versions
@@ -58,6 +59,7 @@ def export_run(
     calibration_folder: Path | None = None,
     pictures: int | None = None,
     again: bool = False,
+    image: bool = True,
     say: Callable[[str], None] = lambda _sentence: None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Exported:
@@ -65,19 +67,24 @@ def export_run(
 
     INT8 is calibrated with `calibration` of the run's training pictures, or of those in `calibration_folder`.
     The gate compares up to `pictures` test pictures of the run's data (in the data folder `data`), spread evenly; left out, as many
-    as MOST_PICTURES and MOST_BYTES allow. If the newest version holds the same ONNX file, unharmed,
-    nothing is published unless `again`. `say` gets a sentence at each step, `progress` the gate's count of answers.
+    as MOST_PICTURES and MOST_BYTES allow. If the newest version holds the same ONNX file, unharmed, nothing is published unless
+    `again`. With `image`, the model gets its `<model>_image` beside it, if it has none yet. `say` gets a sentence at each step,
+    `progress` the gate's count of answers.
 
     Raises DataError (the run or its data), GateRefused or PublishError; nothing was published then.
     """
     run = load_run(run_folder)
     tested = _tested(run)
     card = agreed_card(repository, run.card, say)
+    if image:
+        check_pictures_in(repository, card)
     network = run.network()
     say(f"exporting {card.name} to ONNX (opset {OPSET})")
     fp32 = export_onnx(network, card)
     pictures_for_int8 = calibrating(run, card, data, calibration_folder, calibration) if precision == "int8" else None
     if not again and (found := _newest(repository / card.name, precision, fp32, pictures_for_int8)):
+        if image:
+            _take_pictures(repository, card, say)
         return Exported(found, already=True)
     if precision != "fp32":
         say(f"converting to {precision}")
@@ -112,7 +119,10 @@ def export_run(
         "tools": {"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}},
     }
     config = config_text(card, shape)
-    return Exported(publish(repository, card, config, {MODEL_FILE: model, **golden}, report, say), already=False)
+    published = publish(repository, card, config, {MODEL_FILE: model, **golden}, report, say)
+    if image:
+        _take_pictures(repository, card, say)
+    return Exported(published, already=False)
 
 
 def spread(there: int, wanted: int) -> npt.NDArray[np.int64]:
@@ -156,6 +166,12 @@ def calibrating(run: Run, card: ModelCard, data: Path | None, folder: Path | Non
             f"{training.name} has a single training picture: INT8 needs two at least, one to calibrate with and one to compare on"
         )
     return Calibration(f"training pictures of {training.name}", pixels[::2], pixels[1::2])
+
+
+def _take_pictures(repository: Path, card: ModelCard, say: Callable[[str], None]) -> None:
+    made = publish_pictures_in(repository, card)
+    if made:
+        say(f"{made[-1]} takes whole JPEG and PNG files, for clients that cannot reformat by themselves (--no-image leaves it out)")
 
 
 def _newest(model: Path, precision: Precision, fp32: bytes, calibration: Calibration | None) -> Published | None:

@@ -84,22 +84,27 @@ def publish(
         }
         contents = {**files, REPORT_FILE: (json.dumps(complete, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()}
         if model is None:
-            _publish_model(repository, card, config, contents)
+            shared = {name: text.encode() for name, text in {CONFIG_FILE: config, **shared_files(card)}.items()}
+            put_model(repository, card.name, shared, contents)
         else:
             _publish_version(model, number, contents)
             _tell(model, number, config, say)
     return Published(card.name, number, folder / str(number), complete)
 
 
-def _publish_model(repository: Path, card: ModelCard, config: str, contents: Mapping[str, bytes]) -> None:
+def put_model(repository: Path, name: str, shared: Mapping[str, bytes], contents: Mapping[str, bytes]) -> None:
+    """Let the folder of a new model appear in `repository`: the files `shared` and, in version 1, `contents` (name → content).
+
+    Only for who holds the repository's lock (`locked`). Raises OSError.
+    """
     with _staging(_beside(repository)) as stage:
-        model = stage / card.name
+        model = stage / name
         model.mkdir()
-        for name, text in {CONFIG_FILE: config, **shared_files(card)}.items():
-            write_new(model / name, text.encode(), mode=0o644)
+        for file, content in shared.items():
+            write_new(model / file, content, mode=0o644)
         _write_version(model / "1", contents)
         sync_folder(model)
-        os.rename(model, repository / card.name)
+        os.rename(model, repository / name)
         sync_folder(repository)
 
 

@@ -20,7 +20,12 @@ LEAST_SHARE: Final[Mapping[Precision, tuple[str, float]]] = {"fp16": ("float16",
 """Of the layers' weights, how many must have the type that the precision is named after. What is left in float32 in INT8 may be
 large: an MLP's first layer is."""
 
-KINDS: Final = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.INT8: "int8", TensorProto.UINT8: "uint8"}
+KINDS: Final[Mapping[int, str]] = {
+    TensorProto.FLOAT: "float32",
+    TensorProto.FLOAT16: "float16",
+    TensorProto.INT8: "int8",
+    TensorProto.UINT8: "uint8",
+}
 
 
 def check_structure(model: bytes, card: ModelCard, precision: Precision) -> Iterator[Check]:

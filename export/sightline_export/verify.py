@@ -6,7 +6,7 @@ does? Does the server, over gRPC and over HTTP, answer as that file does?
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sightline.classifier import Classifier
-from sightline.errors import ContractError, DataError, HopDiffers, ModelNotFound, PublishError
+from sightline.card import ModelCard
+from sightline.classifier import MAX_REQUEST_BYTES, Classifier
+from sightline.errors import ContractError, DataError, HopDiffers, ModelError, ModelNotFound, PublishError
+from sightline.in_triton import ENCODED, IMAGE
 from sightline.reformat import reformat
 from sightline.transport import Transport, connect
 from sightline_export.card_copies import GRPC, HTTP, RUN, Copies, differences, read_copies
@@ -121,7 +123,9 @@ def verify(
         for name, transport in ((GRPC, over_grpc), (HTTP, over_http)):
             if not isinstance(copies[name], ContractError):
                 clients[name] = stack.enter_context(Classifier(model, version=str(version), transport=transport))
-        hops += _published_hops(run_folder, repository / model, version, copies, clients, data, limit, progress)
+        served = {each.name for each in over_grpc.models()}
+        encoded = {GRPC: over_grpc, HTTP: over_http} if model + IMAGE in served else {}
+        hops += _published_hops(run_folder, repository / model, version, copies, clients, encoded, data, limit, progress)
     return Proof(model, version, tuple(hops))
 
 
@@ -162,7 +166,8 @@ def _published_hops(
     model_folder: Path,
     version: int,
     copies: Copies,
-    clients: dict[str, Classifier],
+    clients: Mapping[str, Classifier],
+    encoded: Mapping[str, Transport],
     data: Path | None,
     limit: int | None,
     progress: Callable[[int, int], None],
@@ -172,7 +177,8 @@ def _published_hops(
     pixels = {name: Hop(f"pixels: training → {name} client", 0) for name in (GRPC, HTTP)}
     to_onnx = Hop("answers: torch → ONNX", 0)
     to_client = {GRPC: Hop("answers: ONNX → gRPC", 0), HTTP: Hop("answers: ONNX → HTTP", 0)}
-    hops = [weights, file, *pixels.values(), to_onnx, *to_client.values()]
+    to_image = {name: Hop(f"answers: ONNX → {name}, encoded", 0) for name in encoded}
+    hops = [weights, file, *pixels.values(), to_onnx, *to_client.values(), *to_image.values()]
     if isinstance(copies[RUN], ContractError):
         return hops
     try:
@@ -202,8 +208,11 @@ def _published_hops(
                 _compare_answers(to_client[name], after, client.answer(sent), chosen, run.card.labels, allowed, allowed.golden_tolerance)
             else:
                 to_client[name].differs(f"{len(run.card.labels)} classes were trained, {len(client.card.labels)} are served")
+        for name, transport in encoded.items():
+            answers = _ask_encoded(transport, run.card, files)
+            _compare_answers(to_image[name], after, answers, chosen, run.card.labels, allowed, allowed.golden_tolerance)
         progress(int(chosen[-1]) + 1, total)
-    for hop in (to_onnx, *to_client.values()):
+    for hop in (to_onnx, *to_client.values(), *to_image.values()):
         _settle(hop, allowed)
     return hops
 
@@ -226,6 +235,23 @@ def _compare_hashes(weights: Hop, file: Hop, run: Run, version: Version) -> None
 
 def _batched(answer: Callable[[Pixels], Probabilities], pixels: Pixels) -> Probabilities:
     return np.concatenate([answer(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)])
+
+
+def _ask_encoded(transport: Transport, card: ModelCard, files: Sequence[bytes]) -> Probabilities:
+    """What `<model>_image` says of encoded pictures. Raises ModelError if it answers anything but the card's classes."""
+    parts, start = [], 0
+    while start < len(files):
+        count = 1
+        while start + count < len(files) and count < min(BATCH, card.max_batch_size):
+            if sum(map(len, files[start : start + count + 1])) > MAX_REQUEST_BYTES:
+                break
+            count += 1
+        answer = transport.infer_encoded(card.name + IMAGE, "", ENCODED, files[start : start + count], card.output).values
+        if answer.shape != (count, len(card.labels)):
+            raise ModelError(f"{card.name}{IMAGE} on {transport.url} answered {answer.shape}, not {(count, len(card.labels))}")
+        parts.append(answer)
+        start += count
+    return np.concatenate(parts)
 
 
 def _as_png(image: Image.Image) -> bytes:

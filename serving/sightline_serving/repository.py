@@ -15,6 +15,7 @@ from typing import Any, Final
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from sightline.card import PICTURES_OF, unseal
 from sightline.errors import ContractError, ServerStartError
 from sightline.processor import integer_instructions
 from sightline_serving.fitness import unfit
@@ -68,7 +69,7 @@ def _contents(repository: Path, only: Sequence[str], *, verify_hashes: bool) -> 
     unknown = sorted(set(only) - set(names))
     if unknown:
         raise ServerStartError(f"the model repository {repository} has no model {unknown[0]}: it has {', '.join(names) or 'none'}")
-    chosen = [each for each in published if not only or each.name in only]
+    chosen = [each for each in published if not only or each.name in only or _asked_for(each, only)]
     if not chosen:
         raise ServerStartError(f"the model repository {repository} holds no model: publish one there with `sightline export`")
     models, instead = [], {}
@@ -89,8 +90,16 @@ def _versions(model: Path) -> list[int]:
     return sorted(int(each.name) for each in model.iterdir() if VERSION.fullmatch(each.name) and each.is_dir())
 
 
-def _model(folder: Path) -> tuple[ServedModel, str]:
-    """The model in `folder`, and the name of the file that its versions hold."""
+def _asked_for(folder: Path, only: Sequence[str]) -> bool:
+    """Whether the model takes encoded pictures for one of those named, and so comes with it."""
+    parameters = _config(folder / CONFIG).parameters if (folder / CONFIG).is_file() else {}
+    if PICTURES_OF not in parameters:
+        return False
+    return unseal(parameters[PICTURES_OF].string_value, f"config.pbtxt of model {folder.name}").name in only
+
+
+def _model(folder: Path) -> tuple[ServedModel, str | None]:
+    """The model in `folder`, and the name of the file that its versions hold; None for an ensemble, which holds none."""
     file = folder / "config.pbtxt"
     if not file.is_file():
         raise ServerStartError(f"model {folder.name} has no config.pbtxt in {folder}: export it again, or serve others with --model")
@@ -111,7 +120,8 @@ def _model(folder: Path) -> tuple[ServedModel, str]:
     if not served:
         wanted = ", ".join(map(str, policy.specific.versions))
         raise ServerStartError(f"the version_policy in {file} asks for version {wanted}, but there is only {', '.join(map(str, there))}")
-    return ServedModel(folder.name, tuple(served)), config.default_model_filename or "model.onnx"
+    file_name = None if config.platform == "ensemble" else config.default_model_filename or "model.onnx"
+    return ServedModel(folder.name, tuple(served)), file_name
 
 
 def _fit(folder: Path, model: ServedModel, here: tuple[str, ...]) -> ServedModel:
@@ -150,7 +160,7 @@ def _config(file: Path) -> Any:
         raise ServerStartError(f"{file} is no model configuration: {error}. Export the model again") from None
 
 
-def _check_hashes(version: Path, model_file: str, called: str) -> None:
+def _check_hashes(version: Path, model_file: str | None, called: str) -> None:
     """A version without a report was not published by `sightline export`, and nothing is known about its files."""
     report = version / "report.json"
     if not report.is_file():
@@ -163,7 +173,7 @@ def _check_hashes(version: Path, model_file: str, called: str) -> None:
         pairs = {str(name): str(digest) for name, digest in listed.items()}
     except (ValueError, AttributeError, RecursionError, OSError) as error:
         raise ContractError(f"{report} cannot be read ({error}), so {called} is not served: export the model again") from None
-    if pairs and model_file not in pairs:
+    if pairs and model_file is not None and model_file not in pairs:
         raise ContractError(f"{report} lists files, but not {model_file}, so {called} is not served: export the model again")
     for name, expected in sorted(pairs.items()):
         file = version / name

@@ -221,6 +221,7 @@ def test_the_command_prints_the_result_on_stdout_and_talks_on_stderr(
         "exporting mnist to ONNX (opset 18)",
         "comparing ONNX Runtime with torch on 100 of 360 test pictures of digits",
         "the gate let it pass; publishing",
+        "mnist_image takes whole JPEG and PNG files, for clients that cannot reformat by themselves (--no-image leaves it out)",
     ]
     sightline(["export", str(digits_run), "--repository", str(repository)])
     said = capsys.readouterr()

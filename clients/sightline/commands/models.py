@@ -12,17 +12,27 @@ from sightline.commands.options import Server, server_options
 @server_options
 def models(as_json: bool, server: Server) -> None:
     """List the models on a server."""
+    from sightline.card import unseal
     from sightline.classifier import served_card
     from sightline.commands.output import results, table
     from sightline.errors import ContractError
+    from sightline.in_triton import IMAGE
     from sightline.transport import connect
 
     rows = table("model", "version", "input", "classes", "labels", "card", "answered", left=7)
     with connect(server.url, server.timeout_s, server.tls) as transport:
         for served in sorted(transport.models(), key=lambda model: (model.name, model.version)):
             row = {"model": served.name, "version": served.version, "answered": served.inferences}
+            config = transport.config(served.name, served.version)
             try:
-                card = served_card(transport.config(served.name, served.version), server.url)
+                if config.pictures_of is not None:
+                    of = unseal(config.pictures_of, f"config.pbtxt of the model {served.name} on {server.url}")
+                    what = "encoded pictures" if served.name == of.name + IMAGE else "(a step before it)"
+                    rows.add_row(served.name, served.version, what, "-", f"for {of.name}", of.sha256[:12], str(served.inferences))
+                    if as_json:
+                        click.echo(json.dumps({**row, "card": None, "pictures_of": of.name}))
+                    continue
+                card = served_card(config, server.url)
             except ContractError as error:
                 click.echo(f"note: {error}", err=True)
                 rows.add_row(served.name, served.version, "?", "?", "no card of ours", "-", str(served.inferences))

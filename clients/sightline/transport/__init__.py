@@ -4,6 +4,7 @@ This package is the only place that imports tritonclient. It speaks in plain val
 and in the error tree; nothing of a protocol leaks out of it. `sightline.transport.fake` has one for your own tests.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self, runtime_checkable
 
@@ -44,6 +45,8 @@ class ServedConfig:
     outputs: tuple[TensorSpec, ...]
     sealed_card: str | None
     """The text under `parameters["model_card"]`, unread; None if there is none."""
+    pictures_of: str | None = None
+    """The same of a model that takes encoded pictures for another one, under `parameters["pictures_of"]`."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,10 @@ class Transport(Protocol):
 
     def infer(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> Answer:
         """Answer one batch: uint8 pixels [N, H, W, C] to float32 [N, classes]."""
+        ...
+
+    def infer_encoded(self, model: str, version: str, input_name: str, pictures: Sequence[bytes], output_name: str) -> Answer:
+        """Answer one batch of encoded pictures, BYTES [N, 1], to float32 [N, classes]."""
         ...
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """A transport without a server, for the tests of applications that use `Classifier`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import numpy as np
@@ -51,6 +51,10 @@ class FakeTransport:
         self._known(model, version)
         self.requests.append(pixels)
         return Answer(np.asarray(self._network(pixels), dtype=np.float32), self._version)
+
+    def infer_encoded(self, model: str, version: str, input_name: str, pictures: Sequence[bytes], output_name: str) -> Answer:  # noqa: ARG002
+        """Refuse: a card has no model of its own for encoded pictures."""
+        raise ModelNotFound(f"the fake transport has no model for encoded pictures, and so not {model} {version}")
 
     def close(self) -> None:
         """Nothing to close."""

@@ -1,6 +1,6 @@
 """gRPC: one channel for all threads, with a deadline on each call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Self, TypeVar
 
 import grpc
@@ -9,10 +9,11 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from sightline.card import CARD_KEY, MAX_SEALED_BYTES
+from sightline.card import CARD_KEY, MAX_SEALED_BYTES, PICTURES_OF
 from sightline.errors import UsageError
 from sightline.transport import Answer, ServedConfig, ServedModel, TensorSpec
 from sightline.transport.address import Address, Tls
+from sightline.transport.encoded import as_bytes
 from sightline.transport.failures import closed, from_triton, understood
 
 Value = TypeVar("Value")
@@ -53,6 +54,15 @@ class GrpcTransport:
         """Answer one batch."""
         tensor = triton.InferInput(input_name, list(pixels.shape), "UINT8")
         tensor.set_data_from_numpy(pixels)
+        return self._answer(model, version, tensor, output_name)
+
+    def infer_encoded(self, model: str, version: str, input_name: str, pictures: Sequence[bytes], output_name: str) -> Answer:
+        """Answer one batch of encoded pictures."""
+        tensor = triton.InferInput(input_name, [len(pictures), 1], "BYTES")
+        tensor.set_data_from_numpy(as_bytes(pictures))
+        return self._answer(model, version, tensor, output_name)
+
+    def _answer(self, model: str, version: str, tensor: Any, output_name: str) -> Answer:
         wanted = [triton.InferRequestedOutput(output_name)]
         answer = self._call(
             lambda: self._client.infer(
@@ -95,9 +105,9 @@ def _us(timeout_s: float) -> int:
 
 def _config(config: Any) -> ServedConfig:
     names = dict(config.DESCRIPTOR.fields_by_name["input"].message_type.fields_by_name["data_type"].enum_type.values_by_number)
-    sealed = config.parameters[CARD_KEY].string_value if CARD_KEY in config.parameters else None
+    sealed, of = (config.parameters[key].string_value if key in config.parameters else None for key in (CARD_KEY, PICTURES_OF))
 
     def spec(tensor: Any) -> TensorSpec:
         return TensorSpec(tensor.name, names[tensor.data_type].name, tuple(tensor.dims))
 
-    return ServedConfig(config.name, config.max_batch_size, tuple(map(spec, config.input)), tuple(map(spec, config.output)), sealed)
+    return ServedConfig(config.name, config.max_batch_size, tuple(map(spec, config.input)), tuple(map(spec, config.output)), sealed, of)

@@ -1,7 +1,7 @@
 """HTTP: one connection for each thread (tritonclient's HTTP client must not be shared), bounded answers, a deadline on each call."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.client import HTTPException
 from typing import Any, Final, Self, TypeVar
 
@@ -12,10 +12,11 @@ import numpy.typing as npt
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-from sightline.card import CARD_KEY, MAX_SEALED_BYTES
+from sightline.card import CARD_KEY, MAX_SEALED_BYTES, PICTURES_OF
 from sightline.errors import ServerError, UsageError
 from sightline.transport import Answer, ServedConfig, ServedModel, TensorSpec
 from sightline.transport.address import Address, Tls
+from sightline.transport.encoded import as_bytes
 from sightline.transport.failures import closed, deadline, from_triton, unavailable, understood
 
 Value = TypeVar("Value")
@@ -53,6 +54,15 @@ class HttpTransport:
         """Answer one batch."""
         tensor = triton.InferInput(input_name, list(pixels.shape), "UINT8")
         tensor.set_data_from_numpy(pixels, binary_data=True)
+        return self._answer(model, version, tensor, output_name)
+
+    def infer_encoded(self, model: str, version: str, input_name: str, pictures: Sequence[bytes], output_name: str) -> Answer:
+        """Answer one batch of encoded pictures."""
+        tensor = triton.InferInput(input_name, [len(pictures), 1], "BYTES")
+        tensor.set_data_from_numpy(as_bytes(pictures), binary_data=True)
+        return self._answer(model, version, tensor, output_name)
+
+    def _answer(self, model: str, version: str, tensor: Any, output_name: str) -> Answer:
         wanted = [triton.InferRequestedOutput(output_name, binary_data=True)]
         timeout_us = max(1, int(self._timeout_s * 1_000_000))
         answer = self._call(lambda client: client.infer(model, [tensor], version, outputs=wanted, timeout=timeout_us), model)
@@ -160,7 +170,7 @@ def _tls_context(tls: Tls) -> Any:
 
 
 def _config(config: Any) -> ServedConfig:
-    card = config.get("parameters", {}).get(CARD_KEY)
+    sealed = {key: str(value["string_value"]) for key, value in config.get("parameters", {}).items() if key in (CARD_KEY, PICTURES_OF)}
 
     def spec(tensor: Any) -> TensorSpec:
         return TensorSpec(str(tensor["name"]), str(tensor["data_type"]), tuple(int(dim) for dim in tensor["dims"]))
@@ -170,5 +180,6 @@ def _config(config: Any) -> ServedConfig:
         max_batch_size=int(config["max_batch_size"]),
         inputs=tuple(spec(tensor) for tensor in config["input"]),
         outputs=tuple(spec(tensor) for tensor in config["output"]),
-        sealed_card=None if card is None else str(card["string_value"]),
+        sealed_card=sealed.get(CARD_KEY),
+        pictures_of=sealed.get(PICTURES_OF),
     )

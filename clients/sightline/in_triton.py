@@ -1,0 +1,68 @@
+"""The first step of the ensemble `<model>_image`, inside Triton: encoded pictures in, the pixels of `sightline.reformat` out.
+
+Triton's Python backend loads it through the `model.py` that `sightline export` publishes. What clients in other languages send goes
+through the very function that the Python client calls, so that their pictures are seen alike.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sightline.card import PICTURES_OF, unseal
+from sightline.errors import PictureError
+from sightline.reformat import reformat
+
+ENCODED: Final = "pictures"
+"""The input of both models that take encoded pictures: BYTES [N, 1], a whole JPEG, PNG … each."""
+
+REFORMAT: Final = "_reformat"
+IMAGE: Final = "_image"
+"""What is appended to a model's name."""
+
+
+class TritonPythonModel:
+    """One instance: its threads decode the pictures of all requests that wait together."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Read the card from the configuration. Raises ContractError, whose text Triton logs."""
+        config = json.loads(args["model_config"])
+        self.card = unseal(config["parameters"][PICTURES_OF]["string_value"], f"config.pbtxt of model {config['name']}")
+        self.pixels = config["output"][0]["name"]
+        # Pillow decodes and scales without Python's lock.
+        self.pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answer each request with uint8 pixels [N, height, width, channels], or with the first picture that cannot be read."""
+        import triton_python_backend_utils as triton
+
+        asked = [triton.get_input_tensor_by_name(request, ENCODED).as_numpy().reshape(-1) for request in requests]
+        pending = [[self.pool.submit(self._seen, content) for content in pictures] for pictures in asked]
+        answers = []
+        for pictures in pending:
+            seen = [each.result() for each in pictures]
+            bad = next((index for index, each in enumerate(seen) if isinstance(each, str)), None)
+            if bad is None:
+                answers.append(triton.InferenceResponse([triton.Tensor(self.pixels, np.stack(seen))]))
+            else:
+                which = f"picture {bad} of {len(seen)} (counted from 0)" if len(seen) > 1 else "the picture"
+                refused = triton.TritonError(f"{which} was refused: {seen[bad]}", triton.TritonError.INVALID_ARG)
+                answers.append(triton.InferenceResponse(error=refused))
+        return answers
+
+    def finalize(self) -> None:
+        """End the threads."""
+        self.pool.shutdown()
+
+    def _seen(self, content: bytes) -> npt.NDArray[np.uint8] | str:
+        """The pixels, or what is wrong with the picture."""
+        try:
+            return reformat(bytes(content), self.card.preprocess)
+        except PictureError as error:
+            return str(error).removeprefix("picture: ")
+        except Exception as error:  # noqa: BLE001 - one request's picture must not fail those of its neighbours
+            return f"it could not be read ({type(error).__name__})"

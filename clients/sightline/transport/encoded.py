@@ -1,0 +1,13 @@
+"""Encoded pictures as tritonclient wants a tensor of BYTES."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+
+def as_bytes(pictures: Sequence[bytes]) -> npt.NDArray[np.object_]:
+    """Encoded pictures as an array of objects, [N, 1]."""
+    column = np.empty((len(pictures), 1), dtype=np.object_)
+    column[:, 0] = list(pictures)
+    return column

@@ -1,0 +1,194 @@
+"""Encoded pictures in: whoever sends whole files gets the answers that the Python client gets, and is told which picture is none."""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from PIL import Image
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from line.conftest import Line, Prove
+from line.test_readme import ROOT, blocks
+from sightline import Classifier, cli, seal, unseal
+from sightline.card import PICTURES_OF
+from sightline.errors import ContractError, HopDiffers, ModelError, PublishError
+from sightline.in_triton import ENCODED
+from sightline.transport import Transport, connect
+from sightline_export.history import rollback
+from sightline_export.pictures_in import publish_pictures_in
+from sightline_export.pipeline import export_run
+from sightline_serving.server import Server, start_server
+
+pytestmark = pytest.mark.triton
+
+
+def asked(transport: Transport, *pictures: bytes) -> np.ndarray:
+    return transport.infer_encoded("mnist_image", "", ENCODED, pictures, "probabilities").values
+
+
+@pytest.fixture
+def files(digit_files: list[Path]) -> list[bytes]:
+    """The digits as PNG, and again as photos: large, in colour, JPEG, on their side with EXIF data that says so."""
+    encoded = [file.read_bytes() for file in digit_files]
+    for file in digit_files:
+        photo = Image.open(file).convert("RGB").resize((320, 240)).transpose(Image.Transpose.ROTATE_90)
+        exif = Image.Exif()
+        exif[274] = 6
+        buffer = io.BytesIO()
+        photo.save(buffer, "JPEG", exif=exif.tobytes())
+        encoded.append(buffer.getvalue())
+    return encoded
+
+
+@pytest.mark.parametrize("protocol", ["gRPC", "HTTP"])
+def test_whole_files_are_answered_as_the_python_client_is(protocol: str, server: Server, files: list[bytes]) -> None:
+    url = server.grpc_url if protocol == "gRPC" else server.http_url
+    with Classifier("mnist", url) as mnist, connect(url) as transport:
+        expected, found = mnist.probabilities(files), asked(transport, *files)
+        assert found.dtype == np.float32
+        assert np.abs(found - expected).max() < 1e-6
+        assert np.abs(asked(transport, files[3]) - expected[3:4]).max() < 1e-6
+    assert len({int(row.argmax()) for row in expected}) > 5
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"GIF89a", "damaged|not a picture"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 100, "damaged|not a picture"),
+        ("text", "not a picture in a format that is read here"),
+    ],
+)
+def test_a_bad_picture_fails_its_request_with_its_place_and_the_reason(
+    bad: bytes | str, reason: str, server: Server, files: list[bytes]
+) -> None:
+    content = bad.encode() if isinstance(bad, str) else bad
+    with connect(server.grpc_url) as transport:
+        with pytest.raises(ModelError, match=rf"picture 2 of 4 \(counted from 0\) was refused: .*({reason})"):
+            asked(transport, files[0], files[1], content, files[2])
+        with pytest.raises(ModelError, match=rf"the picture was refused: .*({reason})"):
+            asked(transport, content)
+
+
+def test_a_decompression_bomb_is_refused_unopened(server: Server) -> None:
+    buffer = io.BytesIO()
+    Image.new("1", (30_000, 30_000)).save(buffer, "PNG")
+    with connect(server.http_url) as transport, pytest.raises(ModelError, match=r"the picture was refused: .*more than .* pixels"):
+        asked(transport, buffer.getvalue())
+
+
+def test_bad_pictures_do_not_fail_the_requests_of_others(server: Server, files: list[bytes]) -> None:
+    with Classifier("mnist", server.grpc_url) as mnist, connect(server.grpc_url) as transport:
+        expected = mnist.probabilities(files)
+
+        def ask(number: int) -> bool:
+            if number % 3 == 0:
+                with pytest.raises(ModelError, match="the picture was refused"):
+                    asked(transport, b"no picture")
+                return True
+            return bool(np.abs(asked(transport, files[number % 20]) - expected[number % 20]).max() < 1e-6)
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(ask, range(120)))
+
+
+def test_the_commands_know_what_it_is(server: Server, digit_files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    cli.run(["models", "--url", server.grpc_url])
+    rows = [re.split(r"\s{2,}", row.strip())[:5] for row in capsys.readouterr().out.splitlines()]
+    assert ["mnist_image", "1", "encoded pictures", "-", "for mnist"] in rows
+    assert ["mnist_reformat", "1", "(a step before it)", "-", "for mnist"] in rows
+    cli.run(["models", "--json", "--url", server.http_url])
+    described = {each["model"]: each for each in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert described["mnist_image"]["pictures_of"] == "mnist"
+    with pytest.raises(ContractError, match=r"^mnist_image on .* takes encoded pictures, .*: ask the model mnist itself$"):
+        cli.run(["classify", "mnist_image", str(digit_files[0]), "--url", server.grpc_url])
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+def test_the_curl_lines_of_the_docs_read_the_digit(server: Server, line: Line, digit_files: list[Path], tmp_path: Path) -> None:
+    examples = [block for block in blocks(ROOT / "docs" / "clients.md", "sh") if "curl" in block]
+    assert len(examples) == 2
+    (tmp_path / "model_repository").symlink_to(line.repository)
+    for digit in (3, 7):
+        (tmp_path / "a.jpg").write_bytes(digit_files[digit].read_bytes())
+        for example in examples:
+            here = example.replace("localhost:8000", server.http_url.removeprefix("http://"))
+            assert here != example
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", here], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+            )
+            with Classifier("mnist", server.grpc_url) as mnist:
+                assert re.search(rf"(?<!\d){mnist.classify([digit_files[digit]])[0].label}(?!\d)", done.stdout), done.stdout
+
+
+def test_pictures_go_to_the_version_that_is_served(line: Line, other_line: Line, spoiled: Line, files: list[bytes], tmp_path: Path) -> None:
+    assert export_run(other_line.run, spoiled.repository, pictures=20).published.version == 2
+    told = {}
+    for to in (2, 1):
+        if to == 1:
+            rollback(spoiled.repository, "mnist")
+        with (
+            start_server(spoiled.repository, models=["mnist"], http_port=0, grpc_port=0, metrics_port=0) as server,
+            Classifier("mnist", server.grpc_url) as mnist,
+            connect(server.grpc_url) as transport,
+        ):
+            # Whoever serves the one model serves its pictures too.
+            assert [model.name for model in server.models] == ["mnist", "mnist_image", "mnist_reformat"]
+            told[to] = asked(transport, *files)
+            assert np.abs(told[to] - mnist.probabilities(files)).max() < 1e-6
+    assert np.abs(told[1] - told[2]).max() > 0.01
+
+
+def test_verify_names_the_hop_where_encoded_pictures_are_seen_otherwise(spoiled: Line, prove: Prove) -> None:
+    path = spoiled.repository / "mnist_reformat" / "config.pbtxt"
+    config = text_format.Parse(path.read_text(), ModelConfig())
+    card = unseal(config.parameters[PICTURES_OF].string_value, "test")
+    other = card.model_copy(update={"preprocess": card.preprocess.model_copy(update={"resample": "nearest"})})
+    config.parameters[PICTURES_OF].string_value = seal(other)
+    path.write_text(text_format.MessageToString(config))
+    with (
+        start_server(spoiled.repository, http_port=0, grpc_port=0, metrics_port=0) as server,
+        pytest.raises(HopDiffers, match="the answers part at the hop “answers: ONNX → gRPC, encoded”"),
+    ):
+        prove(spoiled, server)
+
+
+def test_serve_refuses_a_first_step_that_was_changed(spoiled: Line) -> None:
+    with (spoiled.repository / "mnist_reformat" / "1" / "model.py").open("a") as file:
+        file.write("print('hello')\n")
+    with (
+        pytest.raises(ContractError, match=r"mnist_reformat/1/model\.py was changed after it was published"),
+        start_server(spoiled.repository, http_port=0, grpc_port=0, metrics_port=0),
+    ):
+        pass
+
+
+def test_it_can_be_left_out_and_comes_with_the_next_export_and_only_once(line: Line, tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    cli.run(["export", str(line.run), "--repository", str(repository), "--no-image"])
+    assert sorted(each.name for each in repository.iterdir() if each.is_dir()) == ["mnist"]
+    cli.run(["export", str(line.run), "--repository", str(repository)])
+    assert sorted(each.name for each in repository.iterdir() if each.is_dir()) == ["mnist", "mnist_image", "mnist_reformat"]
+    card = unseal((repository / "mnist" / "card.json").read_text(), "test")
+    assert publish_pictures_in(repository, card) == ()
+    # What a kill between the two left behind is completed.
+    shutil.rmtree(repository / "mnist_image")
+    assert publish_pictures_in(repository, card) == ("mnist_image",)
+
+
+def test_a_folder_of_that_name_is_never_overwritten_and_nothing_is_published(line: Line, tmp_path: Path) -> None:
+    mine = tmp_path / "models" / "mnist_image" / "config.pbtxt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text('name: "mnist_image"')
+    with pytest.raises(PublishError, match=r"mnist_image is there and is not what takes encoded pictures .* export with --no-image"):
+        export_run(line.run, tmp_path / "models", pictures=20)
+    assert not (tmp_path / "models" / "mnist").exists()
+    assert mine.read_text() == 'name: "mnist_image"'
