@@ -1,21 +1,15 @@
 """The versions of a published model: what each is, which of them Triton serves, and the way back to an earlier one."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
+from typing import Any
 
 from sightline.errors import PublishError
-from sightline_export.publish import locked, sync_folder, write_new
-from sightline_export.repository import CONFIG_FILE, Model, check_files, read_model, read_text, read_version, versions
+from sightline_export.config_change import own_config, published_model, replace_config
+from sightline_export.publish import locked
+from sightline_export.repository import Model, check_files, read_version, versions
 from sightline_export.verdict import ACCURACY
-
-NEW_CONFIG: Final = ".sightline.config.pbtxt"
-"""The new configuration until it is renamed; Triton reads `config.pbtxt` alone."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +33,7 @@ class Entry:
 
 def history(repository: Path, name: str) -> list[Entry]:
     """All versions of the model `name`, oldest first; the files of each are hashed. Raises PublishError if there is no such model."""
-    model = _model(repository, name)
+    model = published_model(repository, name)
     there = versions(model.folder)
     served = served_of(model, there)
     return [_entry(model.folder / str(number), served=number in served) for number in there]
@@ -63,7 +57,7 @@ def rollback(repository: Path, name: str, to: int | None = None) -> int:
     or another `rollback`. Gives the version. Raises PublishError if there is none, or if its files are not the published ones.
     """
     with locked(repository, lambda _sentence: None):
-        model = _model(repository, name)
+        model = published_model(repository, name)
         there = versions(model.folder)
         now, listed = served_of(model, there), ", ".join(map(str, there)) or "none"
         if to is None:
@@ -74,33 +68,24 @@ def rollback(repository: Path, name: str, to: int | None = None) -> int:
         if to not in there:
             raise PublishError(f"{name} in {repository} has no version {to}: there is {listed}")
         check_files(read_version(model.folder / str(to)))
-        config = _own_config(model)
+        config = own_config(model)
         config.version_policy.specific.versions[:] = [to]
-        _replace(model.folder, config)
+        replace_config(model.folder, config)
     return to
 
 
 def serve_newest(repository: Path, name: str) -> int:
     """Take a rollback back: from now on the newest version is served, whichever that is. Gives it. Raises PublishError."""
     with locked(repository, lambda _sentence: None):
-        model = _model(repository, name)
+        model = published_model(repository, name)
         there = versions(model.folder)
         if not there:
             raise PublishError(f"{name} in {repository} has no version: export it")
         check_files(read_version(model.folder / str(there[-1])))
-        config = _own_config(model)
+        config = own_config(model)
         config.version_policy.latest.num_versions = 1
-        _replace(model.folder, config)
+        replace_config(model.folder, config)
     return there[-1]
-
-
-def _model(repository: Path, name: str) -> Model:
-    # The name comes from a command line, and must not lead out of the repository.
-    model = read_model(repository / name) if repository.is_dir() and Path(name).name == name and name not in ("", ".", "..") else None
-    if model is None:
-        there = sorted(each.name for each in repository.iterdir() if (each / CONFIG_FILE).is_file()) if repository.is_dir() else []
-        raise PublishError(f"there is no model {name} in {repository}: it has {', '.join(there) or 'none'}")
-    return model
 
 
 def _entry(folder: Path, *, served: bool) -> Entry:
@@ -127,25 +112,3 @@ def _entry(folder: Path, *, served: bool) -> Entry:
         served=served,
         damaged=damaged,
     )
-
-
-def _own_config(model: Model) -> Any:
-    """The configuration to change. Raises PublishError if it holds what would be lost on the way."""
-    file = model.folder / CONFIG_FILE
-    try:
-        return text_format.Parse(read_text(file), model_config_pb2.ModelConfig())
-    except text_format.ParseError as error:
-        raise PublishError(
-            f"{file} holds settings of a newer Triton than this program knows, which would be lost: {error}. "
-            "Change its version_policy by hand"
-        ) from None
-
-
-def _replace(folder: Path, config: Any) -> None:
-    """Replace the configuration in one rename, so that whoever reads it sees the old or the new one whole. Raises OSError."""
-    new = folder / NEW_CONFIG
-    new.unlink(missing_ok=True)
-    text: str = text_format.MessageToString(config, as_utf8=False)
-    write_new(new, text.encode(), mode=0o644)
-    os.rename(new, folder / CONFIG_FILE)
-    sync_folder(folder)

@@ -6,12 +6,14 @@ model share one card.
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from google.protobuf import text_format
+from PIL import Image
 from tritonclient.grpc import model_config_pb2
 
 from sightline.card import PICTURES_OF, ModelCard, seal
@@ -22,6 +24,7 @@ from sightline_export.repository import CONFIG_FILE, REPORT_FILE, SCHEMA, read_t
 from sightline_export.triton_config import LABELS_FILE
 
 MODEL_FILE: Final = "model.py"
+WARM_UP: Final = ("JPEG", "PNG")
 MODEL: Final = '''"""Encoded pictures to pixels. The Python of this Triton must have the package sightline (pip install sightline)."""
 
 from sightline.in_triton import TritonPythonModel
@@ -34,6 +37,7 @@ def check_pictures_in(repository: Path, card: ModelCard) -> None:
     """Raise PublishError if a folder in `repository` has one of the names and is anything else."""
     for name, (shared, version) in _models(card).items():
         if (repository / name).exists():
+            # All but the pictures to warm up with, which are encoded anew each time.
             _demand_same(repository / name, {**shared, **{f"1/{file}": content for file, content in version.items()}})
 
 
@@ -48,7 +52,7 @@ def publish_pictures_in(repository: Path, card: ModelCard) -> tuple[str, ...]:
         check_pictures_in(repository, card)
         for name, (shared, version) in _models(card).items():
             if not (repository / name).exists():
-                put_model(repository, name, shared, version)
+                put_model(repository, name, {**shared, **(_warm_up() if name.endswith(REFORMAT) else {})}, version)
                 made.append(name)
     return tuple(made)
 
@@ -73,8 +77,25 @@ def _reformat(card: ModelCard) -> Any:
     config.instance_group.add(kind=model_config_pb2.ModelInstanceGroup.KIND_CPU, count=1)
     if card.max_batch_size > 1:
         config.dynamic_batching.SetInParent()
+    for format_name in WARM_UP:
+        # Pillow loads a decoder when it first meets its format.
+        sample = config.model_warmup.add(name=f"a {format_name}", batch_size=1)
+        picture = sample.inputs[ENCODED]
+        picture.data_type, picture.input_data_file = model_config_pb2.TYPE_STRING, format_name
+        picture.dims.append(1)
     config.parameters[PICTURES_OF].string_value = seal(card)
     return config
+
+
+def _warm_up() -> dict[str, bytes]:
+    """Small pictures as Triton reads them for an input of bytes: the length in four bytes, little-endian, and the file."""
+    files = {}
+    for format_name in WARM_UP:
+        buffer = io.BytesIO()
+        Image.new("RGB", (64, 48), (200, 100, 50)).save(buffer, format_name)
+        content = buffer.getvalue()
+        files[f"warmup/{format_name}"] = len(content).to_bytes(4, "little") + content
+    return files
 
 
 def _ensemble(card: ModelCard) -> Any:

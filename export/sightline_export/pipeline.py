@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sightline.card import ModelCard
 from sightline.errors import DataError, PublishError, UsageError
+from sightline.reformat import reformat
 from sightline_export.calibration import Calibration, calibration_from
 from sightline_export.gate import gate, in_onnx_runtime, in_torch
 from sightline_export.golden import golden_files
@@ -26,7 +27,7 @@ from sightline_export.precision import converted
 from sightline_export.publish import Published, agreed_card, publish
 from sightline_export.repository import check_files, read_version, versions
 from sightline_export.speed import side_by_side
-from sightline_export.triton_config import MODEL_FILE, config_text, shape_for
+from sightline_export.triton_config import MODEL_FILE, WARM_UP_FILE, config_text, shape_for, warm_batches
 from sightline_export.verdict import THRESHOLDS, Precision
 from sightline_training.runs import Run, load_run
 
@@ -118,8 +119,10 @@ def export_run(
         "flop_per_picture": flop,
         "tools": {"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}},
     }
-    config = config_text(card, shape)
-    published = publish(repository, card, config, {MODEL_FILE: model, **golden}, report, say)
+    config = config_text(card, shape, warm_batches(card, flop))
+    first = reformat(next(content for name, content in golden.items() if name.endswith(".png")), card.preprocess)
+    beside = {f"warmup/{WARM_UP_FILE}": first.tobytes()}
+    published = publish(repository, card, config, {MODEL_FILE: model, **golden}, report, say, beside=beside)
     if image:
         _take_pictures(repository, card, say)
     return Exported(published, already=False)

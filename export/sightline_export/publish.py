@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from sightline.card import ModelCard
@@ -63,11 +64,14 @@ def publish(
     files: Mapping[str, bytes],
     report: Mapping[str, Any],
     say: Say = lambda _sentence: None,
+    *,
+    beside: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Published:
     """Publish `files` (name inside the version's folder → content) as the next version of `card`'s model.
 
     `report` is completed with schema, model, version, and the sha256 of every file, and becomes `report.json`. `config` is the text of
-    `config.pbtxt` for a new model; an existing one is kept. Raises PublishError, and nothing has changed.
+    `config.pbtxt` for a new model, and `beside` are files that it names; an existing one is kept with its own. Raises PublishError, and
+    nothing has changed.
     """
     with locked(repository, say):
         model = read_model(repository / card.name)
@@ -84,7 +88,7 @@ def publish(
         }
         contents = {**files, REPORT_FILE: (json.dumps(complete, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()}
         if model is None:
-            shared = {name: text.encode() for name, text in {CONFIG_FILE: config, **shared_files(card)}.items()}
+            shared = {**{name: text.encode() for name, text in {CONFIG_FILE: config, **shared_files(card)}.items()}, **beside}
             put_model(repository, card.name, shared, contents)
         else:
             _publish_version(model, number, contents)
@@ -101,7 +105,9 @@ def put_model(repository: Path, name: str, shared: Mapping[str, bytes], contents
         model = stage / name
         model.mkdir()
         for file, content in shared.items():
+            (model / file).parent.mkdir(exist_ok=True)
             write_new(model / file, content, mode=0o644)
+            sync_folder((model / file).parent)
         _write_version(model / "1", contents)
         sync_folder(model)
         os.rename(model, repository / name)

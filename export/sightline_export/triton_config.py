@@ -19,6 +19,11 @@ LABELS_FILE: Final = "labels.txt"
 THREADS: Final = "intra_op_thread_count"
 THREADS_BETWEEN: Final = "inter_op_thread_count"
 
+WARM_UP_FILE: Final = "golden"
+"""In the folder `warmup` beside `config.pbtxt`: where Triton looks (model_config.proto, ModelWarmup.Input.input_data_file)."""
+WARM_UP_FLOP: Final = 100_000_000_000
+"""A full batch is warmed up with if it takes no more: a second or two of two CPU cores."""
+
 SMALL_FLOP: Final = 10_000_000
 LARGE_FLOP: Final = 1_000_000_000
 
@@ -31,6 +36,8 @@ class Shape:
     """Copies of the model that work at the same time; on a machine with GPUs, on each of them."""
     threads: int
     """Of one copy; 0 is one for every core."""
+    queue_delay_us: int | None = 0
+    """How long a request may wait for others to be answered together with; None lets no two be answered together."""
 
 
 def shape_for(flop: int) -> Shape:
@@ -44,21 +51,50 @@ def shape_for(flop: int) -> Shape:
     return Shape(instances=2, threads=1) if flop < LARGE_FLOP else Shape(instances=1, threads=0)
 
 
-def config_text(card: ModelCard, shape: Shape) -> str:
-    """The text of `config.pbtxt`: ASCII, and the same for the same card and shape."""
+def give_shape(config: Any, shape: Shape) -> None:
+    """Write `shape` into a ModelConfig message."""
+    del config.instance_group[:]
+    # AUTO is GPU where Triton finds one and CPU elsewhere, so one file serves both.
+    config.instance_group.add(kind=model_config_pb2.ModelInstanceGroup.KIND_AUTO, count=shape.instances)
+    config.ClearField("dynamic_batching")
+    if config.max_batch_size > 1 and shape.queue_delay_us is not None:
+        # Without preferred sizes: whatever waits while the model works is its next batch, and, with no delay, a lone request does not
+        # wait for company. (NVIDIA advises preferred sizes only where single sizes are much faster than their neighbours.)
+        config.dynamic_batching.max_queue_delay_microseconds = shape.queue_delay_us
+        config.dynamic_batching.SetInParent()
+    config.parameters[THREADS].string_value = str(shape.threads)
+
+
+def shape_in(config: Any) -> Shape:
+    """What `give_shape` wrote; Triton's own defaults for what is not there."""
+    instances = sum(max(1, group.count) for group in config.instance_group) or 1
+    threads = config.parameters[THREADS].string_value if THREADS in config.parameters else "0"
+    batching = config.dynamic_batching.max_queue_delay_microseconds if config.HasField("dynamic_batching") else None
+    return Shape(instances, int(threads) if threads.isdecimal() else 0, batching)
+
+
+def warm_batches(card: ModelCard, flop: int) -> tuple[int, ...]:
+    """The sizes of batch that a model of `flop` floating-point operations a picture is warmed up with: one, and as many as are cheap."""
+    return tuple(dict.fromkeys((1, max(1, min(card.max_batch_size, WARM_UP_FLOP // max(1, flop))))))
+
+
+def config_text(card: ModelCard, shape: Shape, warm_up: tuple[int, ...] = ()) -> str:
+    """The text of `config.pbtxt`: ASCII, and the same for the same arguments.
+
+    `warm_up` are sizes of batch that Triton sends, each filled with the picture in `warmup/`, before it says that the model is ready:
+    memory is then allocated, and a GPU's kernels are chosen.
+    """
     config = model_config_pb2.ModelConfig(name=card.name, backend=BACKEND, default_model_filename=MODEL_FILE)
     config.max_batch_size = card.max_batch_size
     config.input.add(name=card.input, data_type=model_config_pb2.TYPE_UINT8, dims=card.preprocess.shape)
     config.output.add(name=card.output, data_type=model_config_pb2.TYPE_FP32, dims=[len(card.labels)], label_filename=LABELS_FILE)
     config.version_policy.latest.num_versions = 1
-    # AUTO is GPU where Triton finds one and CPU elsewhere, so one file serves both.
-    config.instance_group.add(kind=model_config_pb2.ModelInstanceGroup.KIND_AUTO, count=shape.instances)
-    if card.max_batch_size > 1:
-        # Without preferred sizes and with no delay: whatever waits while the model works is its next batch, and a lone request does
-        # not wait for company. (NVIDIA advises preferred sizes only where single sizes are much faster than their neighbours.)
-        config.dynamic_batching.max_queue_delay_microseconds = 0
-        config.dynamic_batching.SetInParent()
-    config.parameters[THREADS].string_value = str(shape.threads)
+    give_shape(config, shape)
+    for size in warm_up:
+        sample = config.model_warmup.add(name=f"golden picture, batch of {size}", batch_size=size)
+        pixels = sample.inputs[card.input]
+        pixels.data_type, pixels.input_data_file = model_config_pb2.TYPE_UINT8, WARM_UP_FILE
+        pixels.dims.extend(card.preprocess.shape)
     # The graph is one chain of layers: nothing in it could run beside something else.
     config.parameters[THREADS_BETWEEN].string_value = "1"
     config.parameters[CARD_KEY].string_value = seal(card)

@@ -11,7 +11,11 @@ import pytest
 
 from export.conftest import Trained
 from export.killed import killer, published
+from sightline.card import unseal
 from sightline.classifier import Classifier
+from sightline.errors import ServerStartError
+from sightline.reformat import reformat
+from sightline.transport import connect
 from sightline_export.pipeline import export_run
 from sightline_export.publish import STAGING
 from sightline_export.triton_config import Shape, config_text
@@ -33,6 +37,19 @@ def test_a_published_run_is_served_and_gives_the_golden_answers(digits_run: Path
                 assert mnist.card.sha256 == golden["card_sha256"]
                 given = mnist.probabilities([folder / "golden" / each["file"] for each in golden["pictures"]])
                 assert np.abs(given - np.float32([each["probabilities"] for each in golden["pictures"]])).max() <= golden["tolerance"]
+
+
+def test_a_model_is_warmed_up_with_a_golden_picture_before_it_is_ready(digits_run: Path, tmp_path: Path) -> None:
+    model = export_run(digits_run, tmp_path / "models", pictures=20).published.folder.parent
+    card = unseal((model / "card.json").read_text(), "test")
+    warm = model / "warmup" / "golden"
+    assert warm.read_bytes() == reformat(model / "1" / "golden" / "00.png", card.preprocess).tobytes()
+    with serve(tmp_path / "models") as server, connect(server.grpc_url) as transport:
+        # One picture and a batch of 256; a JPEG and a PNG. Triton counts them among what it answered.
+        assert {each.name: each.inferences for each in transport.models()} == {"mnist": 257, "mnist_image": 0, "mnist_reformat": 2}
+    warm.write_bytes(b"too short")
+    with pytest.raises(ServerStartError, match=r"mnist.*warmup"), serve(tmp_path / "models"):
+        pass
 
 
 def test_hostile_texts_in_the_card_come_back_from_the_server(trained: Trained, tmp_path: Path) -> None:

@@ -8,7 +8,16 @@ from tritonclient.grpc import model_config_pb2
 from export.conftest import DIGITS, Trained
 from sightline.card import CARD_KEY, ModelCard, seal, unseal
 from sightline.errors import ContractError
-from sightline_export.triton_config import Shape, config_text, contradictions, other_settings, read_config, shape_for
+from sightline_export.triton_config import (
+    Shape,
+    config_text,
+    contradictions,
+    other_settings,
+    read_config,
+    shape_for,
+    shape_in,
+    warm_batches,
+)
 
 SMALL = Shape(instances=1, threads=1)
 
@@ -46,6 +55,30 @@ def test_the_whole_config_of_a_small_model() -> None:
         'parameters {\n  key: "model_card"\n  value {\n    string_value: "' + sealed + '"\n  }\n}\n'
         'backend: "onnxruntime"\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("flop", "sizes"),
+    [
+        (1_335_296, (1, 16)),  # the MLP 784-512-512-10, whose full batch is cheap
+        (31_000_000_000, (1, 3)),  # VGG16
+        (200_000_000_000, (1,)),
+        (0, (1, 16)),
+    ],
+)
+def test_a_model_is_warmed_up_with_one_picture_and_with_as_many_as_are_cheap(flop: int, sizes: tuple[int, ...]) -> None:
+    assert warm_batches(DIGITS, flop) == sizes
+    config = parsed(config_text(DIGITS, SMALL, sizes))
+    assert [sample.batch_size for sample in config.model_warmup] == list(sizes)
+    for sample in config.model_warmup:
+        assert {name: (list(each.dims), each.input_data_file) for name, each in sample.inputs.items()} == {"pixels": ([8, 8, 1], "golden")}
+
+
+@pytest.mark.parametrize("shape", [Shape(1, 1), Shape(4, 0, 250), Shape(2, 3, None)])
+def test_a_shape_is_read_as_it_was_written(shape: Shape) -> None:
+    config = parsed(config_text(DIGITS, shape))
+    assert shape_in(config) == shape
+    assert config.HasField("dynamic_batching") == (shape.queue_delay_us is not None)
 
 
 def test_the_instance_kind_is_auto_so_that_a_gpu_is_used_where_there_is_one() -> None:

@@ -23,7 +23,7 @@ class ServedModel:
     name: str
     version: str
     inferences: int
-    """Pictures answered since the server started."""
+    """Pictures answered since the server started, those included that it was warmed up with."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,56 @@
+"""Changes `config.pbtxt`, the only file of a published model that ever does: which version is served, and how on a machine's cores."""
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from sightline.errors import PublishError
+from sightline_export.publish import locked, sync_folder, write_new
+from sightline_export.repository import CONFIG_FILE, Model, read_model, read_text
+from sightline_export.triton_config import Shape, give_shape
+
+NEW_CONFIG: Final = ".sightline.config.pbtxt"
+"""The new configuration until it is renamed; Triton reads `config.pbtxt` alone."""
+
+
+def set_shape(repository: Path, name: str, shape: Shape) -> None:
+    """Let the model `name` be spread over a machine as `shape` says, from its server's next start on. Raises PublishError."""
+    with locked(repository, lambda _sentence: None):
+        model = published_model(repository, name)
+        config = own_config(model)
+        give_shape(config, shape)
+        replace_config(model.folder, config)
+
+
+def published_model(repository: Path, name: str) -> Model:
+    """The model `name` of `repository`. Raises PublishError, which names those that there are."""
+    # The name comes from a command line, and must not lead out of the repository.
+    model = read_model(repository / name) if repository.is_dir() and Path(name).name == name and name not in ("", ".", "..") else None
+    if model is None:
+        there = sorted(each.name for each in repository.iterdir() if (each / CONFIG_FILE).is_file()) if repository.is_dir() else []
+        raise PublishError(f"there is no model {name} in {repository}: it has {', '.join(there) or 'none'}")
+    return model
+
+
+def own_config(model: Model) -> Any:
+    """The configuration to change. Raises PublishError if it holds what would be lost on the way."""
+    file = model.folder / CONFIG_FILE
+    try:
+        return text_format.Parse(read_text(file), model_config_pb2.ModelConfig())
+    except text_format.ParseError as error:
+        raise PublishError(
+            f"{file} holds settings of a newer Triton than this program knows, which would be lost: {error}. Change it by hand"
+        ) from None
+
+
+def replace_config(folder: Path, config: Any) -> None:
+    """Replace the configuration in one rename, so that whoever reads it sees the old or the new one whole. Raises OSError."""
+    new = folder / NEW_CONFIG
+    new.unlink(missing_ok=True)
+    text: str = text_format.MessageToString(config, as_utf8=False)
+    write_new(new, text.encode(), mode=0o644)
+    os.rename(new, folder / CONFIG_FILE)
+    sync_folder(folder)
