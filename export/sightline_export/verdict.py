@@ -83,15 +83,17 @@ FP16: Final = Thresholds(
     mean_delta_p=2e-4,
     max_delta_log_p=ANYTHING,
     smallest_p=1e-7,
-    mean_delta_log_p=0.05,
+    mean_delta_log_p=2e-2,
     max_moved=1e-3,
-    min_agreement=0.998,
+    min_agreement=0.999,
     max_delta_accuracy=2e-3,
     max_accuracy_lost=ANYTHING,
     max_delta_p_in_batch=5e-3,
     max_delta_sum=1e-5,
     golden_tolerance=2e-2,
 )
+"""Ten times the noise of float16 or more. `mnist`, `asl` and `asl_cnn`, 7,172 to 10,000 test pictures, ONNX Runtime 1.31 on a CPU: max |Δp|
+0.0006 to 0.0021, mean 2e-7 to 9e-6, mean |Δ ln p| 0.0005 to 0.001, moved 2e-6 to 1e-4, and no label changed."""
 
 INT8: Final = Thresholds(
     precision="int8",
@@ -99,8 +101,8 @@ INT8: Final = Thresholds(
     mean_delta_p=ANYTHING,
     max_delta_log_p=ANYTHING,
     smallest_p=1e-7,
-    mean_delta_log_p=ANYTHING,
-    max_moved=0.03,
+    mean_delta_log_p=0.15,
+    max_moved=0.02,
     min_agreement=0.98,
     max_delta_accuracy=ANYTHING,
     max_accuracy_lost=2e-3,
@@ -108,6 +110,8 @@ INT8: Final = Thresholds(
     max_delta_sum=1e-5,
     golden_tolerance=5e-2,
 )
+"""Five times the noise of 8 bits. The same models and `cifar10`: max |Δp| 0.02 to 0.09, mean |Δ ln p| 0.018, moved 4e-5 to 4e-3, agreement
+99.6 to 100 %, accuracy lost at most 0.02 points. One layer's weights times 1.1 move |Δ ln p| by more than 0.15."""
 
 THRESHOLDS: Final[Mapping[Precision, Thresholds]] = MappingProxyType({each.precision: each for each in (FP32, FP16, INT8)})
 

@@ -84,6 +84,8 @@ def test_the_same_model_passes_every_check(trained: Trained) -> None:
         "max |Δp|",
         "mean |Δp|",
         "max |Δ ln p|",
+        "mean |Δ ln p|",
+        "probability moved",
         "top-1 agreement",
         "accuracy",
         "accuracy of torch",

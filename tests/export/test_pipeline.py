@@ -214,7 +214,7 @@ def test_the_command_prints_the_result_on_stdout_and_talks_on_stderr(
     lines = [" ".join(line.split()) for line in said.out.splitlines()]
     assert lines[0] == "model mnist version 1"
     assert lines[1].startswith("precision fp32, ONNX opset 18, ")
-    assert lines[2] == "gate passed 28 checks on 100 test pictures of digits"
+    assert lines[2] == "gate passed 30 checks on 100 test pictures of digits"
     assert lines[3] == "same label 100.00%"
     assert lines[-1] == f"folder {repository / 'mnist' / '1'}"
     assert said.err.splitlines() == [

@@ -23,6 +23,7 @@ from sightline_export.publish import Published
 from sightline_export.repository import check_files, read_version, versions
 from sightline_export.structure import shares
 from sightline_export.verdict import FP16, INT8, THRESHOLDS, Precision, Verdict
+from sightline_training.runs import load_run
 
 
 def calibration(trained: Trained) -> Calibration:
@@ -87,7 +88,7 @@ def test_the_same_model_passes_in_its_precision_and_gives_the_same_bytes_twice(p
     assert made(trained, precision) == model
 
 
-@pytest.mark.parametrize(("precision", "factor"), [("fp16", 1.05), ("int8", 3.0)])
+@pytest.mark.parametrize(("precision", "factor"), [("fp16", 1.05), ("int8", 1.1)])
 def test_scaled_weights_are_refused_in_every_precision(precision: Precision, factor: float, trained: Trained) -> None:
     verdict = judged(scaled(made(trained, precision), trained, factor), trained, precision)
     with pytest.raises(GateRefused, match=rf"^digits was refused by the gate \({precision}, 360 pictures\) and not published: "):
@@ -157,17 +158,27 @@ def test_the_command_publishes_several_precisions_and_shows_size_and_speed(
     assert " times FP32 in batches of 1 (" in shown
 
 
-def test_a_folder_of_pictures_calibrates_too_and_what_is_no_picture_is_passed_over(
-    exported: Path, digits_run: Path, tmp_path: Path
-) -> None:
+def test_a_folder_of_pictures_calibrates_too_and_what_is_no_picture_is_passed_over(digits_run: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     (pictures / "notes.txt").write_text("no picture")
-    for file in (exported / "mnist" / "1" / "golden").glob("*.png"):
-        shutil.copy(file, pictures)
-    done: Published = export_run(digits_run, tmp_path / "models", precision="int8", calibration_folder=pictures, calibration=3).published
-    assert done.report["conversion"]["calibration_pictures"] == 3
-    assert done.report["conversion"]["calibration"]["source"] == "6 pictures of a folder"
+    training = load_run(digits_run).pictures("train")
+    for index in range(600):
+        training.open(index).save(pictures / f"{index}.png")
+    done: Published = export_run(
+        digits_run, tmp_path / "models", precision="int8", calibration_folder=pictures, calibration=300, pictures=100
+    ).published
+    assert done.report["conversion"]["calibration_pictures"] == 300
+    assert done.report["conversion"]["calibration"]["source"] == "600 pictures of a folder"
+
+
+def test_too_few_pictures_to_calibrate_with_are_found_out_by_the_gate(exported: Path, digits_run: Path, tmp_path: Path) -> None:
+    few = exported / "mnist" / "1" / "golden"
+    with pytest.raises(
+        GateRefused, match=r"mnist was refused by the gate \(int8, 360 pictures\) .*mean \|Δ ln p\| is 0\.\d+ \(allowed: at most"
+    ):
+        export_run(digits_run, tmp_path / "models", precision="int8", calibration_folder=few, calibration=3)
+    assert not (tmp_path / "models" / "mnist").exists()
 
 
 @pytest.mark.parametrize("there", [0, 1])
