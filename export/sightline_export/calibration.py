@@ -37,6 +37,8 @@ def calibration_from(folder: Path, card: ModelCard, count: int) -> Calibration:
 
     Raises DataError if fewer than two can be read.
     """
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder} of pictures to calibrate with")
     try:
         files = sorted(each for each, _ in zip(folder.rglob("*"), range(MOST_FILES), strict=False) if each.is_file())
     except OSError as error:

@@ -46,7 +46,7 @@ RUNS = Path("runs")
 )
 @click.option(
     "--calibrate-with",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=click.Path(path_type=Path),
     help="Calibrate INT8 with pictures of this folder  [default: the run's training pictures].",
 )
 @click.option("--image/--no-image", default=True, help="Whether RUN_image, which takes encoded pictures, stands beside it  [default: yes].")

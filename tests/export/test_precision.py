@@ -192,6 +192,13 @@ def test_a_folder_with_too_few_pictures_is_refused(there: int, exported: Path, d
     assert not (tmp_path / "models" / "mnist").exists()
 
 
+def test_a_folder_that_is_not_there_is_named(digits_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^there is no folder .*nowhere of pictures to calibrate with$"):
+        sightline(
+            ["export", str(digits_run), "--repository", str(tmp_path), "--precision", "int8", "--calibrate-with", str(tmp_path / "nowhere")]
+        )
+
+
 def test_no_picture_to_calibrate_with_is_a_usage_error(digits_run: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least one picture to be calibrated with, not 0"):
         export_run(digits_run, tmp_path, precision="int8", calibration=0)
