@@ -25,6 +25,15 @@ class _Stop(BaseException):
 @click.option("--log-file", type=click.Path(path_type=Path), help="Append Triton's log to this file.")
 @click.option("--verbose", is_flag=True, help="Show Triton's log on stderr.")
 @click.option("--outdated-beyond-loopback", is_flag=True, help="Let the pip-installed Triton, which has known holes, listen on a network.")
+@click.option("--plans/--no-plans", default=True, show_default=True, help="Answer by TensorRT plans where they fit this machine.")
+@click.option("--version-compatible", is_flag=True, help="Admit plans of another TensorRT, which bring code along.")
+@click.option(
+    "--tensorrt-provider",
+    "engine_cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Let ONNX Runtime build TensorRT engines for models without a plan, and keep them in this folder.",
+)
 def serve(
     repository: Path,
     models: tuple[str, ...],
@@ -36,6 +45,9 @@ def serve(
     log_file: Path | None,
     verbose: bool,
     outdated_beyond_loopback: bool,
+    plans: bool,
+    version_compatible: bool,
+    engine_cache: Path | None,
 ) -> None:
     """Serve every model of a repository with Triton until Ctrl-C.
 
@@ -57,6 +69,9 @@ def serve(
             log_file=log_file,
             verbose=verbose,
             outdated_beyond_loopback=outdated_beyond_loopback,
+            plans=plans,
+            version_compatible=version_compatible,
+            engine_cache=engine_cache,
         ) as server:
             for notice in server.notices:
                 click.echo(notice, err=True)

@@ -103,7 +103,7 @@ def _model(folder: Path) -> tuple[ServedModel, str | None]:
     file = folder / "config.pbtxt"
     if not file.is_file():
         raise ServerStartError(f"model {folder.name} has no config.pbtxt in {folder}: export it again, or serve others with --model")
-    config = _config(file)
+    config = read_config(file)
     there = _versions(folder)
     if not there:
         raise ServerStartError(f"model {folder.name} has no version (1/, 2/ …) in {folder}: export it, or serve others with --model")
@@ -143,14 +143,14 @@ def _fit(folder: Path, model: ServedModel, here: tuple[str, ...]) -> ServedModel
 
 def pinned(config: Path, versions: Sequence[int]) -> str:
     """The text of `config` with a version policy that names `versions`."""
-    message = _config(config)
+    message = read_config(config)
     message.version_policy.specific.versions[:] = versions
     text: str = text_format.MessageToString(message, as_utf8=False)
     return text
 
 
-def _config(file: Path) -> Any:
-    """Raises ServerStartError with the place in the file."""
+def read_config(file: Path) -> Any:
+    """The ModelConfig message in a `config.pbtxt`. Raises ServerStartError with the place in the file."""
     if file.stat().st_size > MAX_CONFIG_BYTES:
         raise ServerStartError(f"{file} is larger than {MAX_CONFIG_BYTES:,} bytes: that is no model configuration")
     try:

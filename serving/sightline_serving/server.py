@@ -12,7 +12,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -23,7 +23,9 @@ from sightline.errors import ServerStartError, UsageError
 from sightline_serving.addresses import Ports, ip_of, reserve, taken
 from sightline_serving.installation import CONTAINER, Installation, find_triton, prepare_backends
 from sightline_serving.last_words import last_words
+from sightline_serving.plans import ALLOW_CODE, Swap, choose_plans
 from sightline_serving.process import Running, follow, run
+from sightline_serving.provider import choose_provider
 from sightline_serving.repository import CONFIG, Contents, ServedModel, look_into, pinned
 
 AGE: Final = (
@@ -79,13 +81,17 @@ def start_server(
     verbose: bool = False,
     verify_hashes: bool = True,
     outdated_beyond_loopback: bool = False,
+    plans: bool = True,
+    version_compatible: bool = False,
+    engine_cache: Path | None = None,
 ) -> Iterator[Server]:
     """Serve the models of `repository` (or only those named) until the block ends. All of them are ready when it begins.
 
     A port of 0 becomes a free one. Triton's output goes to `log_file` (appended) or to a temporary file, and with `verbose` to
     stderr too. At the end, requests in flight and clients that keep a connection open have `stop_timeout_s` seconds. With
     `verify_hashes`, files of the served versions must be those that were published. `outdated_beyond_loopback` lets the wheel's
-    old Triton listen on a network.
+    old Triton listen on a network. Models are answered by their TensorRT plans where these fit this machine, unless `plans` is false;
+    `version_compatible` admits plans that bring code along. With `engine_cache`, ONNX Runtime's TensorRT provider answers for the others.
 
     Raises ServerStartError if there is no Triton, a port is taken, or a model cannot be loaded (its message ends with the reason);
     ContractError if a published file was changed; UsageError if the arguments make no sense.
@@ -99,6 +105,10 @@ def start_server(
             f"refused to listen at {ip}. {AGE}. Stay on 127.0.0.1, serve with NVIDIA's container {CONTAINER}, "
             "or override with --outdated-beyond-loopback"
         )
+    swaps, told = choose_plans(repository, contents, triton, allow_code=version_compatible) if plans else ({}, [])
+    if engine_cache is not None:
+        more, why_not = choose_provider(repository, contents, triton, engine_cache, swaps)
+        swaps, told = {**swaps, **more}, [*told, *why_not]
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=SHM_PREFIX, ignore_cleanup_errors=True)))
         log_path = log_file or folder / "triton.log"
@@ -110,7 +120,9 @@ def start_server(
         backends = prepare_backends(triton, backends)
         token = f"{SHM_PREFIX}{secrets.token_hex(8)}"
         with reserve(ip, Ports(http_port, grpc_port, metrics_port)) as ports:
-            command = _command(triton, _view(repository, contents, folder), backends, ip, ports, token, stop_timeout_s)
+            command = _command(triton, _view(repository, contents, swaps, folder), backends, ip, ports, token, stop_timeout_s)
+            if any(swap.brings_code for swap in swaps.values()):
+                command.append(f"--backend-config={ALLOW_CODE}")
             running = stack.enter_context(
                 run(command, triton.environment(), log_path, shm_prefix=token, folders=[folder], grace_s=stop_timeout_s + EXITING_S)
             )
@@ -124,7 +136,7 @@ def start_server(
             pid=running.pid,
             triton=f"{version} ({triton.called})",
             models=contents.models,
-            notices=tuple(_notices(triton, ip, contents)),
+            notices=(*_notices(triton, ip, contents), *told),
             log_file=log_path,
             _running=running,
             _log_start=log_start,
@@ -162,25 +174,30 @@ def _command(
     ]
 
 
-def _view(repository: Path, contents: Contents, folder: Path) -> Path:
+def _view(repository: Path, contents: Contents, swaps: Mapping[str, Swap], folder: Path) -> Path:
     """The repository itself, or, if not all of it is to be served as it is, a folder of links to what is.
 
     Triton would serve every folder; choosing models is part of its control interface, which stays off.
     """
     names = {model.name for model in contents.models}
-    if not contents.instead and names == {each.name for each in repository.iterdir() if each.is_dir()}:
+    if not contents.instead and not swaps and names == {each.name for each in repository.iterdir() if each.is_dir()}:
         return repository
     view = folder / "models"
     view.mkdir()
     for model in contents.models:
-        if model.name not in contents.instead:
+        if model.name not in contents.instead and model.name not in swaps:
             (view / model.name).symlink_to(repository / model.name)
             continue
+        swap = swaps.get(model.name) or Swap(pinned(repository / model.name / CONFIG, model.versions), {})
         (view / model.name).mkdir()
         for each in (repository / model.name).iterdir():
-            if each.name != CONFIG:
+            if each.name != CONFIG and each.name not in map(str, swap.files):
                 (view / model.name / each.name).symlink_to(each)
-        (view / model.name / CONFIG).write_text(pinned(repository / model.name / CONFIG, model.versions), encoding="utf-8")
+        for number, files in swap.files.items():
+            (view / model.name / str(number)).mkdir()
+            for name, file in files.items():
+                (view / model.name / str(number) / name).symlink_to(file)
+        (view / model.name / CONFIG).write_text(swap.config, encoding="utf-8")
     return view
 
 

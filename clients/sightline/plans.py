@@ -1,0 +1,213 @@
+"""TensorRT plans beside the versions they were built from: what a plan's record says, and where that differs from another machine.
+
+A plan is a cache: built on one machine from a published ONNX file, good for machines like it, thrown away without a loss. It is also
+code, so nothing loads one whose file is not the recorded one.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sightline.errors import ContractError, UsageError
+
+FOLDER: Final = "plans"
+"""Inside a model's folder, where Triton ignores whatever is no number: plans/<version>/<identity>/."""
+PLAN_FILE: Final = "model.plan"
+LAYERS_FILE: Final = "layers.json"
+RECORD_FILE: Final = "plan.json"
+SCHEMA: Final = 1
+MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
+MOST_PLANS: Final = 1_000
+"""Of one version, that are looked at."""
+
+Hardware = Literal["none", "ampere-plus", "same-compute-capability"]
+"""TensorRT's HardwareCompatibilityLevel, as options spell it: which other GPUs than the one it was built on may load a plan."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Version = Annotated[str, Field(pattern=r"^\d{1,6}(\.\d{1,6}){1,3}$")]
+Said = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What decides whether a plan may be loaded, and whether it is still the fastest: a machine, and the file it was built from."""
+
+    tensorrt: Version
+    """All four numbers of the library, `11.4.0.106`; the month of a container says nothing."""
+    cuda: Version
+    """What the driver offers."""
+    driver: Version
+    gpu: Said
+    """Its name, as the driver gives it."""
+    compute_capability: Annotated[str, Field(pattern=r"^\d{1,3}\.\d{1,2}$")]
+    system: Said
+    """Operating system and processor: `Linux x86_64`."""
+    onnx_sha256: Sha256
+
+
+DIFFERENCES: Final = {
+    "onnx_sha256": "it was built from another ONNX file (sha256 {built:.12}…, the version's is {here:.12}…)",
+    "tensorrt": "it was built with TensorRT {built}, and here TensorRT is {here}",
+    "compute_capability": "it was built for compute capability {built}, and this GPU has {here}",
+    "gpu": "it was built on a GPU called {built}, and this one is called {here}",
+    "system": "it was built on {built}, and this is {here}",
+    "cuda": "it was built with CUDA {built}, and this driver offers CUDA {here}",
+    "driver": "it was built with driver {built}, and here the driver is {here}",
+}
+"""Field → the phrase that names it, those that matter most first."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sizes of batch that a plan takes, and the one that it is fastest for."""
+
+    minimum: Annotated[int, Field(ge=1)]
+    optimum: Annotated[int, Field(ge=1)]
+    maximum: Annotated[int, Field(ge=1)]
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """The different sizes, smallest first: what a server is warmed up with."""
+        return tuple(sorted({self.minimum, self.optimum, self.maximum}))
+
+
+class Record(BaseModel):
+    """`plan.json`: what a plan was built from, on what, how, and what was found of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    model: Said
+    version: Annotated[int, Field(ge=1)]
+    created: Said
+    """ISO 8601, UTC."""
+    precision: Literal["fp32", "fp16", "int8"]
+    fingerprint: Fingerprint
+    profile: Profile
+    hardware_compatibility: Hardware
+    version_compatible: bool
+    tf32: Literal[False]
+    """Never: ten bits of a float32's 23 are no FP32."""
+    build_seconds: Annotated[float, Field(ge=0)]
+    realised: dict[Said, float]
+    """Share of the computing layers by type, as the engine inspector tells them."""
+    gate: dict[str, Any]
+    files: dict[Said, Sha256]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan that lies in a repository. Its file has not been looked at yet: `check_plan` does."""
+
+    folder: Path
+    record: Record
+
+    @property
+    def called(self) -> str:
+        """What to call it in a sentence: its place inside the model's folder."""
+        return "/".join(self.folder.parts[-3:])
+
+
+def profile_for(max_batch_size: int, optimum: int | None = None) -> Profile:
+    """1 to the card's largest batch, fastest at `optimum`: half of the largest, if nobody says. Raises UsageError if that lies outside."""
+    if optimum is None:
+        optimum = max(1, max_batch_size // 2)
+    if not 1 <= optimum <= max_batch_size:
+        raise UsageError(f"a batch of {optimum} to be fastest at lies outside 1 to {max_batch_size}, which is what the model's card allows")
+    return Profile(1, optimum, max_batch_size)
+
+
+def differences(record: Record, here: Fingerprint) -> list[str]:
+    """Where the plan's fingerprint is not `here`, a phrase a field; what its compatibility was built to bridge is no difference."""
+    built, found = asdict(record.fingerprint), asdict(here)
+    return [
+        phrase.format(built=built[field], here=found[field])
+        for field, phrase in DIFFERENCES.items()
+        if built[field] != found[field] and not _bridged(record, field, here)
+    ]
+
+
+def identity(fingerprint: Fingerprint, profile: Profile, hardware: Hardware, *, version_compatible: bool) -> str:
+    """The name of a plan's folder, `sm90-3f9c2a61d0b4`: the same for the same file, machine and settings."""
+    content = [asdict(fingerprint), asdict(profile), hardware, version_compatible]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return f"{shader_model(fingerprint.compute_capability)}-{digest[:12]}"
+
+
+def shader_model(compute_capability: str) -> str:
+    """`sm90` for compute capability 9.0."""
+    return f"sm{compute_capability.replace('.', '')}"
+
+
+def plan_folders(model: Path, version: int) -> list[Path]:
+    """The folders of the plans of a version in a model's folder, by name. Raises OSError."""
+    folder = model / FOLDER / str(version)
+    if not folder.is_dir():
+        return []
+    there = (each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
+    return sorted(each for each, _ in zip(there, range(MOST_PLANS), strict=False))
+
+
+def read_plan(folder: Path) -> Plan:
+    """Read a plan's record; its file is not opened. Raises ContractError if there is none that can be believed."""
+    file = folder / RECORD_FILE
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(MAX_RECORD_BYTES + 1)
+        if len(content) > MAX_RECORD_BYTES:
+            raise ContractError(f"{file} is larger than {MAX_RECORD_BYTES:,} bytes: that is no record of a plan. Delete {folder.name}")
+        record = Record.model_validate_json(content)
+    except OSError as error:
+        raise ContractError(f"{file} cannot be read: {error.strerror or error}. Delete {folder.name}, and build the plan again") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise ContractError(f"{file} is no record of a plan ({where}: {first['msg']}). Delete {folder.name}, and build it again") from None
+    if (record.model, str(record.version)) != (folder.parents[2].name, folder.parent.name):
+        raise ContractError(f"{file} belongs to {record.model} version {record.version}. Delete {folder.name}, and build the plan again")
+    if set(record.files) != {PLAN_FILE, LAYERS_FILE}:
+        raise ContractError(f"{file} does not list {PLAN_FILE} and {LAYERS_FILE}. Delete {folder.name}, and build the plan again")
+    return Plan(folder, record)
+
+
+def check_plan(plan: Plan) -> None:
+    """Raise ContractError unless the plan's files are those that were built: a plan is code, and no other one may be loaded."""
+    root = plan.folder.resolve()
+    for name, built in sorted(plan.record.files.items()):
+        file = plan.folder / name
+        try:
+            if not file.resolve().is_relative_to(root):
+                raise ContractError(f"{plan.called}/{name} is a link that leads elsewhere")
+            with file.open("rb") as opened:
+                found = hashlib.file_digest(opened, "sha256").hexdigest()
+        except OSError as error:
+            raise ContractError(f"{plan.called}/{name} cannot be read: {error.strerror or error}") from None
+        if found != built:
+            raise ContractError(f"{plan.called}/{name} was changed after it was built (sha256 {found:.12}…, built {built:.12}…)")
+
+
+def _bridged(record: Record, field: str, here: Fingerprint) -> bool:
+    built = record.fingerprint
+    if field == "gpu":
+        return record.hardware_compatibility != "none"
+    if field == "compute_capability":
+        # NVIDIA: "ampere+" runs on Ampere and what came after it, whichever of them it was built on.
+        return record.hardware_compatibility == "ampere-plus" and _numbers(here.compute_capability) >= (8, 0)
+    if field == "tensorrt":
+        # A lean runtime of the builder's own version comes with the plan; NVIDIA promises newer ones of the same major version.
+        mine, theirs = _numbers(built.tensorrt), _numbers(here.tensorrt)
+        return record.version_compatible and mine[0] == theirs[0] and theirs > mine
+    return False
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(each) for each in re.findall(r"\d+", version))
+
+
+if set(DIFFERENCES) != {each.name for each in fields(Fingerprint)}:
+    raise AssertionError("every field of a fingerprint has its phrase")
