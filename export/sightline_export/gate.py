@@ -21,7 +21,6 @@ from sightline_export.verdict import (
     FP32,
     MAX_DELTA_P,
     MEAN_DELTA_P,
-    TORCH_ACCURACY,
     Check,
     Thresholds,
     Verdict,
@@ -107,6 +106,25 @@ def _answers(
     yield from _batches(ask, card, pixels, expected, allowed)
 
 
+def held_to(
+    name: str,
+    ask: Answer,
+    expected: Probabilities,
+    reference: str,
+    card: ModelCard,
+    pixels: Pixels,
+    labels: Labels,
+    thresholds: Thresholds,
+) -> Iterator[Check]:
+    """Hold the answers of `ask`, called `name` (a TensorRT plan), to `expected` [n, classes], which `reference` (ONNX Runtime) gave."""
+    kind = f"float32 [{len(pixels)}, {len(card.labels)}]"
+    given, check = _asked(f"{name}'s answers", kind, ask, pixels, card.max_batch_size, lambda _done: None)
+    yield check
+    if given is not None:
+        yield from _compare(given, expected, labels, thresholds, None, reference)
+    yield from _batches(ask, card, pixels, expected, thresholds)
+
+
 def _asked(
     name: str, kind: str, answer: Answer, pixels: Pixels, size: int, progress: Callable[[int], None]
 ) -> tuple[Probabilities | None, Check]:
@@ -145,9 +163,11 @@ def in_onnx_runtime(model: bytes, card: ModelCard, threads: int = 0) -> Answer:
     return answer
 
 
-def _compare(given: Probabilities, expected: Probabilities, labels: Labels, allowed: Thresholds, reported: float | None) -> Iterator[Check]:
+def _compare(
+    given: Probabilities, expected: Probabilities, labels: Labels, allowed: Thresholds, reported: float | None, reference: str = "torch"
+) -> Iterator[Check]:
     yield at_most("pictures with NaN or infinity", int((~np.isfinite(given)).any(axis=1).sum()), 0)
-    yield at_most("pictures with NaN or infinity in torch", int((~np.isfinite(expected)).any(axis=1).sum()), 0)
+    yield at_most(f"pictures with NaN or infinity in {reference}", int((~np.isfinite(expected)).any(axis=1).sum()), 0)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         difference = np.abs(given.astype(np.float64) - expected)
         logs = [np.log(np.maximum(each.astype(np.float64), allowed.smallest_p)) for each in (given, expected)]
@@ -175,11 +195,11 @@ def _compare(given: Probabilities, expected: Probabilities, labels: Labels, allo
         return
     accuracy, expected_accuracy = float((top == labels)[known].mean()), float((expected_top == labels)[known].mean())
     yield noted(ACCURACY, accuracy)
-    yield noted(TORCH_ACCURACY, expected_accuracy)
+    yield noted(f"accuracy of {reference}", expected_accuracy)
     if allowed.max_delta_accuracy < ANYTHING:
-        yield at_most("|Δ accuracy| to torch", abs(accuracy - expected_accuracy), allowed.max_delta_accuracy)
+        yield at_most(f"|Δ accuracy| to {reference}", abs(accuracy - expected_accuracy), allowed.max_delta_accuracy)
     if allowed.max_accuracy_lost < ANYTHING:
-        yield at_most("accuracy lost against torch", expected_accuracy - accuracy, allowed.max_accuracy_lost)
+        yield at_most(f"accuracy lost against {reference}", expected_accuracy - accuracy, allowed.max_accuracy_lost)
     if reported is not None:
         # One picture may always tip: the run may have been evaluated on another device.
         tolerance = max(FP32.max_delta_accuracy, 1.01 / int(known.sum()))

@@ -101,7 +101,7 @@ def put_model(repository: Path, name: str, shared: Mapping[str, bytes], contents
 
     Only for who holds the repository's lock (`locked`). Raises OSError.
     """
-    with _staging(_beside(repository)) as stage:
+    with staging(_beside(repository)) as stage:
         model = stage / name
         model.mkdir()
         for file, content in shared.items():
@@ -115,7 +115,7 @@ def put_model(repository: Path, name: str, shared: Mapping[str, bytes], contents
 
 
 def _publish_version(model: Model, number: int, contents: Mapping[str, bytes]) -> None:
-    with _staging(model.folder / STAGING) as stage:
+    with staging(model.folder / STAGING) as stage:
         for name, text in shared_files(model.card).items():
             if not (model.folder / name).exists():
                 write_new(stage / name, text.encode(), mode=0o644)
@@ -179,7 +179,7 @@ def locked(repository: Path, say: Say) -> Iterator[None]:
 
 
 @contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
+def staging(folder: Path) -> Iterator[Path]:
     """An empty folder for the time of the block."""
     folder.mkdir()
     try:
@@ -205,7 +205,7 @@ def _clear(repository: Path) -> None:
 
 def _probe(repository: Path) -> None:
     """Find out before the work whether something beside the repository can be renamed into it. Raises OSError."""
-    with _staging(_beside(repository)) as stage:
+    with staging(_beside(repository)) as stage:
         (stage / PROBE).touch()
         os.rename(stage / PROBE, repository / PROBE)
         (repository / PROBE).unlink()

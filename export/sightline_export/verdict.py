@@ -15,7 +15,6 @@ Precision = Literal["fp32", "fp16", "int8"]
 """Of the weights and of most operations; what goes in is uint8 and what comes out FP32 in all of them."""
 
 ACCURACY: Final = "accuracy"
-TORCH_ACCURACY: Final = "accuracy of torch"
 MAX_DELTA_P: Final = "max |Δp|"
 MEAN_DELTA_P: Final = "mean |Δp|"
 ANYTHING: Final = math.inf

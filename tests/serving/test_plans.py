@@ -1,6 +1,6 @@
 """A plan answers only on a machine like the one that built it; anywhere else ONNX Runtime does, and the field that differs is named.
 
-What decides is tested here; that TensorRT loads what was decided on needs a GPU (test_plans_on_gpu.py).
+What decides is tested here; that TensorRT loads what was decided on needs a GPU (tests/export/test_tensorrt_engine.py).
 """
 
 import dataclasses
