@@ -126,3 +126,19 @@ def _asked(code: str, environment: Mapping[str, str] | None, *arguments: str) ->
         raise UsageError("the NVIDIA libraries of this machine did not answer: does nvidia-smi work?") from None
     words = done.stderr.strip().splitlines()
     raise UsageError(words[-1][:300] if words else f"asking the NVIDIA libraries ended with exit code {done.returncode}")
+
+
+def main(arguments: list[str]) -> None:
+    """Print the version of the TensorRT that the ELF file `arguments[0]` would load: what docker/Dockerfile.finalize asks."""
+    try:
+        name = needed_library(Path(arguments[0]), "libnvinfer")
+        told = None if name is None else tensorrt_version(name)
+    except (UsageError, OSError) as error:
+        sys.exit(f"error: {error}")
+    if told is None:
+        sys.exit(f"error: {arguments[0]} needs no TensorRT")
+    print(told)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

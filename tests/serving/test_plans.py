@@ -21,8 +21,9 @@ from sightline.classifier import Classifier
 from sightline.errors import ContractError, ServerStartError, UsageError
 from sightline.nvidia import driver_version, machine, needed_library, tensorrt_version
 from sightline.plans import DIFFERENCES, Profile, check_plan, differences, identity, profile_for, read_plan
-from sightline_serving.plans import PLATFORM, Here, engine_folder, planned_config, swap_for
-from sightline_serving.provider import with_tensorrt_provider
+from sightline_serving.installation import Installation
+from sightline_serving.plans import PLATFORM, Here, choose_plans, engine_folder, planned_config, swap_for
+from sightline_serving.provider import choose_provider, with_tensorrt_provider
 from sightline_serving.repository import ServedModel, look_into, read_config
 from sightline_serving.server import _view, start_server
 
@@ -302,6 +303,42 @@ def test_triton_reads_the_configuration_of_a_plan_and_misses_nothing_but_the_bac
         pytest.fail("it started")
     assert "tensorrt" in str(refused.value)
     assert "backend" in str(refused.value)
+
+
+@pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="this machine has an NVIDIA driver")
+def test_a_triton_with_tensorrt_on_a_machine_without_a_gpu_answers_by_onnx_runtime(version: Path, tmp_path: Path) -> None:
+    record_plan(version)
+    backends = tmp_path / "backends"
+    (backends / "tensorrt").mkdir(parents=True)
+    (backends / "tensorrt" / "libtriton_tensorrt.so").write_bytes(b"\x7fELF\0libc.so.6\0libnvinfer.so.11\0")
+    triton = Installation(tmp_path / "bin" / "tritonserver", backends, (), backends / "stub", bundled=False)
+    contents = look_into(version.parents[1])
+    assert choose_plans(version.parents[1], contents, triton, allow_code=False) == (
+        {},
+        [
+            (
+                "tiny version 1 is answered by ONNX Runtime and not by a TensorRT plan: there is no NVIDIA driver on this machine "
+                "(libcuda.so.1 is missing). For a plan that fits, run `sightline finalize tiny` on this machine"
+            )
+        ],
+    )
+    library = backends / "onnxruntime" / "libonnxruntime_providers_tensorrt.so"
+    assert choose_provider(version.parents[1], contents, triton, tmp_path / "engines", {})[1] == [
+        (
+            f"tiny is answered without ONNX Runtime's TensorRT provider: {triton.binary} has no TensorRT (no onnxruntime/{library.name} "
+            "that needs it)"
+        )
+    ]
+    library.parent.mkdir()
+    library.write_bytes((backends / "tensorrt" / "libtriton_tensorrt.so").read_bytes())
+    assert choose_provider(version.parents[1], contents, triton, tmp_path / "engines", {})[1] == [
+        "tiny is answered without ONNX Runtime's TensorRT provider: there is no NVIDIA driver on this machine (libcuda.so.1 is missing)"
+    ]
+
+
+def test_a_model_without_plans_is_not_talked_about(version: Path, tmp_path: Path) -> None:
+    triton = Installation(tmp_path / "tritonserver", tmp_path, (), tmp_path / "stub", bundled=False)
+    assert choose_plans(version.parents[1], look_into(version.parents[1]), triton, allow_code=False) == ({}, [])
 
 
 # ONNX Runtime's provider
