@@ -12,7 +12,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -23,10 +23,10 @@ from sightline.errors import ServerStartError, UsageError
 from sightline_serving.addresses import Ports, ip_of, reserve, taken
 from sightline_serving.installation import CONTAINER, Installation, find_triton, prepare_backends
 from sightline_serving.last_words import last_words
-from sightline_serving.plans import ALLOW_CODE, Swap, choose_plans
+from sightline_serving.plans import ALLOW_CODE
 from sightline_serving.process import Running, follow, run
-from sightline_serving.provider import choose_provider
-from sightline_serving.repository import CONFIG, Contents, ServedModel, look_into, pinned
+from sightline_serving.repository import Contents, ServedModel, look_into
+from sightline_serving.view import choose, view
 
 AGE: Final = (
     "The wheel's Triton 2.51 (24.10) is old: NVIDIA's bulletins to 2026-08-18 name at least 56 vulnerabilities fixed in later releases, "
@@ -105,10 +105,7 @@ def start_server(
             f"refused to listen at {ip}. {AGE}. Stay on 127.0.0.1, serve with NVIDIA's container {CONTAINER}, "
             "or override with --outdated-beyond-loopback"
         )
-    swaps, told = choose_plans(repository, contents, triton, allow_code=version_compatible) if plans else ({}, [])
-    if engine_cache is not None:
-        more, why_not = choose_provider(repository, contents, triton, engine_cache, swaps)
-        swaps, told = {**swaps, **more}, [*told, *why_not]
+    swaps, told = choose(repository, contents, triton, plans=plans, version_compatible=version_compatible, engine_cache=engine_cache)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=SHM_PREFIX, ignore_cleanup_errors=True)))
         log_path = log_file or folder / "triton.log"
@@ -120,7 +117,7 @@ def start_server(
         backends = prepare_backends(triton, backends)
         token = f"{SHM_PREFIX}{secrets.token_hex(8)}"
         with reserve(ip, Ports(http_port, grpc_port, metrics_port)) as ports:
-            command = _command(triton, _view(repository, contents, swaps, folder), backends, ip, ports, token, stop_timeout_s)
+            command = _command(triton, view(repository, contents, swaps, folder), backends, ip, ports, token, stop_timeout_s)
             if any(swap.brings_code for swap in swaps.values()):
                 command.append(f"--backend-config={ALLOW_CODE}")
             running = stack.enter_context(
@@ -172,33 +169,6 @@ def _command(
         "--allow-sagemaker=false",
         "--allow-vertex-ai=false",
     ]
-
-
-def _view(repository: Path, contents: Contents, swaps: Mapping[str, Swap], folder: Path) -> Path:
-    """The repository itself, or, if not all of it is to be served as it is, a folder of links to what is.
-
-    Triton would serve every folder; choosing models is part of its control interface, which stays off.
-    """
-    names = {model.name for model in contents.models}
-    if not contents.instead and not swaps and names == {each.name for each in repository.iterdir() if each.is_dir()}:
-        return repository
-    view = folder / "models"
-    view.mkdir()
-    for model in contents.models:
-        if model.name not in contents.instead and model.name not in swaps:
-            (view / model.name).symlink_to(repository / model.name)
-            continue
-        swap = swaps.get(model.name) or Swap(pinned(repository / model.name / CONFIG, model.versions), {})
-        (view / model.name).mkdir()
-        for each in (repository / model.name).iterdir():
-            if each.name != CONFIG and each.name not in map(str, swap.files):
-                (view / model.name / each.name).symlink_to(each)
-        for number, files in swap.files.items():
-            (view / model.name / str(number)).mkdir()
-            for name, file in files.items():
-                (view / model.name / str(number) / name).symlink_to(file)
-        (view / model.name / CONFIG).write_text(swap.config, encoding="utf-8")
-    return view
 
 
 def _wait_until_ready(

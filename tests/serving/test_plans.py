@@ -25,7 +25,8 @@ from sightline_serving.installation import Installation
 from sightline_serving.plans import PLATFORM, Here, choose_plans, engine_folder, planned_config, swap_for
 from sightline_serving.provider import choose_provider, with_tensorrt_provider
 from sightline_serving.repository import ServedModel, look_into, read_config
-from sightline_serving.server import _view, start_server
+from sightline_serving.server import start_server
+from sightline_serving.view import view as shown
 
 FREE = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 AUTO = pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_AUTO, count=1)
@@ -265,7 +266,7 @@ def test_the_view_holds_the_plans_instead_of_the_onnx_files_and_the_repository_s
     repository = version.parents[1]
     before = sorted(repository.rglob("*"))
     (tmp_path / "run").mkdir()
-    view = _view(repository, look_into(repository), {"tiny": chosen(version, here())}, tmp_path / "run")
+    view = shown(repository, look_into(repository), {"tiny": chosen(version, here())}, tmp_path / "run")
     assert sorted(each.name for each in (view / "tiny" / "1").iterdir()) == ["model.plan"]
     assert (view / "tiny" / "1" / "model.plan").read_bytes() == b"the plan"
     assert (view / "tiny" / "1" / "model.plan").resolve() == folder / "model.plan"
