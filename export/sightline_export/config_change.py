@@ -9,7 +9,7 @@ from tritonclient.grpc import model_config_pb2
 
 from sightline.errors import PublishError
 from sightline_export.publish import locked, sync_folder, write_new
-from sightline_export.repository import CONFIG_FILE, Model, read_model, read_text
+from sightline_export.repository import CARD_FILE, CONFIG_FILE, Model, read_model, read_text
 from sightline_export.triton_config import Shape, give_shape
 
 NEW_CONFIG: Final = ".sightline.config.pbtxt"
@@ -30,7 +30,7 @@ def published_model(repository: Path, name: str) -> Model:
     # The name comes from a command line, and must not lead out of the repository.
     model = read_model(repository / name) if repository.is_dir() and Path(name).name == name and name not in ("", ".", "..") else None
     if model is None:
-        there = sorted(each.name for each in repository.iterdir() if (each / CONFIG_FILE).is_file()) if repository.is_dir() else []
+        there = sorted(each.name for each in repository.iterdir() if (each / CARD_FILE).is_file()) if repository.is_dir() else []
         raise PublishError(f"there is no model {name} in {repository}: it has {', '.join(there) or 'none'}")
     return model
 

@@ -16,9 +16,9 @@ from sightline.card import ModelCard
 from sightline.errors import ContractError, PublishError, UsageError
 from sightline.nvidia import machine
 from sightline.plans import Fingerprint, Hardware, Plan, check_plan, identity, plan_folders, profile_for, read_plan
+from sightline_export.config_change import published_model
 from sightline_export.gate import Answer, Labels, Pixels, held_to, in_onnx_runtime
 from sightline_export.golden_reader import Golden, read_golden
-from sightline_export.config_change import published_model
 from sightline_export.history import served_of
 from sightline_export.layers import layers
 from sightline_export.pipeline import fitting, spread

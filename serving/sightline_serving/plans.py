@@ -89,13 +89,23 @@ def onnx_sha256(version: Path, name: str) -> str:
 
 
 def warmed_up(config: Any, profile: Profile) -> None:
-    """Add a warm-up of the ModelConfig message at each batch of the profile: Triton is ready only when they are answered."""
+    """Warm the model of the ModelConfig message up at each batch of the profile: Triton is ready only when they are answered.
+
+    With the picture that its own warm-up names, if it has one; else with zeros.
+    """
+    own = next(iter(config.model_warmup), None)
+    file = {name: sent.input_data_file for name, sent in own.inputs.items()} if own is not None else {}
+    del config.model_warmup[:]
     for batch in profile.batches:
         warmup = config.model_warmup.add(name=f"tensorrt-batch-{batch}", batch_size=batch)
         for each in config.input:
             sent = warmup.inputs[each.name]
-            sent.data_type, sent.zero_data = each.data_type, True
+            sent.data_type = each.data_type
             sent.dims.extend(each.dims)
+            if file.get(each.name):
+                sent.input_data_file = file[each.name]
+            else:
+                sent.zero_data = True
 
 
 def planned_config(config: Any, versions: Sequence[int], names: Mapping[str, str], profile: Profile) -> str:

@@ -19,6 +19,7 @@ from sightline_serving.plans import Groups, Swap, engine_folder, onnx_sha256, wa
 from sightline_serving.repository import CONFIG, Contents, ServedModel, read_config
 
 NAME: Final = "tensorrt"
+BACKEND: Final = "onnxruntime"
 LIBRARY: Final = Path("onnxruntime", "libonnxruntime_providers_tensorrt.so")
 
 
@@ -31,13 +32,14 @@ def choose_provider(
     """
     swaps, notices, here = {}, [], None
     for model in contents.models:
-        if model.name in done:
+        config = read_config(repository / model.name / CONFIG)
+        # What takes encoded pictures for a model, and an ensemble, are not ONNX Runtime's.
+        if model.name in done or config.backend != BACKEND:
             continue
         try:
             here = here or where_plans_run(triton, triton.backends / LIBRARY)
             number = _single(model)
             version = repository / model.name / str(number)
-            config = read_config(repository / model.name / CONFIG)
             sha256 = onnx_sha256(version, config.default_model_filename or "model.onnx")
             _check_fit(config, version)
             text = with_tensorrt_provider(config, engine_folder(cache, here, sha256), profile_for(max(1, config.max_batch_size)), number)

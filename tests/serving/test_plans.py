@@ -22,7 +22,7 @@ from sightline.errors import ContractError, ServerStartError, UsageError
 from sightline.nvidia import driver_version, machine, needed_library, tensorrt_version
 from sightline.plans import DIFFERENCES, Profile, check_plan, differences, identity, profile_for, read_plan
 from sightline_serving.installation import Installation
-from sightline_serving.plans import PLATFORM, Here, choose_plans, engine_folder, planned_config, swap_for
+from sightline_serving.plans import PLATFORM, Here, choose_plans, engine_folder, planned_config, swap_for, warmed_up
 from sightline_serving.provider import choose_provider, with_tensorrt_provider
 from sightline_serving.repository import ServedModel, look_into, read_config
 from sightline_serving.server import start_server
@@ -364,6 +364,18 @@ def test_the_provider_is_set_with_cache_profile_and_warm_up_and_no_precision(ver
     assert (config.backend, config.default_model_filename) == ("onnxruntime", "model.onnx")
     again = parsed(with_tensorrt_provider(config, tmp_path / "elsewhere", profile_for(8), 1))
     assert len(again.optimization.execution_accelerators.gpu_execution_accelerator) == 1
+
+
+def test_the_profile_is_warmed_up_with_the_models_own_picture_in_place_of_its_own_sizes(version: Path) -> None:
+    config = read_config(version.parent / "config.pbtxt")
+    sample = config.model_warmup.add(name="golden picture, batch of 2", batch_size=2)
+    sample.inputs["pixels"].input_data_file = "golden"
+    warmed_up(config, Profile(1, 4, 8))
+    assert [(warmup.batch_size, warmup.inputs["pixels"].input_data_file) for warmup in config.model_warmup] == [
+        (1, "golden"),
+        (4, "golden"),
+        (8, "golden"),
+    ]
 
 
 @pytest.mark.triton
