@@ -1,26 +1,46 @@
-"""`sightline export`: a run folder becomes the next version of a model in a Triton model repository, if the gate lets it."""
+"""`sightline export`: a run, or a model brought along, becomes the next version of a model in a Triton repository, if the gate lets it."""
 
 import sys
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sightline.errors import DataError
+from sightline.errors import DataError, UsageError
 from sightline_export.verdict import Precision
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
+    from sightline_export.pipeline import Exported
     from sightline_export.publish import Published
 
 RUNS = Path("runs")
 
 
 @click.command(short_help="Prove a trained model's ONNX export and publish it for Triton.")
-@click.argument("run")
+@click.argument("run", required=False)
+@click.option(
+    "--from",
+    "source",
+    metavar="SOURCE",
+    help="Instead of a run, a model that was trained elsewhere: torchvision:NAME[/VERSION], timm:NAME or huggingface:DIR.",
+)
+@click.option("--weights", metavar="FILE|random", help="With --from: a safetensors file or state dict  [default: the published ones].")
+@click.option("--name", help="With --from: the model's name in the repository  [default: the network's].")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="With --from: a text file, a label a line  [default: the source's own].",
+)
+@click.option(
+    "--pictures-from",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="With --from: compare on the pictures of this folder  [default: on smooth random colours, made here].",
+)
 @click.option(
     "--repository",
     type=click.Path(path_type=Path),
@@ -52,7 +72,12 @@ RUNS = Path("runs")
 @click.option("--image/--no-image", default=True, help="Whether RUN_image, which takes encoded pictures, stands beside it  [default: yes].")
 @click.option("--again", is_flag=True, help="Publish a new version even if the newest one is this very model.")
 def export(
-    run: str,
+    run: str | None,
+    source: str | None,
+    weights: str | None,
+    name: str | None,
+    labels: Path | None,
+    pictures_from: Path | None,
     repository: Path,
     data: Path | None,
     pictures: int | None,
@@ -62,7 +87,7 @@ def export(
     image: bool,
     again: bool,
 ) -> None:
-    """Export RUN, a run folder or the name of one below runs/, to ONNX, prove it, and publish it.
+    """Export RUN, a run folder or the name of one below runs/, or the model that --from names, to ONNX, prove it, and publish it.
 
     A model that does not give the trained network's answers on real pictures is refused, with the figures, and nothing is published.
     Exporting a run whose model is the newest version already publishes nothing, says so, and ends well.
@@ -70,21 +95,22 @@ def export(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from sightline_export.pipeline import export_run
-
-    folder = run_folder(run)
     talk = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    if source is None:
+        own = {"--weights": weights, "--name": name, "--labels": labels, "--pictures-from": pictures_from}
+        publish = _run(run, own, data=data, calibration=calibration, calibration_folder=calibrate_with)
+    else:
+        settings = {"weights": weights, "name": name, "labels": labels, "pictures_from": pictures_from}
+        publish = _brought(
+            source, run, data, precisions, say=talk.print, calibration=calibration, calibrate_with=calibrate_with, **settings
+        )
     columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     for precision in dict.fromkeys(precisions):
         with Progress(*columns, console=talk, transient=True, disable=not talk.is_terminal) as bar:
             moved = partial(_moved, bar, bar.add_task("answers", visible=False))
-            exported = export_run(
-                folder,
+            exported = publish(
                 repository,
-                data,
                 precision=precision,
-                calibration=calibration,
-                calibration_folder=calibrate_with,
                 pictures=pictures,
                 again=again,
                 image=image,
@@ -104,6 +130,34 @@ def _moved(bar: "Progress", task: "TaskID", done: int, total: int) -> None:
     bar.update(task, completed=done, total=total, visible=True)
 
 
+def _run(run: str | None, own: Mapping[str, object], **settings: Any) -> "Callable[..., Exported]":
+    """What publishes a run. Raises UsageError for options (`own`) that only a brought model has."""
+    from sightline_export.pipeline import export_run
+
+    for option, value in own.items():
+        if value is not None:
+            raise UsageError(f"{option} belongs to --from: a run has its own")
+    if run is None:
+        raise UsageError("name a run, or a model that was trained elsewhere with --from")
+    return partial(export_run, run_folder(run), **settings)
+
+
+def _brought(
+    source: str, run: str | None, data: Path | None, precisions: tuple[Precision, ...], **settings: Any
+) -> "Callable[..., Exported]":
+    """What publishes the model that --from names."""
+    from sightline_export.bring import bring, demand_calibration
+    from sightline_export.pipeline import export_candidate
+
+    if run is not None:
+        raise UsageError(f"name a run or a model with --from, not both: {run!r:.80} and {source!r:.80}")
+    if data is not None:
+        raise UsageError("--data is where a run's pictures lie: with --from, --pictures-from names a folder of them")
+    if "int8" in precisions:
+        demand_calibration(source, settings["calibrate_with"])
+    return partial(export_candidate, bring(source, **settings))
+
+
 def run_folder(run: str) -> Path:
     """The folder that RUN means: a path, or the name of a folder below runs/. Raises DataError that names the runs that there are."""
     named = Path(run)
@@ -119,6 +173,8 @@ def table(published: "Published") -> "Table":
     """The result for people: what was published where, and how close the export is."""
     from rich.table import Table
 
+    from sightline_export.repository import FROM
+
     report = published.report
     gate = report["gate"]
     measured = {check["name"]: check["measured"] for check in gate["checks"]}
@@ -126,6 +182,8 @@ def table(published: "Published") -> "Table":
     rows.add_column(style="bold")
     rows.add_column(overflow="fold")
     rows.add_row("model", f"{published.model} version {published.version}")
+    if came_from := report["provenance"].get(FROM):
+        rows.add_row("from", f"{came_from}, weights: {report['provenance']['weights']}")
     rows.add_row("precision", f"{report['precision']}, ONNX opset {report['opset']}, {report['model_bytes']:,} bytes")
     rows.add_row(
         "gate", f"passed {len(gate['checks'])} checks on {gate['pictures']:,} {gate['data']['split']} pictures of {gate['data']['name']}"
@@ -134,6 +192,8 @@ def table(published: "Published") -> "Table":
     rows.add_row("|Δp|", f"max {measured['max |Δp|']:.1e}, mean {measured['mean |Δp|']:.1e}")
     if "accuracy" in measured:
         rows.add_row("accuracy", f"{measured['accuracy']:.2%} in ONNX Runtime, {measured['accuracy of torch']:.2%} in torch")
+    else:
+        rows.add_row("accuracy", "not known: nobody says what the pictures show")
     if report.get("against_fp32"):
         against = report["against_fp32"]
         rows.add_row("size", f"{report['model_bytes'] / against['bytes']:.0%} of FP32's {against['bytes']:,} bytes")

@@ -1,4 +1,4 @@
-"""The way of a run folder into a model repository: export, gate, golden pictures, publish. Each step refuses rather than guesses."""
+"""The way of a trained network into a model repository: export, gate, golden pictures, publish. Each step refuses rather than guesses."""
 
 import hashlib
 import math
@@ -19,6 +19,7 @@ from sightline.card import ModelCard
 from sightline.errors import DataError, PublishError, UsageError
 from sightline.reformat import reformat
 from sightline_export.calibration import Calibration, calibration_from
+from sightline_export.candidate import Candidate
 from sightline_export.gate import gate, in_onnx_runtime, in_torch
 from sightline_export.golden import golden_files
 from sightline_export.onnx_export import OPSET, export_onnx
@@ -43,7 +44,7 @@ TOOLS: Final = ("sightline", "torch", "torchvision", "onnx", "onnxscript", "onnx
 
 @dataclass(frozen=True)
 class Exported:
-    """What became of a run."""
+    """What became of a candidate."""
 
     published: Published
     already: bool
@@ -76,13 +77,41 @@ def export_run(
     """
     run = load_run(run_folder)
     tested = _tested(run)
-    card = agreed_card(repository, run.card, say)
+    candidate = Candidate(
+        card=run.card,
+        network=run.network,
+        pictures=lambda _wanted: run.pictures(run.judged_on, data),
+        calibration=lambda card: calibrating(run, card, data, calibration_folder, calibration),
+        provenance=_provenance(run, tested),
+        reported=None if tested is None else (tested["n"], tested["accuracy"]),
+    )
+    return export_candidate(
+        candidate, repository, precision=precision, pictures=pictures, again=again, image=image, say=say, progress=progress
+    )
+
+
+def export_candidate(
+    candidate: Candidate,
+    repository: Path,
+    *,
+    precision: Precision = "fp32",
+    pictures: int | None = None,
+    again: bool = False,
+    image: bool = True,
+    say: Callable[[str], None] = lambda _sentence: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Exported:
+    """Publish `candidate` as the next version of its model in `repository`: what `export_run` does, wherever the network comes from.
+
+    Raises what its parts raise, GateRefused or PublishError; nothing was published then.
+    """
+    card = agreed_card(repository, candidate.card, say)
     if image:
         check_pictures_in(repository, card)
-    network = run.network()
+    network = candidate.network()
     say(f"exporting {card.name} to ONNX (opset {OPSET})")
     fp32 = export_onnx(network, card)
-    pictures_for_int8 = calibrating(run, card, data, calibration_folder, calibration) if precision == "int8" else None
+    pictures_for_int8 = candidate.calibration(card) if precision == "int8" else None
     if not again and (found := _newest(repository / card.name, precision, fp32, pictures_for_int8)):
         if image:
             _take_pictures(repository, card, say)
@@ -91,11 +120,12 @@ def export_run(
         say(f"converting to {precision}")
     model, conversion = converted(fp32, card, precision, pictures_for_int8, say)
     thresholds = THRESHOLDS[precision]
-    tried = run.pictures(run.judged_on, data)
-    indices = spread(len(tried), pictures or fitting(card))
+    tried = candidate.pictures(wanted := pictures or fitting(card))
+    indices = spread(len(tried), wanted)
     say(f"comparing ONNX Runtime with torch on {len(indices):,} of {len(tried):,} {tried.split} pictures of {tried.name}")
     pixels, labels = tried.pixels(card.preprocess, indices), tried.labels[indices]
-    reported = tested["accuracy"] if tested is not None and len(indices) == len(tried) == tested["n"] else None
+    n, accuracy = candidate.reported or (0, None)
+    reported = accuracy if len(indices) == len(tried) == n else None
     verdict = gate(model, network, card, pixels, labels, thresholds=thresholds, reported_accuracy=reported, progress=progress)
     verdict.require(card.name)
     say("the gate let it pass; publishing")
@@ -112,7 +142,7 @@ def export_run(
         else {"bytes": len(fp32), "speed": side_by_side({"fp32": fp32, precision: model}, card, pixels, shape.threads)},
         "opset": OPSET,
         "card_sha256": card.sha256,
-        "provenance": _provenance(run, tested),
+        "provenance": candidate.provenance,
         "gate": {**verdict.as_json(), "data": {"name": tried.name, "split": tried.split, "fingerprint": tried.fingerprint}},
         "model_bytes": len(model),
         "parameters": sum(each.numel() for each in network.parameters()),

@@ -21,6 +21,9 @@ REPORT_FILE: Final = "report.json"
 SCHEMA: Final = 1
 """Of `report.json`."""
 
+FROM: Final = "from"
+"""The key of a report's provenance under which a model that was not trained here says what it was brought from."""
+
 MAX_BYTES: Final = 64 * 1024 * 1024
 """Of a text that is read here: a card of 16 MiB, escaped, still fits."""
 

@@ -24,7 +24,7 @@ from sightline.reformat import reformat
 from sightline.transport import Transport, connect
 from sightline_export.card_copies import GRPC, HTTP, RUN, Copies, differences, read_copies
 from sightline_export.gate import in_onnx_runtime, in_torch
-from sightline_export.repository import Version, check_files, read_version
+from sightline_export.repository import FROM, Version, check_files, read_version, versions
 from sightline_export.verdict import FP32, THRESHOLDS, Thresholds
 from sightline_training.network import comfortable_batch
 from sightline_training.runs import Run, load_run
@@ -112,11 +112,15 @@ def verify(
     (ModelNotFound), no run or pictures (DataError), no published version (PublishError).
     """
     if not (run_folder / "report.json").is_file():
+        if (model_folder := repository / model).is_dir():
+            for number in versions(model_folder)[-1:]:
+                _demand_run(model_folder / str(number))
         load_run(run_folder)  # says what is missing
     with ExitStack() as stack:
         over_grpc = stack.enter_context(connect(grpc_url, timeout_s))
         over_http = stack.enter_context(connect(http_url, timeout_s))
         version = _served_version(over_grpc, model)
+        _demand_run(repository / model / str(version))
         copies = read_copies(run_folder, repository / model, version, over_grpc, over_http)
         hops = _card_hops(copies)
         clients = {}
@@ -136,6 +140,21 @@ def _served_version(transport: Transport, model: str) -> int:
             f"the server at {transport.url} has no model {model}: `sightline models --url {transport.url}` lists what it has"
         )
     return max(versions)
+
+
+def _demand_run(folder: Path) -> None:
+    """Raise DataError if the version in `folder` was not exported from a run: then nothing here knows what it should answer."""
+    try:
+        provenance = read_version(folder).report.get("provenance")
+    except PublishError:
+        return  # what is wrong with it, the hops will tell
+    source = provenance.get(FROM) if isinstance(provenance, dict) else None
+    if source is not None:
+        raise DataError(
+            f"{folder.parent.name} version {folder.name} was brought with `sightline export --from {str(source)[:120]}`, and has no run to "
+            f"compare it with. Check its golden pictures instead: classify those in {folder / 'golden'}, and hold the answers to "
+            "golden.json beside them"
+        )
 
 
 def _card_hops(copies: Copies) -> list[Hop]:

@@ -63,17 +63,18 @@ class Weights:
     """Whether a run of ours made them."""
 
 
-def weights_from(name: str, option: str | None) -> Weights:
+def weights_from(name: str, option: str | None, version: str | None = None) -> Weights:
     """Weights for torchvision's classifier `name`.
 
-    `option` is None (torchvision's best published ones, fetched unless torch's cache has them), `random` (always the same ones), a
-    file (safetensors, or a state dict that `torch.save` wrote: the whole network, or its `features` alone), or the folder of a run
-    that was itself built on that classifier or on its features. A file is recognised as one that torchvision published by its sha256.
-    Raises UsageError if there is no such classifier, DataError if the weights are missing, damaged or another network's.
+    `option` is None (those that torchvision published as `version`, or its best ones, fetched unless torch's cache has them), `random`
+    (always the same ones), a file (safetensors, or a state dict that `torch.save` wrote: the whole network, or its `features` alone),
+    or the folder of a run that was itself built on that classifier or on its features. A file is recognised as one that torchvision
+    published by its sha256. Raises UsageError if there is no such classifier, DataError if the weights are missing, damaged or another
+    network's.
     """
     versions = published(name)
     if option is None:
-        return _fetched(name)
+        return _fetched(name, version)
     if option == "random":
         return _random(name)
     path = Path(option)
@@ -85,6 +86,23 @@ def weights_from(name: str, option: str | None) -> Weights:
     state, part = _checked(_parsed(content, path), name, path)
     called = f"file {path.name}" if known is None else f"file {path.name}, torchvision's {versions[known]}"
     return Weights(state, called, digest, part, None if known is None else preprocess_of(Backbone(name), known))
+
+
+def weights_in(path: Path) -> tuple[Mapping[str, Tensor], str]:
+    """Names and tensors of a safetensors file or of a state dict that `torch.save` wrote, and the file's sha256 (hexadecimal).
+
+    Nothing in the file is executed. Raises DataError if it is missing, too large, damaged or holds anything but tensors.
+    """
+    content = _bytes_of(path, MAX_WEIGHTS_BYTES)
+    return _parsed(content, path), hashlib.sha256(content).hexdigest()
+
+
+def sha256_of(state: Mapping[str, Tensor]) -> str:
+    """Hexadecimal, of the tensors' names and values: the identity of weights that are no single file."""
+    digest = hashlib.sha256()
+    for name, tensor in state.items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def pour(module: nn.Module, weights: Weights) -> None:
@@ -106,10 +124,7 @@ def _random(name: str) -> Weights:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         state = built(name).state_dict()
-    digest = hashlib.sha256()
-    for each, tensor in state.items():
-        digest.update(each.encode() + tensor.numpy().tobytes())
-    return Weights(state, "random", digest.hexdigest(), "network", None)
+    return Weights(state, "random", sha256_of(state), "network", None)
 
 
 def _of_run(name: str, folder: Path) -> Weights:
@@ -126,10 +141,10 @@ def _of_run(name: str, folder: Path) -> Weights:
     return Weights(state, f"run of {card.name}", hashlib.sha256(content).hexdigest(), part, card.preprocess, of_run=True)
 
 
-def _fetched(name: str) -> Weights:
+def _fetched(name: str, version: str | None) -> Weights:
     from torchvision.models import get_model_weights
 
-    best = get_model_weights(name).DEFAULT
+    best = get_model_weights(name).DEFAULT if version is None else published(name)[version]
     wanted = _hash_in(best.url)
     path = Path(torch.hub.get_dir(), "checkpoints", best.url.rpartition("/")[2])
     if not path.is_file():

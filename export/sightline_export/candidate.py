@@ -1,0 +1,59 @@
+"""What asks to be published, a run or a model brought along: a network, its card, pictures to compare on, and where it comes from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torch import nn
+
+from sightline.card import ModelCard, Preprocess
+from sightline_export.calibration import Calibration
+
+
+class Pictures(Protocol):
+    """Pictures that the gate compares on: a split of a dataset (`sightline_training.pictures.PictureSet`), or others."""
+
+    @property
+    def name(self) -> str:
+        """Of the dataset, or of what stands in for one."""
+
+    @property
+    def split(self) -> str:
+        """What kind of pictures of it: `test`, `given`, `made`."""
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Class of each picture, shape (N,); -1 where nobody knows."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal sha256: the same pictures have the same one."""
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+
+    def open(self, index: int) -> Image.Image:
+        """Picture `index` as it was before any preprocessing."""
+
+    def pixels(self, spec: Preprocess, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """The pictures `indices` through `sightline.reformat`: uint8 [n, height, width, channels]."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One classifier that may become a version. What takes time is asked for when its turn comes."""
+
+    card: ModelCard
+    network: Callable[[], nn.Module] = field(repr=False)
+    """In eval mode on the CPU: uint8 pixels [N, H, W, C] → probabilities float32 [N, classes]."""
+    pictures: Callable[[int], Pictures] = field(repr=False)
+    """What the gate compares on; it will look at so many at most."""
+    calibration: Callable[[ModelCard], Calibration] = field(repr=False)
+    """Pictures for INT8. Raises DataError or UsageError if there are none."""
+    provenance: Mapping[str, Any]
+    """Where it comes from, for the version's report; no paths."""
+    reported: tuple[int, float] | None = None
+    """On how many of the pictures which accuracy (0..1) was reported of it; None if nobody knows what they show."""
