@@ -9,6 +9,13 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread over two processes (`make test`): one server at a time, and the tests of a file together, since they share what they made."""
+    for item in items:
+        group = "triton" if item.get_closest_marker("triton") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of real data; without it the test is skipped, and the summary says why."""
