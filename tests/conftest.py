@@ -12,8 +12,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spread over two processes (`make test`): one server at a time, and the tests of a file together, since they share what they made."""
     for item in items:
-        group = "triton" if item.get_closest_marker("triton") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+        serves = item.get_closest_marker("triton") or item.path.parent.name in ("serving", "line")
+        item.add_marker(pytest.mark.xdist_group("triton" if serves else str(item.path)))
 
 
 @pytest.fixture(scope="session")

@@ -42,10 +42,10 @@ def folder(killed_folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def _started(folder: Path, until: str) -> "subprocess.Popen[str]":
+def _started(folder: Path, until: str, *more: str) -> "subprocess.Popen[str]":
     """A real `sightline train`, returned when it has printed a line that begins so."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "sightline.cli", *COMMAND, str(folder)],
+        [sys.executable, "-m", "sightline.cli", *COMMAND, str(folder), *more],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -88,7 +88,8 @@ def test_a_killed_training_continues_and_ends_with_the_same_weights(
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_training_ends_with_the_shells_exit_code_and_without_a_traceback(tmp_path: Path, sent: signal.Signals, code: int) -> None:
     folder = tmp_path / "stopped"
-    process = _started(folder, until="epoch  2/30")
+    # So many that it cannot be done before the signal arrives, however busy the machine.
+    process = _started(folder, "epoch    2/9000", "--epochs", "9000")
     process.send_signal(sent)
     assert process.stderr is not None
     rest = process.stderr.read()

@@ -42,8 +42,7 @@ def train(
 
     An interrupted training continues when the same command is run again.
     """
-    from rich.console import Console
-
+    from sightline.commands.output import results
     from sightline.errors import UsageError
     from sightline_training.progress import talk
     from sightline_training.recipes import recipe_named
@@ -78,4 +77,4 @@ def train(
         raise
     if not trained.fresh:
         talk().print(f"{run_folder} already holds this run, finished. `--restart` trains it anew.")
-    Console(highlight=False, soft_wrap=True).print(summary(trained.run))
+    results().print(summary(trained.run))

@@ -15,11 +15,13 @@ def summary(run: Run) -> Table:
     report = run.report
     accuracy, target, training, on = report["accuracy"], report["target"], report["training"], SETS[run.judged_on]
     splits, backbone = report["dataset"]["splits"], report["backbone"]
-    table = Table(show_header=False, box=None, pad_edge=False)
     learned = ""
     if training["epochs"]:
         learned = f", trained on {splits['train']['n']:,} pictures of {report['dataset']['name']}, seed {report['seed']}"
     table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    # No part of a path may be left out.
+    table.add_column(overflow="fold")
     table.add_row("model", run.card.name + learned)
     if backbone is not None:
         table.add_row("backbone", f"{backbone['name']}, weights: {backbone['source']}")
