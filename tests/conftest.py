@@ -9,6 +9,7 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spread over two processes (`make test`): one server at a time, and the tests of a file together, since they share what they made."""
     for item in items:
