@@ -4,17 +4,26 @@ import os
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # As the command line does (sightline.cli.main): threads of torch that wait for one another sleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread over two processes (`make test`): one server at a time, and the tests of a file together, since they share what they made."""
-    for item in items:
-        serves = item.get_closest_marker("triton") or item.path.parent.name in ("serving", "line")
-        item.add_marker(pytest.mark.xdist_group("triton" if serves else str(item.path)))
+class OneServerAtATime(LoadScopeScheduling):
+    """Spreads over the processes of `make test`: the tests of a file stay together, and those that start servers in one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        text = (ROOT / file).read_text(encoding="utf-8")
+        return "servers" if "mark.triton" in text or Path(file).parent.name in ("serving", "line") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneServerAtATime:
+    return OneServerAtATime(config, log)
 
 
 @pytest.fixture(scope="session")
