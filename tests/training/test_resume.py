@@ -45,13 +45,12 @@ def folder(killed_folder: Path, tmp_path: Path) -> Path:
 def _started(folder: Path, until: str, *more: str) -> "subprocess.Popen[str]":
     """A real `sightline train`, returned when it has printed a line that begins so."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "sightline.cli", *COMMAND, str(folder), *more],
+        # As in a terminal: a process that was started in the background ignores Ctrl-C, and so do its children.
+        ["env", "--default-signal=INT", sys.executable, "-m", "sightline.cli", *COMMAND, str(folder), *more],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        # As in a terminal: a process that was started in the background ignores Ctrl-C, and so do its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     for line in process.stderr:
