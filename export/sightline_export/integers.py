@@ -80,7 +80,7 @@ def to_int8(
         moved = float(np.abs(answers.astype(np.float64) - expected).sum(axis=1).mean() / 2)
         agreeing = float((answers.argmax(axis=1) == expected.argmax(axis=1)).mean())
         tried.append({"way": str(way), "moved": moved, "top_1_agreement": agreeing})
-        say(f"int8, {way}: moves {moved:.2%} of the probability on {len(held_out)} other training pictures, {agreeing:.1%} same label")
+        say(f"int8, {way}: moves {moved:.2%} of the probability on {len(held_out)} other pictures, {agreeing:.1%} same label")
         if best is None or moved < best[0]:
             best = (moved, quantised, way)
         if moved <= GOOD_MOVED:
