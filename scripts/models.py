@@ -20,7 +20,7 @@ from sightline.errors import SightlineError, UsageError
 from sightline_export.verify import verify
 from sightline_serving.server import Server, start_server
 from sightline_training.datasets import data_root
-from sightline_training.files import write_json
+from sightline_training.files import read_json, write_json
 from sightline_training.runs import load_run
 
 BIN: Final = Path(sys.executable).parent
@@ -118,7 +118,8 @@ def sightline(*arguments: str) -> int:
 def prove(jobs: list[Job], server: Server) -> None:
     """Compare each published model hop by hop on the running server, and ask `asl` about the photos; keep the figures in LINE."""
     say.rule("serve, verify, classify", align="left")
-    line: dict[str, Any] = {"models": {}}
+    # What was proven of models that are not made this time stays.
+    line: dict[str, Any] = {"models": {}} | (read_json(LINE) if LINE.is_file() else {})
     for job in jobs:
         model = load_run(RUNS / job.run).card.name
         with Progress(console=say, transient=True, disable=not say.is_terminal) as bar:
