@@ -8,6 +8,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from sightline.errors import PublishError
+from sightline.in_triton import IMAGE, REFORMAT
 from sightline_export.publish import locked, sync_folder, write_new
 from sightline_export.repository import CARD_FILE, CONFIG_FILE, Model, read_model, read_text
 from sightline_export.triton_config import Shape, give_shape
@@ -27,6 +28,10 @@ def set_shape(repository: Path, name: str, shape: Shape) -> None:
 
 def published_model(repository: Path, name: str) -> Model:
     """The model `name` of `repository`. Raises PublishError, which names those that there are."""
+    for suffix in (IMAGE, REFORMAT):
+        of = name.removesuffix(suffix)
+        if of != name and (repository / of / CARD_FILE).is_file() and not (repository / name / CARD_FILE).exists():
+            raise PublishError(f"{name} only takes encoded pictures for {of} and has no versions of its own: name {of}")
     # The name comes from a command line, and must not lead out of the repository.
     model = read_model(repository / name) if repository.is_dir() and Path(name).name == name and name not in ("", ".", "..") else None
     if model is None:

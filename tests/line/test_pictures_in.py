@@ -184,6 +184,13 @@ def test_it_can_be_left_out_and_comes_with_the_next_export_and_only_once(line: L
     assert publish_pictures_in(repository, card) == ("mnist_image",)
 
 
+@pytest.mark.parametrize("command", ["versions", "rollback", "tune", "finalize"])
+def test_what_has_no_versions_of_its_own_says_whose_it_is(command: str, line: Line) -> None:
+    message = r"^mnist_image only takes encoded pictures for mnist and has no versions of its own: name mnist$"
+    with pytest.raises(PublishError, match=message):
+        cli.run([command, "mnist_image", "--repository", str(line.repository)])
+
+
 def test_a_folder_of_that_name_is_never_overwritten_and_nothing_is_published(line: Line, tmp_path: Path) -> None:
     mine = tmp_path / "models" / "mnist_image" / "config.pbtxt"
     mine.parent.mkdir(parents=True)
