@@ -70,6 +70,10 @@ RUNS = Path("runs")
     help="Calibrate INT8 with pictures of this folder  [default: the run's training pictures].",
 )
 @click.option("--image/--no-image", default=True, help="Whether RUN_image, which takes encoded pictures, stands beside it  [default: yes].")
+@click.option("--instances", type=click.IntRange(1, 64), help="Copies of the model that work at the same time  [default: by its size].")
+@click.option("--threads", type=click.IntRange(0, 256), help="Of each copy; 0 is one for every core  [default: by its size].")
+@click.option("--queue-delay", type=click.IntRange(0, 1_000_000), help="How many µs a request may wait for company  [default: 0].")
+@click.option("--no-batching", is_flag=True, help="Let no two requests be answered together.")
 @click.option("--again", is_flag=True, help="Publish a new version even if the newest one is this very model.")
 def export(
     run: str | None,
@@ -85,6 +89,10 @@ def export(
     calibration: int,
     calibrate_with: Path | None,
     image: bool,
+    instances: int | None,
+    threads: int | None,
+    queue_delay: int | None,
+    no_batching: bool,
     again: bool,
 ) -> None:
     """Export RUN, a run folder or the name of one below runs/, or the model that --from names, to ONNX, prove it, and publish it.
@@ -95,6 +103,11 @@ def export(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from sightline_export.config_change import change_shape
+    from sightline_export.tuning import described
+
+    if queue_delay is not None and no_batching:
+        raise UsageError("--queue-delay is a setting of batching: leave out it or --no-batching")
     talk = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     if source is None:
         own = {"--weights": weights, "--name": name, "--labels": labels, "--pictures-from": pictures_from}
@@ -122,6 +135,16 @@ def export(
             talk.print(
                 f"nothing was published: version {published.version} of {published.model} is this very model (--again publishes it anew)"
             )
+        if (instances, threads, queue_delay, no_batching) != (None, None, None, False):
+            shape = change_shape(
+                repository,
+                published.model,
+                instances=instances,
+                threads=threads,
+                queue_delay_us=queue_delay,
+                no_batching=no_batching,
+            )
+            talk.print(f"{published.model}: {described(shape)}, from the server's next start on")
         # Another program, which reads this, has no width: no path may be folded for it.
         Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False).print(table(published))
 

@@ -1,20 +1,42 @@
 """Changes `config.pbtxt`, the only file of a published model that ever does: which version is served, and how on a machine's cores."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from sightline.errors import PublishError
+from sightline.errors import PublishError, UsageError
 from sightline.in_triton import IMAGE, REFORMAT
 from sightline_export.publish import locked, sync_folder, write_new
 from sightline_export.repository import CARD_FILE, CONFIG_FILE, Model, read_model, read_text
-from sightline_export.triton_config import Shape, give_shape
+from sightline_export.triton_config import Shape, give_shape, shape_in
 
 NEW_CONFIG: Final = ".sightline.config.pbtxt"
 """The new configuration until it is renamed; Triton reads `config.pbtxt` alone."""
+
+
+def change_shape(
+    repository: Path,
+    name: str,
+    *,
+    instances: int | None = None,
+    threads: int | None = None,
+    queue_delay_us: int | None = None,
+    no_batching: bool = False,
+) -> Shape:
+    """Change what is given of the model's shape, keep the rest, and give the whole. Raises UsageError or PublishError."""
+    if queue_delay_us is not None and no_batching:
+        raise UsageError("--queue-delay is a setting of batching: leave out it or --no-batching")
+    changes = {"instances": instances, "threads": threads, "queue_delay_us": queue_delay_us}
+    given: dict[str, Any] = {field: value for field, value in changes.items() if value is not None}
+    if no_batching:
+        given["queue_delay_us"] = None
+    shape = replace(shape_in(own_config(published_model(repository, name))), **given)
+    set_shape(repository, name, shape)
+    return shape
 
 
 def set_shape(repository: Path, name: str, shape: Shape) -> None:

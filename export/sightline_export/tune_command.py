@@ -8,7 +8,6 @@ import click
 from sightline.errors import UsageError
 
 if TYPE_CHECKING:
-    from sightline_export.triton_config import Shape
     from sightline_export.tuning import Tuned
 
 
@@ -49,19 +48,15 @@ def tune(
     from sightline.bench import find_perf_analyzer
     from sightline.commands.output import results, talk
     from sightline.scoring import pictures_below
-    from sightline_export.config_change import own_config, published_model, set_shape
-    from sightline_export.triton_config import shape_in
+    from sightline_export.config_change import change_shape, published_model, set_shape
     from sightline_export.tuning import described
     from sightline_export.tuning import tune as measure
 
-    if queue_delay is not None and no_batching:
-        raise UsageError("--queue-delay is a setting of batching: leave out it or --no-batching")
     there = published_model(repository, model)
     if (instances, threads, queue_delay, no_batching) != (None, None, None, False):
         if dry_run:
             raise UsageError("--dry-run goes with measuring: there is nothing to try where the settings are given")
-        shape = _changed(shape_in(own_config(there)), instances, threads, queue_delay, no_batching=no_batching)
-        set_shape(repository, model, shape)
+        shape = change_shape(repository, model, instances=instances, threads=threads, queue_delay_us=queue_delay, no_batching=no_batching)
         talk().print(f"{model}: {described(shape)}, from the server's next start on")
         return
     find_perf_analyzer()
@@ -80,15 +75,6 @@ def tune(
     else:
         set_shape(repository, model, found.best.shape)
         console.print(f"{model}: {described(found.best.shape)}, from the server's next start on")
-
-
-def _changed(shape: "Shape", instances: int | None, threads: int | None, queue_delay: int | None, *, no_batching: bool) -> "Shape":
-    from dataclasses import replace
-
-    delay = None if no_batching else shape.queue_delay_us if queue_delay is None else queue_delay
-    return replace(
-        shape, instances=instances or shape.instances, threads=shape.threads if threads is None else threads, queue_delay_us=delay
-    )
 
 
 def _table(found: "Tuned") -> object:

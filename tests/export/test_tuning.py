@@ -67,6 +67,16 @@ def test_settings_given_by_hand_are_written_and_nothing_else_changes(repository:
     assert own_config(published_model(repository, "mnist")) == before
 
 
+def test_export_takes_the_same_settings_for_a_new_model_and_for_one_that_is_there(digits_run: Path, tmp_path: Path) -> None:
+    given = ["export", str(digits_run), "--repository", str(tmp_path), "--pictures", "20", "--no-image"]
+    sightline([*given, "--instances", "2", "--threads", "0"])
+    assert shape_of(tmp_path) == Shape(2, 0, 0)
+    sightline([*given, "--no-batching"])
+    assert shape_of(tmp_path) == Shape(2, 0, None)
+    with pytest.raises(UsageError, match="--queue-delay is a setting of batching"):
+        sightline([*given, "--queue-delay", "1", "--no-batching"])
+
+
 def test_what_makes_no_sense_is_refused(repository: Path) -> None:
     with pytest.raises(UsageError, match="--queue-delay is a setting of batching: leave out it or --no-batching"):
         sightline(["tune", "mnist", "--repository", str(repository), "--queue-delay", "1", "--no-batching"])
