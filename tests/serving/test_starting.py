@@ -142,13 +142,18 @@ def test_the_command_tells_scripts_what_it_serves_and_people_the_rest(repository
         assert told[5][1] == f"sightline classify other picture.png --url {told[1][1]}"
         with tritonclient.http.InferenceServerClient(told[0][1].removeprefix("http://")) as client:
             assert client.is_model_ready("tiny")
-        talk = list(iter(process.stderr.readline, "Triton 2.51.0 (the nvidia-pytriton wheel) is ready; Ctrl-C stops it\n"))
+        talk = []
+        for line in process.stderr:
+            talk.append(line)
+            if line == "Triton 2.51.0 (the nvidia-pytriton wheel) is ready; Ctrl-C stops it\n":
+                break
     finally:
         process.terminate()
         out, rest = process.communicate(timeout=60)
     said = "".join(talk) + rest
     assert out == ""
     assert "at least 56 vulnerabilities fixed in later releases" in said
+    assert "Triton 2.51.0 (the nvidia-pytriton wheel) is ready; Ctrl-C stops it" in said
     assert said.endswith("Triton has stopped\n")
     assert "successfully loaded 'tiny'" in said, "--verbose shows Triton's log"
 
