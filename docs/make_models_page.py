@@ -15,9 +15,9 @@ from typing import Any
 from sightline.card import ModelCard, unseal
 from sightline.errors import DataError
 from sightline_training.files import read_json, write_json, write_whole
-from sightline_training.run_folder import CONFUSION
-from sightline_training.runs import CARD, REPORT, load_run
-from sightline_training.summary import SETS
+from sightline_training.run.folder import CONFUSION
+from sightline_training.run.run import CARD, REPORT, load_run
+from sightline_training.run.summary import SETS
 
 DOCS = Path(__file__).resolve().parent
 KEPT = DOCS / "models"

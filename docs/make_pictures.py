@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from contract.make_corpus import png, scene
 from contract.specs import spec
+
 from sightline.reformat import reformat
 
 TILE, GAP, LINE = 150, 16, 34

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from sightline.errors import DataError, SightlineError
 from sightline_serving.server import start_server
-from sightline_training.runs import Run, load_run
+from sightline_training.run.run import Run, load_run
 
 BIN = Path(sys.executable).parent
 RUN, PICTURES, REPOSITORY = Path("runs/mnist"), Path("runs/demo-pictures"), Path("model_repository")

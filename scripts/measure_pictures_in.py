@@ -18,7 +18,7 @@ import click
 import numpy as np
 
 from sightline import Classifier
-from sightline.commands.output import results, table
+from sightline.console import results, table
 from sightline.errors import UsageError
 from sightline.in_triton import ENCODED, IMAGE
 from sightline.scoring import pictures_below

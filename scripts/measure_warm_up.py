@@ -17,7 +17,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from sightline import Classifier
-from sightline.commands.output import results, table
+from sightline.console import results, table
 from sightline_serving.server import start_server
 
 LATER: Final = 20

@@ -17,11 +17,11 @@ from rich.progress import Progress
 
 from sightline import Classifier
 from sightline.errors import SightlineError, UsageError
-from sightline_export.verify import verify
+from sightline_export.verify.hops import verify
 from sightline_serving.server import Server, start_server
 from sightline_training.datasets import data_root
 from sightline_training.files import read_json, write_json
-from sightline_training.runs import load_run
+from sightline_training.run.run import load_run
 
 BIN: Final = Path(sys.executable).parent
 RUNS, REPOSITORY = Path("runs"), Path("model_repository")

@@ -18,7 +18,7 @@ class OneServerAtATime(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         text = (ROOT / file).read_text(encoding="utf-8")
-        return "servers" if "mark.triton" in text or Path(file).parent.name in ("serving", "line") else file
+        return "servers" if "mark.triton" in text or Path(file).parent.name in ("server", "line") else file
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from sightline.card import ModelCard
 from sightline.errors import MissingExtra, ModelError, ServerError, UsageError
-from sightline.picture import Picture
+from sightline.image import Picture
 from sightline.reformat import reformat
 from sightline.transport import parse_url
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from sightline.card import CARD_KEY, ModelCard, unseal
 from sightline.errors import ContractError, ModelError, PictureError, ServerUnavailable, UsageError
-from sightline.picture import Picture
+from sightline.image import Picture
 from sightline.reformat import reformat
 from sightline.transport import ServedConfig, Tls, Transport, connect
 

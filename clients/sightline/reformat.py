@@ -12,7 +12,7 @@ from PIL import Image
 
 from sightline.card import Preprocess
 from sightline.errors import PictureError
-from sightline.picture import MAX_PIXELS, Picture, name_of, open_picture
+from sightline.image import MAX_PIXELS, Picture, name_of, open_picture
 
 FILTERS: Final = {
     "nearest": Image.Resampling.NEAREST,

@@ -10,11 +10,11 @@ from PIL import Image
 from torch import nn
 
 from sightline.card import ModelCard, Preprocess
-from sightline_export.calibration import Calibration
+from sightline_export.graph.calibration import Calibration
 
 
 class Pictures(Protocol):
-    """Pictures that the gate compares on: a split of a dataset (`sightline_training.pictures.PictureSet`), or others."""
+    """Pictures that the gate compares on: a split of a dataset (`sightline_training.datasets.image_set.PictureSet`), or others."""
 
     @property
     def name(self) -> str:

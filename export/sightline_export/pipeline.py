@@ -18,19 +18,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from sightline.card import ModelCard
 from sightline.errors import DataError, PublishError, UsageError
 from sightline.reformat import reformat
-from sightline_export.calibration import Calibration, calibration_from
+from sightline.repository.config import MODEL_FILE, WARM_UP_FILE, config_text, shape_for, warm_batches
+from sightline.repository.golden import golden_files
+from sightline.repository.image_ensemble import check_pictures_in, publish_pictures_in
+from sightline.repository.publish import Published, agreed_card, publish
+from sightline.repository.read import check_files, read_version, versions
 from sightline_export.candidate import Candidate
-from sightline_export.gate import gate, in_onnx_runtime, in_torch
-from sightline_export.golden import golden_files
-from sightline_export.onnx_export import OPSET, export_onnx
-from sightline_export.pictures_in import check_pictures_in, publish_pictures_in
-from sightline_export.precision import converted
-from sightline_export.publish import Published, agreed_card, publish
-from sightline_export.repository import check_files, read_version, versions
-from sightline_export.speed import side_by_side
-from sightline_export.triton_config import MODEL_FILE, WARM_UP_FILE, config_text, shape_for, warm_batches
-from sightline_export.verdict import THRESHOLDS, Precision
-from sightline_training.runs import Run, load_run
+from sightline_export.gate.checks import THRESHOLDS, Precision
+from sightline_export.gate.compare import gate, in_onnx_runtime, in_torch
+from sightline_export.gate.speed import side_by_side
+from sightline_export.graph.calibration import Calibration, calibration_from
+from sightline_export.graph.convert import converted
+from sightline_export.graph.torch_to_onnx import OPSET, export_onnx
+from sightline_training.run.run import Run, load_run
 
 MOST_PICTURES: Final = 10_000
 MOST_BYTES: Final = 128 * 1024 * 1024

@@ -20,13 +20,13 @@ from typing import Final
 from urllib.parse import quote
 
 from sightline.errors import ServerStartError, UsageError
-from sightline_serving.addresses import Ports, ip_of, reserve, taken
-from sightline_serving.installation import CONTAINER, Installation, find_triton, prepare_backends
-from sightline_serving.last_words import last_words
-from sightline_serving.plans import ALLOW_CODE
-from sightline_serving.process import Running, follow, run
-from sightline_serving.repository import Contents, ServedModel, look_into
-from sightline_serving.view import choose, view
+from sightline_serving.process.installation import CONTAINER, Installation, find_triton, prepare_backends
+from sightline_serving.process.log_summary import last_words
+from sightline_serving.process.ports import Ports, ip_of, reserve, taken
+from sightline_serving.process.process import Running, follow, run
+from sightline_serving.selection.overlay import choose, view
+from sightline_serving.selection.plan_selection import ALLOW_CODE
+from sightline_serving.selection.preflight import Contents, ServedModel, look_into
 
 AGE: Final = (
     "The wheel's Triton 2.51 (24.10) is old: NVIDIA's bulletins to 2026-08-18 name at least 56 vulnerabilities fixed in later releases, "

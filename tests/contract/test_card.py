@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from contract.specs import SPECS, card, spec
 from sightline.card import MAX_SEALED_BYTES, ModelCard, Preprocess, json_schema, seal, unseal
 from sightline.errors import ContractError
+from support.cards import resealed
+from support.specs import SPECS, card, spec
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -27,12 +28,6 @@ SHA256 = "8c6e2527b31ef525f19bfd50d75d2b2924a97f74c41398542908fbc8f47f1561"
 one_line = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=40).map(str.strip).filter(bool)
 labels = st.lists(one_line, min_size=2, max_size=20, unique=True).map(tuple)
 prose = st.text(st.characters(exclude_categories=("Cc", "Cs"), include_characters="\n\t"), max_size=200)
-
-
-def resealed(content: object) -> str:
-    """What an attacker writes who knows how the hash is made."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return json.dumps({"card": content, "sha256": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()})
 
 
 def refusal(text: str | bytes, where: str = "card.json of model fruit") -> str:

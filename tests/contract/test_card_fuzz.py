@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from contract.specs import SPECS, card
-from contract.test_card import resealed
 from sightline.card import seal, unseal
 from sightline.errors import ContractError
+from support.cards import resealed
+from support.specs import SPECS, card
 
 CARDS = 10_000
 WHERE = "config.pbtxt of model fruit"

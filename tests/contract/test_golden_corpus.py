@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
-from contract import golden, make_corpus, oracle
-from contract.specs import SPECS, spec
 from sightline.card import Preprocess
 from sightline.errors import PictureError
 from sightline.reformat import reformat
+from support import golden_corpus as golden
+from support import make_corpus, oracle
+from support.specs import SPECS, spec
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),

@@ -6,10 +6,10 @@ import types
 import pytest
 from PIL import ImageFile
 
-import sightline_training.network
-from contract import golden
-from contract.specs import SPECS
-from contract.test_normalise import differs_from_the_formula
+import sightline_training.networks.wrappers
+from support import golden_corpus as golden
+from support.cards import differs_from_the_formula
+from support.specs import SPECS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -96,7 +96,7 @@ IN_PICTURE = {
 }
 
 
-@pytest.mark.parametrize("module", ["sightline.reformat", "sightline.picture"])
+@pytest.mark.parametrize("module", ["sightline.reformat", "sightline.image"])
 def test_the_unchanged_source_meets_every_expectation(module):
     assert list(golden.missed(_reformat_with(module))) == []
 
@@ -109,7 +109,7 @@ def test_a_mistake_in_the_reformatting_is_noticed(mistake):
 @pytest.mark.parametrize("mistake", IN_PICTURE)
 def test_a_mistake_in_the_opening_is_noticed(mistake, monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
-    _noticed(_reformat_with("sightline.picture", *IN_PICTURE[mistake]))
+    _noticed(_reformat_with("sightline.image", *IN_PICTURE[mistake]))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_mistake_in_the_opening_is_noticed(mistake, monkeypatch):
     ],
 )
 def test_a_mistake_in_the_arithmetic_before_the_network_is_noticed(fragment, mutant):
-    source = _patched(sightline_training.network, fragment, mutant)
+    source = _patched(sightline_training.networks.wrappers, fragment, mutant)
     assert any(differs_from_the_formula(source.Normalise(spec), spec) for spec in SPECS.values())
 
 
@@ -138,15 +138,15 @@ def _noticed(reformat: golden.Reformat) -> None:
 
 
 def _reformat_with(module: str, fragment: str = "", mutant: str = "") -> golden.Reformat:
-    """Another `reformat`, with the mistake in `sightline.reformat` itself or in the `sightline.picture` beneath it."""
+    """Another `reformat`, with the mistake in `sightline.reformat` itself or in the `sightline.image` beneath it."""
     if module == "sightline.reformat":
         return _patched(sys.modules[module], fragment, mutant).reformat
-    real = sys.modules["sightline.picture"]
-    sys.modules["sightline.picture"] = _patched(real, fragment, mutant)
+    real = sys.modules["sightline.image"]
+    sys.modules["sightline.image"] = _patched(real, fragment, mutant)
     try:
         return _patched(sys.modules["sightline.reformat"], "", "").reformat
     finally:
-        sys.modules["sightline.picture"] = real
+        sys.modules["sightline.image"] = real
 
 
 def _patched(module: types.ModuleType, fragment: str, mutant: str) -> types.ModuleType:

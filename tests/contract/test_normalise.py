@@ -1,12 +1,11 @@
 """The arithmetic before the network, (x / 255 - mean) / std, against numbers computed by hand and against numpy in double precision."""
 
-import numpy as np
 import pytest
 import torch
 
-from contract.specs import SPECS, spec
-from sightline.card import Preprocess
-from sightline_training.network import Normalise
+from sightline_training.networks.wrappers import Normalise
+from support.cards import differs_from_the_formula
+from support.specs import SPECS, spec
 
 
 def test_numbers_computed_by_hand():
@@ -41,14 +40,3 @@ def test_rows_columns_and_channels_keep_their_places():
     for n, row, column, channel in [(0, 0, 0, 0), (1, 2, 3, 2), (0, 2, 1, 1), (1, 0, 3, 0)]:
         expected = pixels[n, row, column, channel].item() / 255 - (0.1, 0.2, 0.3)[channel]
         assert answer[n, channel, row, column].item() == pytest.approx(expected, abs=1e-6)
-
-
-def differs_from_the_formula(layer: torch.nn.Module, specification: Preprocess) -> bool:
-    """Whether any byte of any channel comes out more than 1e-6 of its size (or of 1) away from the formula in double precision."""
-    channels = specification.channels
-    pixels = np.stack([np.arange(256).astype(np.uint8)] * channels, axis=-1).reshape(1, 16, 16, channels)
-    pixels[..., -1] = pixels[:, ::-1, :, -1]  # so that no channel looks like another
-    expected = (pixels / 255.0 - np.array(specification.mean)) / np.array(specification.std)
-    expected = expected.transpose(0, 3, 1, 2)
-    answer = layer(torch.from_numpy(pixels)).numpy()
-    return bool((np.abs(answer - expected) > 1e-6 * np.maximum(1.0, np.abs(expected))).any())

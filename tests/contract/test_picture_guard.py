@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from contract import golden, make_corpus
-from contract.specs import SPECS, spec
-from sightline import picture as guard
+from sightline import image as guard
 from sightline.errors import PictureError
-from sightline.picture import FORMATS, MAX_PIXELS, MAX_SIDE, name_of, open_picture
+from sightline.image import FORMATS, MAX_PIXELS, MAX_SIDE, name_of, open_picture
 from sightline.reformat import reformat
+from support import golden_corpus as golden
+from support import make_corpus
+from support.specs import SPECS, spec
 
 NOT_A_FORMAT = "not a picture in a format that is read here (JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM)"
 

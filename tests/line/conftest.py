@@ -1,39 +1,14 @@
 """The whole line for real: a network trained on scikit-learn's digits, exported, published, and served by Triton."""
 
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sightline import cli
 from sightline_serving.server import Server, start_server
-from sightline_training.runs import load_run
-
-
-@dataclass(frozen=True)
-class Line:
-    """Where one trained and published model lies."""
-
-    run: Path
-    repository: Path
-
-    def copied(self, to: Path) -> "Line":
-        """A copy that a test may spoil."""
-        shutil.copytree(self.run, to / "run")
-        shutil.copytree(self.repository, to / "models")
-        for path in (to / "models").rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        return Line(to / "run", to / "models")
-
-
-def make_line(folder: Path, seed: int) -> Line:
-    """Train `mnist` on the digits for a few epochs, and publish it."""
-    made = Line(folder / "run", folder / "models")
-    cli.run(["train", "mnist", "--data", "digits", "--epochs", "4", "--seed", str(seed), "--run", str(made.run)])
-    cli.run(["export", str(made.run), "--repository", str(made.repository)])
-    return made
+from sightline_training.run.run import load_run
+from support.line import Line, Prove, make_line
 
 
 @pytest.fixture(scope="session")
@@ -68,9 +43,6 @@ def digit_files(line: Line, tmp_path_factory: pytest.TempPathFactory) -> list[Pa
 @pytest.fixture
 def spoiled(line: Line, tmp_path: Path) -> Line:
     return line.copied(tmp_path)
-
-
-Prove = Callable[[Line, Server], None]
 
 
 @pytest.fixture

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from export.seeing import smooth
-from export.test_bring import TEN, as_tensor, saved
-from export.test_image_processor import CONVNEXT
 from sightline import cli
 from sightline.classifier import Classifier
 from sightline.errors import DataError
-from sightline_export.repository import read_version
-from sightline_export.verdict import FP32
-from sightline_export.verify import verify
+from sightline.repository.read import read_version
+from sightline_export.gate.checks import FP32
+from sightline_export.verify.hops import verify
 from sightline_serving.server import start_server
+from support.comparison_images import smooth
+from support.foreign_networks import TEN, as_tensor, saved
+from support.hf_processors import CONVNEXT
 
 transformers = pytest.importorskip("transformers")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
-from line.conftest import Line
 from sightline import Classifier, cli
 from sightline.bench import find_perf_analyzer
 from sightline.errors import ModelNotFound, PictureError, RowsFailed, UsageError
 from sightline_serving.server import Server
+from support.line import Line
 
 pytestmark = pytest.mark.triton
 

@@ -14,17 +14,17 @@ from google.protobuf import text_format
 from PIL import Image
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from line.conftest import Line, Prove
-from line.test_readme import ROOT, blocks
 from sightline import Classifier, cli, seal, unseal
 from sightline.card import PICTURES_OF
 from sightline.errors import ContractError, HopDiffers, ModelError, PublishError
 from sightline.in_triton import ENCODED
+from sightline.repository.history import rollback
+from sightline.repository.image_ensemble import publish_pictures_in
 from sightline.transport import Transport, connect
-from sightline_export.history import rollback
-from sightline_export.pictures_in import publish_pictures_in
 from sightline_export.pipeline import export_run
 from sightline_serving.server import Server, start_server
+from support.line import Line, Prove
+from support.readme import ROOT, blocks
 
 pytestmark = pytest.mark.triton
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from line.conftest import Line
 from sightline import Classifier
 from sightline.cli import run as sightline
 from sightline.errors import PublishError
-from sightline_export.history import rollback
+from sightline.repository.history import rollback
 from sightline_export.pipeline import export_run
 from sightline_serving.server import start_server
+from support.line import Line
 
 pytestmark = pytest.mark.triton
 

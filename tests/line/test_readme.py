@@ -11,14 +11,9 @@ import pytest
 
 from sightline.cli import sightline
 from sightline_serving.server import Server
+from support.readme import ROOT, blocks
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return [text for kind, text in found if kind == language]
 
 
 def typed(program: str) -> list[tuple[str, str]]:

@@ -11,11 +11,11 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from line.conftest import Line, Prove
 from sightline import cli, seal, unseal
 from sightline.card import CARD_KEY
 from sightline.errors import DataError, HopDiffers, ModelNotFound, ServerUnavailable
 from sightline_serving.server import Server, start_server
+from support.line import Line, Prove
 
 pytestmark = pytest.mark.triton
 

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from sightline import Classifier, cli
-from sightline_export.verify import verify
+from sightline_export.verify.hops import verify
 from sightline_serving.server import start_server
-from sightline_training.runs import load_run
+from sightline_training.run.run import load_run
 
 RECIPES = {
     "imagenet": (),

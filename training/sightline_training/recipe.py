@@ -9,8 +9,8 @@ from torch import nn
 
 from sightline.card import ModelCard, Preprocess
 from sightline.errors import UsageError
-from sightline_training.backbones import Backbone
-from sightline_training.distortions import Augmentation
+from sightline_training.augment.kornia_ops import Augmentation
+from sightline_training.networks.backbones import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)

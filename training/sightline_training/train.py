@@ -13,22 +13,24 @@ from numpy import float32
 
 from sightline.card import ModelCard, seal
 from sightline.errors import DataError, UsageError
-from sightline_training import drawings, provenance, run_folder
-from sightline_training.allocator import keep_freed_memory
-from sightline_training.backbones import Backbone, preprocess_of
-from sightline_training.batches import Memory, seed_of
+from sightline_training import environment as provenance
 from sightline_training.datasets import Dataset, open_dataset
-from sightline_training.features import features_of
+from sightline_training.datasets.image_set import UNKNOWN, PictureSet, Split
 from sightline_training.files import write_json, write_whole
-from sightline_training.judgement import Labels, Pixels
-from sightline_training.loop import Epoch, FeaturesOf, Watched, fit
-from sightline_training.network import Answering, Network, probabilities
-from sightline_training.pictures import UNKNOWN, PictureSet, Split
+from sightline_training.loop.allocator import keep_freed_memory
+from sightline_training.loop.batches import Memory, seed_of
+from sightline_training.loop.feature_cache import features_of
+from sightline_training.loop.fit import Epoch, FeaturesOf, Watched, fit
+from sightline_training.networks.backbones import Backbone, preprocess_of
+from sightline_training.networks.weights import Weights, pour, weights_from
+from sightline_training.networks.wrappers import Answering, Network, probabilities
 from sightline_training.progress import talk
 from sightline_training.recipe import Recipe
-from sightline_training.report import history_as_csv, judged, taught
-from sightline_training.runs import CARD, OWN_PICTURES, REPORT, SETTINGS, WEIGHTS, Run, load_run
-from sightline_training.weights import Weights, pour, weights_from
+from sightline_training.run import figures as drawings
+from sightline_training.run import folder as run_folder
+from sightline_training.run.metrics import Labels, Pixels
+from sightline_training.run.report import history_as_csv, judged, taught
+from sightline_training.run.run import CARD, OWN_PICTURES, REPORT, SETTINGS, WEIGHTS, Run, load_run
 
 Device = Literal["auto", "cpu", "gpu"]
 

@@ -61,7 +61,7 @@ def bench(
     from sightline.bench import bench as measure
     from sightline.bench import find_perf_analyzer
     from sightline.classifier import Classifier
-    from sightline.commands.output import results, table, talk
+    from sightline.console import results, table, talk
     from sightline.scoring import pictures_below
 
     find_perf_analyzer()

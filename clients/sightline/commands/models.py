@@ -14,7 +14,7 @@ def models(as_json: bool, server: Server) -> None:
     """List the models on a server."""
     from sightline.card import unseal
     from sightline.classifier import served_card
-    from sightline.commands.output import results, table
+    from sightline.console import results, table
     from sightline.errors import ContractError
     from sightline.in_triton import IMAGE
     from sightline.transport import connect

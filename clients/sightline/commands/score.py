@@ -27,7 +27,7 @@ def score(model: str, folder: Path, out: Path, top: int, workers: int | None, ov
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from sightline.classifier import Classifier
-    from sightline.commands.output import talk
+    from sightline.console import talk
     from sightline.scoring import pictures_below, score_folder
 
     with Classifier(model, server.url, version=version, timeout_s=server.timeout_s, tls=server.tls) as classifier:

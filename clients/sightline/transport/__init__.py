@@ -1,7 +1,7 @@
 """One way to talk to a Triton server, whatever the protocol: `connect(url)` gives a `Transport`.
 
 This package is the only place that imports tritonclient. It speaks in plain values (`ServedModel`, `ServedConfig`, `Answer`)
-and in the error tree; nothing of a protocol leaks out of it. `sightline.transport.fake` has one for your own tests.
+and in the error tree; nothing of a protocol leaks out of it. `sightline.testing` has one for your own tests.
 """
 
 from collections.abc import Sequence

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sightline.errors import DataError
 from sightline_training.datasets.dataset import Dataset
 from sightline_training.datasets.fetch import fetch_from_kaggle, why_not_fetched
-from sightline_training.pictures import pictures_of
+from sightline_training.datasets.image_set import pictures_of
 from sightline_training.progress import talk
 
 LETTERS: Final = tuple("ABCDEFGHIKLMNOPQRSTUVWXY")

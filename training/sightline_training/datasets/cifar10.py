@@ -14,8 +14,8 @@ from sightline.errors import DataError
 from sightline_training.datasets.dataset import Dataset, hold_out
 from sightline_training.datasets.encoded import Encoded, encoded_pictures
 from sightline_training.datasets.fetch import fetch_from_mirrors, why_not_fetched
+from sightline_training.datasets.image_set import PictureSet, Split, pictures_of
 from sightline_training.datasets.zipped import zipped_pictures
-from sightline_training.pictures import PictureSet, Split, pictures_of
 from sightline_training.progress import talk
 
 CLASSES: Final = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -10,12 +10,12 @@ from typing import Final, overload
 import numpy as np
 
 from sightline.errors import DataError, PictureError
-from sightline.picture import name_of, open_picture
+from sightline.image import name_of, open_picture
 from sightline_training.datasets.duplicates import LOOK, Ints, Looks, look_of
 from sightline_training.datasets.encoded import Encoded, encoded_pictures, read_file, reason_of
+from sightline_training.datasets.image_set import PictureSet, Split
 from sightline_training.datasets.known_looks import known_looks, remember
 from sightline_training.datasets.listing import classes_in, enumerated, files_in
-from sightline_training.pictures import PictureSet, Split
 from sightline_training.progress import tracked
 
 NAMED: Final = 20

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sightline_training.pictures import PictureSet, Split
+from sightline_training.datasets.image_set import PictureSet, Split
 
 SPLIT_SEED = 20_000
 """Of the shuffle that holds pictures out. Fixed: a run's seed must not decide what it is judged on."""

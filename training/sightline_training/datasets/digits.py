@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from sightline_training.datasets.dataset import Dataset, hold_out
-from sightline_training.pictures import pictures_of
+from sightline_training.datasets.image_set import pictures_of
 
 
 def open_digits(root: Path) -> Dataset:  # noqa: ARG001 - they are in the package, not in the data folder

@@ -9,7 +9,7 @@ import numpy as np
 from sightline.errors import DataError
 from sightline_training.datasets.dataset import Dataset
 from sightline_training.datasets.encoded import Encoded, encoded_pictures, read_file
-from sightline_training.pictures import PictureSet
+from sightline_training.datasets.image_set import PictureSet
 
 LABELS: Final = ("cat", "dog", "other")
 """What the door asks, in the order of the answers."""

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from sightline.errors import DataError, PictureError
-from sightline.picture import MAX_BYTES, open_picture
-from sightline_training.pictures import PictureSet, Split
+from sightline.image import MAX_BYTES, open_picture
+from sightline_training.datasets.image_set import PictureSet, Split
 from sightline_training.progress import tracked
 
 

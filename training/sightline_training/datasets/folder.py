@@ -11,9 +11,9 @@ from sightline_training.datasets.class_folders import Found, look_through
 from sightline_training.datasets.dataset import Dataset
 from sightline_training.datasets.duplicates import Ints, mixed, same_photo
 from sightline_training.datasets.given_splits import open_given, unsearched
+from sightline_training.datasets.image_set import Split
 from sightline_training.datasets.listing import enumerated, folders_in
 from sightline_training.datasets.split import split_apart
-from sightline_training.pictures import Split
 
 NAME: Final = "folder"
 SPLITS: Final[dict[str, Split]] = {

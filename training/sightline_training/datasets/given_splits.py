@@ -6,7 +6,7 @@ from pathlib import Path
 from sightline_training.datasets.class_folders import Found, look_through
 from sightline_training.datasets.dataset import Dataset
 from sightline_training.datasets.duplicates import MOST_COMPARED, near_duplicates
-from sightline_training.pictures import Split
+from sightline_training.datasets.image_set import Split
 
 
 def open_given(name: str, root: Path, given: Mapping[Split, str], classes: Sequence[str] | None = None) -> Dataset:

@@ -9,14 +9,14 @@ from typing import Final
 import numpy as np
 
 from sightline.errors import DataError
-from sightline.picture import name_of
+from sightline.image import name_of
 from sightline_training.datasets.class_folders import look_through
 from sightline_training.datasets.dataset import Dataset
 from sightline_training.datasets.doggy_door import PHOTOS, photos
+from sightline_training.datasets.image_set import UNKNOWN
 from sightline_training.datasets.listing import folders_in
 from sightline_training.files import read_json
-from sightline_training.imagenet_labels import LABELS
-from sightline_training.pictures import UNKNOWN
+from sightline_training.networks.imagenet_labels import LABELS
 
 INDEX: Final = "imagenet_class_index.json"
 NUMBER: Final = re.compile(r"n\d{8}")

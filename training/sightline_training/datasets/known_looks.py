@@ -50,7 +50,7 @@ def remember(folder: Path, files: Sequence[bytes], looks: Looks) -> None:
 def _place(folder: Path) -> Path:
     from importlib.metadata import version
 
-    from sightline_training.features import default_cache
+    from sightline_training.loop.feature_cache import default_cache
 
     # Another decoder or another hash sees other pictures.
     made_by = f"{VERSION} pillow {version('pillow')} imagehash {version('imagehash')}"

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from sightline.card import ModelCard
 from sightline.errors import DataError
-from sightline.picture import name_of
+from sightline.image import name_of
 from sightline_training.datasets.duplicates import PIXELS
 
 MAX_FILES: Final = 1_000_000

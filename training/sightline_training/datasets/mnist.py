@@ -10,7 +10,7 @@ from sightline.errors import DataError
 from sightline_training.datasets.dataset import Dataset, hold_out
 from sightline_training.datasets.fetch import fetch_from_mirrors, why_not_fetched
 from sightline_training.datasets.idx import read_idx
-from sightline_training.pictures import pictures_of
+from sightline_training.datasets.image_set import pictures_of
 from sightline_training.progress import talk
 
 SIDE: Final = 28

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from sightline_training.distortions import InTurn, distortion, movement
+from sightline_training.augment.kornia_ops import InTurn, distortion, movement
 from sightline_training.recipe import Stage
 from sightline_training.recipes.asl_cnn import ASL_CNN, CARD, network
 

@@ -15,8 +15,8 @@ from typing import Final
 from torch import nn
 
 from sightline.card import ModelCard, Preprocess
-from sightline_training.convnet import convnet
 from sightline_training.datasets.asl import LETTERS
+from sightline_training.networks.convnet import convnet
 from sightline_training.recipe import Recipe, Stage
 
 CARD: Final = ModelCard(

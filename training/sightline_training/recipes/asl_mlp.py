@@ -11,7 +11,7 @@ from typing import Final
 from torch import nn
 
 from sightline.card import ModelCard
-from sightline_training.mlp import mlp
+from sightline_training.networks.mlp import mlp
 from sightline_training.recipe import Recipe, Stage
 from sightline_training.recipes.asl_cnn import CARD
 

@@ -14,10 +14,10 @@ from typing import Final
 from torch import nn
 
 from sightline.card import ModelCard
-from sightline_training.backbones import Backbone, feature_count, trunk_of
+from sightline_training.augment.kornia_ops import InTurn, distortion
 from sightline_training.datasets.bo import LABELS
-from sightline_training.distortions import InTurn, distortion
-from sightline_training.headed import Transferred
+from sightline_training.networks.backbones import Backbone, feature_count, trunk_of
+from sightline_training.networks.transfer import Transferred
 from sightline_training.recipe import Recipe, Stage
 from sightline_training.recipes.imagenet import PREPROCESS
 

@@ -14,9 +14,9 @@ from typing import Final
 from torch import nn
 
 from sightline.card import ModelCard, Preprocess
+from sightline_training.augment.kornia_ops import InTurn, distortion
 from sightline_training.datasets.cifar10 import CLASSES
-from sightline_training.distortions import InTurn, distortion
-from sightline_training.headed import BothWays, PooledFeatures
+from sightline_training.networks.transfer import BothWays, PooledFeatures
 from sightline_training.recipe import Recipe, Stage
 
 CARD: Final = ModelCard(

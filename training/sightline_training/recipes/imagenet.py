@@ -11,8 +11,8 @@ from typing import Final
 from torch import nn
 
 from sightline.card import ModelCard, Preprocess
-from sightline_training.backbones import Backbone, whole
-from sightline_training.imagenet_labels import LABELS
+from sightline_training.networks.backbones import Backbone, whole
+from sightline_training.networks.imagenet_labels import LABELS
 from sightline_training.recipe import Recipe
 
 PREPROCESS: Final = Preprocess(

@@ -16,8 +16,8 @@ from typing import Final
 from torch import nn
 
 from sightline.card import ModelCard, Preprocess
-from sightline_training.augmentation import Warp
-from sightline_training.mlp import mlp
+from sightline_training.augment.warp import Warp
+from sightline_training.networks.mlp import mlp
 from sightline_training.recipe import Recipe, Stage
 
 CARD: Final = ModelCard(

@@ -1,0 +1,94 @@
+"""The precision that TensorRT really built, read from its engine inspector: a plan that is called FP16 and computes in FP32 is refused.
+
+What the inspector writes differs between versions of TensorRT, and NVIDIA does not document it. What is read here is seen in public
+outputs: TensorRT 8 and 9 (NVIDIA/TensorRT, trt-engine-explorer/examples; issue 4020) say `Row major linear FP32` and
+`"Weights": {"Type": "Half"}`, TensorRT 10 (issue 4397) says `Half` and names the ONNX nodes of a fused layer in `Metadata`.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+from types import MappingProxyType
+from typing import Any, Final
+
+from sightline_export.gate.checks import Check, Precision, at_least, holds
+
+TYPES: Final = MappingProxyType(
+    {
+        "int8": "int8",
+        "fp8": "float8",
+        "e4m3": "float8",
+        "half": "float16",
+        "fp16": "float16",
+        "bf16": "bfloat16",
+        "bfloat16": "bfloat16",
+        "float": "float32",
+        "fp32": "float32",
+    }
+)
+"""A word of the inspector → the type's name in numpy; the narrowest first. Pixels and indices are of other types."""
+NARROWEST: Final = tuple(dict.fromkeys(TYPES.values()))
+
+COMPUTES: Final = re.compile(r"conv|gemm|matrixmultiply|matmul|fullyconnected", re.IGNORECASE)
+"""In the kind of a layer: CaskConvolution, CaskConvActPool, CaskGemmMatrixMultiply, gemm …"""
+MOVES: Final = re.compile(r"reformat|noop|constant|shuffle|signal|wait|shapehostcopy", re.IGNORECASE)
+"""In the kind of a layer that takes a tensor from one form to another, though its name may be that of the layer that it does it for."""
+ONNX_LAYER: Final = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+
+WANTED: Final[MappingProxyType[Precision, tuple[str, float]]] = MappingProxyType(
+    {"fp32": ("float32", 1.0), "fp16": ("float16", 0.9), "int8": ("int8", 0.25)}
+)
+"""The type, and the least share of the computing layers that must have it: as the weights of the ONNX file must (`structure`)."""
+
+
+def realised(layers: str, onnx_layers: Collection[str] = ()) -> dict[str, float]:
+    """Share of the computing layers (matrix products, convolutions) by the type that they compute in, from the inspector's JSON text.
+
+    `onnx_layers` are the names of the ONNX file's Conv, Gemm and MatMul nodes: a fused layer that contains one computes too. A
+    float32 layer whose tactic uses TF32 counts as `tf32`. Empty if the text tells nothing about layers.
+    """
+    counted = Counter(_type_of(layer) for layer in _computing(layers, frozenset(onnx_layers)))
+    return {kind: count / counted.total() for kind, count in sorted(counted.items())}
+
+
+def check_realised(precision: Precision, shares: dict[str, float]) -> Check:
+    """Whether enough of a plan for `precision` really is in it."""
+    kind, least = WANTED[precision]
+    if not shares:
+        return holds("computing layers that the engine inspector tells of", "none", "some")
+    return at_least(f"share of the computing layers in {kind}", shares.get(kind, 0.0), least)
+
+
+def _computing(layers: str, onnx_layers: frozenset[str]) -> Iterator[dict[str, Any]]:
+    try:
+        content = json.loads(layers)
+    except (ValueError, RecursionError):
+        return
+    listed = content.get("Layers") if isinstance(content, dict) else None
+    for layer in listed if isinstance(listed, list) else []:
+        # Without detailed profiling verbosity a layer is its name only.
+        if not isinstance(layer, dict):
+            continue
+        kind = f"{layer.get('LayerType', '')} {layer.get('ParameterType', '')}"
+        if MOVES.search(kind) and not COMPUTES.search(str(layer.get("ParameterType", ""))):
+            continue
+        fused = ONNX_LAYER.findall(str(layer.get("Metadata", "")))
+        if COMPUTES.search(kind) or onnx_layers.intersection(fused):
+            yield layer
+
+
+def _type_of(layer: dict[str, Any]) -> str:
+    weights = layer.get("Weights")
+    told = [weights.get("Type")] if isinstance(weights, dict) else []
+    if not _types(told):
+        inputs = layer.get("Inputs")
+        told = [each.get("Format/Datatype") for each in inputs if isinstance(each, dict)] if isinstance(inputs, list) else []
+    there = _types(told)
+    kind = next((each for each in NARROWEST if each in there), "unknown")
+    return "tf32" if kind == "float32" and "tf32" in str(layer.get("TacticName", "")).lower() else kind
+
+
+def _types(told: list[Any]) -> set[str]:
+    words = {word.lower() for each in told for word in re.findall(r"[A-Za-z0-9]+", str(each))}
+    return {TYPES[word] for word in words & TYPES.keys()}

@@ -1,0 +1,82 @@
+"""Reads every copy of a model's card on its way from the run to the clients, and says where two of them differ."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from sightline.card import CARD_KEY, MAX_SEALED_BYTES, ModelCard, unseal
+from sightline.classifier import served_card
+from sightline.errors import ContractError, PublishError
+from sightline.repository.config import read_config
+from sightline.repository.read import fields_of, read_text
+from sightline.transport import Transport
+
+RUN: Final = "run"
+GRPC: Final = "gRPC"
+HTTP: Final = "HTTP"
+
+Copies = Mapping[str, ModelCard | ContractError]
+"""Where the copy lies, in the order of the line → the card, or why it is none."""
+
+
+def read_copies(run_folder: Path, model_folder: Path, version: int, over_grpc: Transport, over_http: Transport) -> Copies:
+    """Read all six copies. A copy that cannot be believed is a ContractError in its place; a missing file raises PublishError."""
+    name = model_folder.name
+    return {
+        RUN: _card_file(run_folder / "card.json"),
+        "model.onnx": _onnx(model_folder / str(version) / "model.onnx"),
+        "card.json": _card_file(model_folder / "card.json"),
+        "config.pbtxt": _config(model_folder / "config.pbtxt"),
+        GRPC: _served(over_grpc, name, version),
+        HTTP: _served(over_http, name, version),
+    }
+
+
+def differences(one: ModelCard, other: ModelCard) -> list[str]:
+    """Name the fields that differ, with both values: `preprocess.mean is [0.5] before and [0.6] after`."""
+    before, after = fields_of(one), fields_of(other)
+    return [
+        f"{field} is {before.get(field)} before and {after.get(field)} after"
+        for field in before | after
+        if before.get(field) != after.get(field)
+    ]
+
+
+def _card_file(path: Path) -> ModelCard | ContractError:
+    try:
+        with path.open("rb") as file:
+            return unseal(file.read(MAX_SEALED_BYTES + 1), str(path))
+    except OSError as error:
+        return ContractError(f"{path}: the card cannot be read: {error.strerror or error}")
+    except ContractError as error:
+        return error
+
+
+def _onnx(path: Path) -> ModelCard | ContractError:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        properties = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
+    except (OSError, DecodeError) as error:
+        raise PublishError(f"{path}: not an ONNX file: {error}") from None
+    if CARD_KEY not in properties:
+        return ContractError(f"{path}: the file holds no model card")
+    try:
+        return unseal(properties[CARD_KEY], str(path))
+    except ContractError as error:
+        return error
+
+
+def _config(path: Path) -> ModelCard | ContractError:
+    try:
+        return read_config(read_text(path), str(path)).card
+    except ContractError as error:
+        return error
+
+
+def _served(transport: Transport, model: str, version: int) -> ModelCard | ContractError:
+    try:
+        return served_card(transport.config(model, str(version)), transport.url)
+    except ContractError as error:
+        return error

@@ -1,0 +1,150 @@
+"""Batch scoring against the fake transport: which files are rows, in which order, and what an interruption leaves."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sightline import Classifier
+from sightline.errors import ServerError, ServerUnavailable, UsageError
+from sightline.scoring import score_folder
+from sightline.testing import FakeTransport
+from sightline.transport import Answer
+from support.fake_network import brightest, card
+
+COLOURS = {"red": "red", "lime": "green", "blue": "blue"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """40 good pictures in nested folders, 3 broken ones, 2 files that are no pictures, a hidden one."""
+    for number in range(40):
+        colour = list(COLOURS)[number % 3]
+        place = tmp_path / "in" / f"part{number % 4}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9), colour).save(place / f"{number:03}_{colour}.png")
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no")
+    (tmp_path / "in" / "part1" / "empty.PNG").write_bytes(b"")
+    (tmp_path / "in" / "text.png").write_text("text")
+    (tmp_path / "in" / "readme.txt").write_text("text")
+    (tmp_path / "in" / "labels.csv").write_text("text")
+    (tmp_path / "in" / ".hidden.png").write_text("text")
+    return tmp_path / "in"
+
+
+def classifier() -> Classifier:
+    return Classifier("colours", transport=FakeTransport(card(), brightest))
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_picture_is_a_row_in_the_order_of_the_paths_and_broken_ones_say_why(folder: Path, tmp_path: Path) -> None:
+    done = score_folder(classifier(), folder, tmp_path / "rows.csv")
+    rows = rows_of(done.out)
+    assert (done.rows, done.broken, done.passed_over) == (43, 3, 2)
+    assert len(rows) == 43
+    names = [row["picture"] for row in rows]
+    assert names == sorted(names, key=lambda name: name.split("/"))
+    for row in rows:
+        colour = row["picture"].rpartition("_")[2].removesuffix(".png")
+        assert row["label"] == COLOURS.get(colour, "")
+        assert bool(row["error"]) == (colour not in COLOURS) == (row["probability"] == "")
+    assert next(row for row in rows if row["picture"] == "part1/empty.PNG")["error"].endswith("empty.PNG: the file is empty")
+
+
+@pytest.mark.parametrize("workers", [1, 3, 16])
+def test_the_file_is_the_same_for_any_number_of_workers(folder: Path, tmp_path: Path, workers: int) -> None:
+    first = score_folder(classifier(), folder, tmp_path / "a.csv", workers=2, top=2).out.read_bytes()
+    assert score_folder(classifier(), folder, tmp_path / "b.csv", workers=workers, top=2).out.read_bytes() == first
+
+
+def test_a_row_holds_as_many_classes_as_were_asked_for_but_no_more_than_there_are(folder: Path, tmp_path: Path) -> None:
+    rows = rows_of(score_folder(classifier(), folder, tmp_path / "rows.csv", top=9).out)
+    assert list(rows[0]) == ["picture", "label", "probability", "label_2", "probability_2", "label_3", "probability_3", "version", "error"]
+
+
+def test_a_file_name_that_is_no_utf8_or_holds_quotes_still_is_one_row(folder: Path, tmp_path: Path) -> None:
+    picture = next(folder.rglob("000_red.png")).read_bytes()
+    (folder / 'a "quoted",\nname.png').write_bytes(picture)
+    with open(bytes(folder) + b"/b\xff.png", "wb") as file:
+        file.write(picture)
+    names = {row["picture"]: row["label"] for row in rows_of(score_folder(classifier(), folder, tmp_path / "rows.csv").out)}
+    assert names['a "quoted",\nname.png'] == "red"
+    assert names["b\\udcff.png"] == "red"
+
+
+def test_links_to_folders_are_not_followed_into_a_circle(folder: Path, tmp_path: Path) -> None:
+    (folder / "part0" / "circle").symlink_to(folder)
+    assert score_folder(classifier(), folder, tmp_path / "rows.csv").rows == 43
+
+
+class Dies(FakeTransport):
+    """Answers a few requests, then is gone."""
+
+    def infer(self, *arguments: Any) -> Answer:
+        if len(self.requests) >= 5:
+            raise ServerUnavailable("no Triton server answers at fake://")
+        return super().infer(*arguments)
+
+
+def test_when_the_server_dies_the_rows_so_far_are_kept_and_the_result_does_not_exist(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    with pytest.raises(ServerUnavailable) as failure:
+        score_folder(Classifier("colours", transport=Dies(card(), brightest)), folder, out, workers=1)
+    assert not out.exists()
+    kept = rows_of(tmp_path / "rows.csv.part")
+    assert len(kept) >= 16
+    assert str(failure.value) == f"no Triton server answers at fake:// ({len(kept)} rows were written before that; they are in {out}.part)"
+    assert isinstance(failure.value, ServerError)
+
+
+def test_an_existing_file_is_not_overwritten_unless_asked(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    out.write_text("precious")
+    with pytest.raises(UsageError, match="the file exists already: choose another name, or say --overwrite"):
+        score_folder(classifier(), folder, out)
+    assert out.read_text() == "precious"
+    assert score_folder(classifier(), folder, out, overwrite=True).rows == 43
+
+
+@pytest.mark.parametrize(
+    ("place", "out", "sentence"),
+    [
+        ("nowhere", "rows.csv", "nowhere: there is no such folder of pictures"),
+        ("in", "rows.parquet", "rows are written as CSV, so the file's name must end with .csv"),
+        ("in", "no/such/rows.csv", "no/such: there is no such folder to write rows.csv in"),
+    ],
+)
+def test_a_job_that_cannot_work_is_refused_before_it_begins(folder: Path, tmp_path: Path, place: str, out: str, sentence: str) -> None:
+    assert folder.is_dir()
+    with pytest.raises(UsageError) as refusal:
+        score_folder(classifier(), tmp_path / place, tmp_path / out)
+    assert str(refusal.value).endswith(sentence)
+
+
+def test_memory_holds_a_few_batches_not_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    content = Image.new("RGB", (4, 4), "red")
+    content.save(folder / "0.png")
+    for number in range(1, 600):
+        (folder / f"{number}.png").hardlink_to(folder / "0.png")
+    waiting: list[int] = []
+    transport = FakeTransport(card(), brightest)
+    at_once = 0
+
+    def progress(rows: int) -> None:
+        nonlocal at_once
+        waiting.append(rows)
+        at_once = max(at_once, sum(map(len, transport.requests)) - sum(waiting))
+
+    score_folder(Classifier("colours", transport=transport), folder, tmp_path / "rows.csv", workers=2, progress=progress)
+    assert sum(waiting) == 600
+    assert at_once <= 2 * 2 * 4
+    assert np.concatenate(transport.requests).shape == (600, 8, 6, 3)

@@ -1,0 +1,273 @@
+"""Both protocols against the real Triton, and against things that are no Triton."""
+
+import contextlib
+import gzip
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sightline import Classifier
+from sightline.errors import DeadlineExceeded, ModelError, ModelNotFound, ServerError, ServerUnavailable, SightlineError, UsageError
+from sightline.transport import Tls, Transport, connect
+from sightline_serving.server import Server
+from support.tiny_models import LABELS, tiny_card
+
+PIXELS = np.random.default_rng(1).integers(0, 256, (5, 6, 5, 3), dtype=np.uint8)
+
+
+@pytest.fixture(params=["grpc", "http"])
+def url(request: pytest.FixtureRequest, served: tuple[Server, Path]) -> str:
+    return served[0].grpc_url if request.param == "grpc" else served[0].http_url
+
+
+@pytest.fixture
+def transport(url: str) -> Iterator[Transport]:
+    with connect(url) as opened:
+        yield opened
+
+
+@pytest.mark.triton
+def test_the_served_card_is_the_published_one_letter_for_letter(url: str) -> None:
+    with Classifier("tiny", url) as classifier:
+        assert classifier.card == tiny_card()
+        assert classifier.card.labels == LABELS
+
+
+@pytest.mark.triton
+def test_both_protocols_say_the_same_of_models_and_configuration(served: tuple[Server, Path]) -> None:
+    with connect(served[0].grpc_url) as grpc, connect(served[0].http_url) as http:
+        assert grpc.config("tiny") == http.config("tiny")
+        assert (
+            sorted((m.name, m.version) for m in grpc.models())
+            == sorted((m.name, m.version) for m in http.models())
+            == [("other", "1"), ("tiny", "1")]
+        )
+
+
+@pytest.mark.triton
+def test_both_protocols_give_the_same_answer_bit_for_bit(served: tuple[Server, Path]) -> None:
+    with connect(served[0].grpc_url) as grpc, connect(served[0].http_url) as http:
+        answers = [transport.infer("tiny", "1", "pixels", PIXELS, "probabilities") for transport in (grpc, http)]
+    assert answers[0].version == answers[1].version == "1"
+    assert answers[0].values.dtype == np.float32
+    assert np.array_equal(answers[0].values, answers[1].values)
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize(
+    ("call", "kind", "sentence"),
+    [
+        (lambda t: t.config("nope"), ModelNotFound, "has no such model or version: Request for unknown model: 'nope' is not found"),
+        (
+            lambda t: t.config("tiny", "9"),
+            ModelNotFound,
+            "has no such model or version: Request for unknown model: 'tiny' version 9 is not found",
+        ),
+        (lambda t: t.infer("nope", "", "pixels", PIXELS, "probabilities"), ModelNotFound, "'nope' is not found"),
+        (lambda t: t.infer("tiny", "7", "pixels", PIXELS, "probabilities"), ModelNotFound, "'tiny' version 7 is not found"),
+        (
+            lambda t: t.infer("tiny", "", "pixel", PIXELS, "probabilities"),
+            ModelError,
+            "refused the request: unexpected inference input 'pixel'",
+        ),
+        (
+            lambda t: t.infer("tiny", "", "pixels", PIXELS, "logits"),
+            ModelError,
+            "refused the request: unexpected inference output 'logits'",
+        ),
+        (lambda t: t.infer("tiny", "", "pixels", PIXELS[:, :4], "probabilities"), ModelError, "refused the request: "),
+        (
+            lambda t: t.infer("tiny", "", "pixels", np.repeat(PIXELS, 3, 0), "probabilities"),
+            ModelError,
+            "batch-size must be <= 8 for 'tiny'",
+        ),
+    ],
+)
+def test_what_triton_refuses_is_a_sentence_of_the_right_kind(
+    transport: Transport, call: Callable[[Transport], Any], kind: type, sentence: str
+) -> None:
+    with pytest.raises(SightlineError) as refusal:
+        call(transport)
+    assert type(refusal.value) is kind
+    assert sentence in str(refusal.value)
+    assert transport.url in str(refusal.value)
+
+
+@pytest.mark.triton
+def test_more_pictures_than_the_model_takes_are_cut_into_requests(url: str, served: tuple[Server, Path]) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (53, 6, 5, 3), dtype=np.uint8)
+    with Classifier("tiny", url) as classifier:
+        together = classifier.answer(pixels)
+        alone = np.concatenate([classifier.answer(pixels[at : at + 1]) for at in range(53)])
+    assert together.shape == (53, 4)
+    assert np.abs(together - alone).max() < 1e-6
+    assert np.array_equal(together.argmax(1), alone.argmax(1))
+
+
+@pytest.mark.triton
+def test_32_threads_share_a_classifier_and_no_answer_lands_with_another(url: str) -> None:
+    pictures = np.random.default_rng(3).integers(0, 256, (32, 6, 5, 3), dtype=np.uint8)
+    failures: list[str] = []
+    with Classifier("tiny", url) as classifier:
+        expected = classifier.answer(pictures)
+
+        def ask(first: int) -> None:
+            random = np.random.default_rng(first)
+            try:
+                for _ in range(20):
+                    chosen = random.integers(0, 32, random.integers(1, 20))
+                    if np.abs(classifier.answer(pictures[chosen]) - expected[chosen]).max() > 1e-6:
+                        failures.append(f"thread {first} got another's answer")
+            except SightlineError as error:
+                failures.append(repr(error))
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(32)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
+@pytest.mark.triton
+def test_a_server_that_hangs_costs_the_deadline_and_no_more_and_is_used_again_when_it_wakes(url: str, served: tuple[Server, Path]) -> None:
+    with Classifier("tiny", url, timeout_s=1.0) as classifier:
+        classifier.answer(PIXELS)
+        os.kill(served[0].pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            with pytest.raises(DeadlineExceeded) as late:
+                classifier.answer(PIXELS)
+            assert 0.9 < time.monotonic() - began < 20
+        finally:
+            os.kill(served[0].pid, signal.SIGCONT)
+        assert str(late.value) == f"no answer from {url} within 1 s: the server is overloaded or the time too short (--timeout)"
+    with Classifier("tiny", url) as classifier:
+        assert classifier.answer(PIXELS).shape == (5, 4)
+
+
+@pytest.mark.triton
+def test_a_closed_classifier_says_that_it_is_closed(url: str) -> None:
+    classifier = Classifier("tiny", url)
+    classifier.close()
+    classifier.close()
+    with pytest.raises(UsageError) as refusal:
+        classifier.answer(PIXELS)
+    assert str(refusal.value) == f"the connection to {url} was closed by this program: open another one"
+
+
+@pytest.mark.triton
+def test_a_grpc_client_on_the_http_port_and_the_other_way_round_get_a_sentence(served: tuple[Server, Path]) -> None:
+    for wrong in (served[0].http_url.replace("http", "grpc"), served[0].grpc_url.replace("grpc", "http")):
+        with connect(wrong, 5) as transport, pytest.raises(ServerError) as refusal:
+            transport.models()
+        assert wrong in str(refusal.value)
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_nobody_at_the_address_is_one_sentence_that_says_what_to_do(scheme: str) -> None:
+    with socket.socket() as taken:  # bound but not listening: nobody else can take it meanwhile
+        taken.bind(("127.0.0.1", 0))
+        url = f"{scheme}://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ServerUnavailable) as refusal:
+            Classifier("tiny", url, timeout_s=5)
+    assert str(refusal.value).startswith(f"no Triton server answers at {url}: ")
+    assert str(refusal.value).endswith(" Is it running? `sightline serve` starts one.")
+
+
+def test_a_host_that_does_not_exist_is_one_sentence() -> None:
+    for url in ("grpc://no-such-host.invalid:8001", "http://no-such-host.invalid:8000"):
+        with pytest.raises((ServerUnavailable, DeadlineExceeded)) as refusal:
+            Classifier("tiny", url, timeout_s=5)
+        assert url in str(refusal.value)
+
+
+def test_a_tls_file_that_is_missing_is_a_sentence(tmp_path: Path) -> None:
+    for url in ("grpcs://localhost:1", "https://localhost:1"):
+        with pytest.raises(UsageError, match="a TLS file cannot be read: "):
+            connect(url, tls=Tls(ca_file=tmp_path / "missing.pem"))
+
+
+def drip(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100000")
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        for _ in range(200):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+            time.sleep(0.1)
+
+
+def answer_with(content: bytes, status: int = 200, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            handler.wfile.write(content)
+
+    return answer
+
+
+@contextlib.contextmanager
+def hostile(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    """A web server that is no Triton."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer(self)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (answer_with(b"<html>hello</html>"), "is not one that Triton gives"),
+        (answer_with(b"[]"), "is not one that Triton gives"),
+        (answer_with(b"{}"), "is not one that Triton gives"),
+        (answer_with(b"\xff\xfe\x00"), "is not one that Triton gives"),
+        (answer_with(b"[" * 100_000), "is not one that Triton gives"),
+        (answer_with(b'{"name": "tiny", "max_batch_size": "eight", "input": [], "output": []}'), "is not one that Triton gives"),
+        (answer_with(b" " * (33 * 1024**2)), "longer than 33,554,432 bytes"),
+        (answer_with(gzip.compress(b" " * 10_000_000), Content_Encoding="gzip"), "compressed, which was not asked for"),
+        (answer_with(b"no", status=500), "failed: "),
+        (answer_with(b'{"error": "teapot"}', status=418), "failed: teapot (418)"),
+    ],
+)
+def test_an_answer_that_is_not_tritons_is_refused_without_being_swallowed_whole(answer: Any, sentence: str) -> None:
+    with hostile(answer) as url, connect(url, 10) as transport:
+        with pytest.raises(ServerError) as refusal:
+            transport.config("tiny")
+        assert sentence in str(refusal.value)
+        assert len(str(refusal.value)) < 1000
+
+
+def test_an_answer_that_drips_in_ends_at_the_deadline() -> None:
+    with hostile(drip) as url, connect(url, 1.0) as transport:
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            transport.config("tiny")
+        assert time.monotonic() - began < 10

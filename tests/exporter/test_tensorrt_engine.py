@@ -1,0 +1,162 @@
+"""TensorRT itself: plans that are built, inspected and asked on a real GPU. Not yet run by us; see docs/tensorrt.md."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sightline.errors import GateRefused, PublishError
+from sightline.repository.read import read_version
+from sightline.repository.tensorrt_plan import check_plan, profile_for
+from sightline_export.engine.build import Loaded, build, load, tensorrt_version
+from sightline_export.engine.finalize import finalize, fingerprint_here
+from sightline_export.engine.inspector import check_realised, realised
+from sightline_export.gate.compare import in_onnx_runtime
+from sightline_export.pipeline import export_run
+from support.digits import Trained
+from support.precisions import made
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_a_gpu_with_tensorrt() -> None:
+    """Skipped elsewhere, and the summary says why."""
+    pytest.importorskip(
+        "tensorrt", reason="TensorRT's Python module is not installed: run these in the image of docker/Dockerfile.finalize"
+    )
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no GPU")
+
+
+@pytest.fixture(scope="module")
+def plan(trained: Trained) -> bytes:
+    return build(trained.model, trained.card, profile_for(trained.card.max_batch_size)).plan
+
+
+@pytest.fixture(scope="module")
+def loaded(plan: bytes, trained: Trained) -> Loaded:
+    return load(plan, trained.card)
+
+
+def test_a_plan_gives_the_files_answers_in_every_batch_of_its_profile(loaded: Loaded, trained: Trained) -> None:
+    ask = in_onnx_runtime(trained.model, trained.card)
+    for size in (1, 2, 3, 7, 16):
+        given = loaded.answer(trained.pixels[:size])
+        assert (given.dtype, given.shape) == (np.float32, (size, 10))
+        assert np.abs(given - ask(trained.pixels[:size])).max() < 1e-5
+
+
+def test_a_batch_beyond_the_profile_is_refused(loaded: Loaded, trained: Trained) -> None:
+    with pytest.raises(PublishError, match=r"^the plan of digits does not answer a batch of 17: "):
+        loaded.answer(trained.pixels[:17])
+    assert loaded.answer(trained.pixels[:16]).shape == (16, 10)
+
+
+def test_fp32_is_built_in_fp32_and_without_tf32(loaded: Loaded) -> None:
+    shares = realised(loaded.layers)
+    assert shares == {"float32": 1.0}
+    assert check_realised("fp32", shares).passed
+    assert json.loads(loaded.layers)["Layers"]
+
+
+def test_fp16_is_built_in_fp16_because_the_file_says_so(trained: Trained) -> None:
+    model = made(trained, "fp16")
+    on_gpu = load(build(model, trained.card, profile_for(16)).plan, trained.card)
+    assert check_realised("fp16", realised(on_gpu.layers)).passed
+    assert np.abs(on_gpu.answer(trained.pixels[:16]) - in_onnx_runtime(model, trained.card)(trained.pixels[:16])).max() < 2e-2
+
+
+def test_an_fp32_plan_that_is_called_fp16_is_refused(loaded: Loaded) -> None:
+    assert not check_realised("fp16", realised(loaded.layers)).passed
+
+
+def test_tensorrt_refuses_unsigned_integers_as_finalize_says_it_does(trained: Trained) -> None:
+    with pytest.raises(PublishError, match=r"^TensorRT cannot (read the ONNX file of|build) digits"):
+        build(made(trained, "int8"), trained.card, profile_for(16))
+
+
+def test_a_damaged_plan_is_refused_with_tensorrts_words(plan: bytes, trained: Trained) -> None:
+    with pytest.raises(PublishError, match=r"^TensorRT does not load the plan of digits: (?!it does not say why)"):
+        load(plan[: len(plan) // 2], trained.card)
+
+
+def test_a_plan_whose_tensors_are_not_the_cards_is_refused(plan: bytes, trained: Trained) -> None:
+    with pytest.raises(PublishError, match=r"^the plan of digits has the tensors "):
+        load(plan, trained.card.model_copy(update={"output": "scores"}))
+
+
+def test_the_timing_cache_is_taken_again_and_a_strange_one_is_left_aside(trained: Trained) -> None:
+    said: list[str] = []
+    first = build(trained.model, trained.card, profile_for(16), say=said.append)
+    assert first.timing_cache
+    build(trained.model, trained.card, profile_for(16), timing_cache=first.timing_cache, say=said.append)
+    assert said == []
+    build(trained.model, trained.card, profile_for(16), timing_cache=b"no cache" * 100, say=said.append)
+    assert said == ["the timing cache is of another TensorRT or GPU: a new one is begun"]
+
+
+def test_a_version_compatible_plan_brings_code_and_is_loaded_only_when_that_is_admitted(trained: Trained) -> None:
+    plan = build(trained.model, trained.card, profile_for(16), version_compatible=True).plan
+    with pytest.raises(PublishError, match=r"^TensorRT does not load the plan of digits: "):
+        load(plan, trained.card)
+    assert load(plan, trained.card, brings_code=True).answer(trained.pixels[:1]).shape == (1, 10)
+
+
+@pytest.mark.parametrize("level", ["ampere-plus", "same-compute-capability"])
+def test_compatible_plans_answer_on_the_gpu_that_built_them(level, trained: Trained) -> None:
+    plan = build(trained.model, trained.card, profile_for(16), hardware=level).plan
+    given = load(plan, trained.card).answer(trained.pixels[:16])
+    assert np.abs(given - in_onnx_runtime(trained.model, trained.card)(trained.pixels[:16])).max() < 1e-5
+
+
+def test_a_version_is_finalized_gated_and_published_once(digits_run: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    for precision in ("fp32", "fp16"):
+        export_run(digits_run, repository, precision=precision)
+        done = finalize(repository, "mnist", run=digits_run, timing_cache=tmp_path / "timing")
+        assert done.already is False
+        check_plan(done.plan)
+        record, version = done.plan.record, read_version(repository / "mnist" / str(done.plan.record.version))
+        assert record.precision == precision
+        assert record.fingerprint == fingerprint_here(version.files["model.onnx"], tensorrt_version())
+        assert record.gate["passed"] is True
+        assert record.gate["pictures"] == 360
+        again = finalize(repository, "mnist", timing_cache=tmp_path / "timing")
+        assert (again.already, again.plan) == (True, done.plan)
+    assert (tmp_path / "timing").stat().st_size > 0
+
+
+def test_fp16_that_is_fp32_inside_is_refused_and_nothing_is_published(digits_run: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    export_run(digits_run, repository)
+    report = repository / "mnist" / "1" / "report.json"
+    content = json.loads(report.read_text()) | {"precision": "fp16"}
+    report.unlink()
+    report.write_text(json.dumps(content))
+    with pytest.raises(GateRefused, match=r"share of the computing layers in float16 is 0"):
+        finalize(repository, "mnist", timing_cache=tmp_path / "timing")
+    assert not (repository / "mnist" / "plans").exists()
+
+
+@pytest.mark.triton
+def test_triton_answers_by_the_plan(digits_run: Path, tmp_path: Path) -> None:
+    from sightline.classifier import Classifier
+    from sightline.repository.golden_reader import read_golden
+    from sightline_serving.server import start_server
+
+    triton = shutil.which("tritonserver")
+    if triton is None or not (Path(triton).resolve().parents[1] / "backends" / "tensorrt").is_dir():
+        pytest.skip("there is no tritonserver with a TensorRT backend on PATH")
+    repository = tmp_path / "models"
+    version = export_run(digits_run, repository).published
+    finalize(repository, "mnist", timing_cache=tmp_path / "timing")
+    with start_server(repository, http_port=0, grpc_port=0, metrics_port=0) as server:
+        assert server.notices == ()
+        with Classifier("mnist", server.grpc_url) as mnist:
+            golden = read_golden(version.folder, mnist.card)
+            assert np.abs(mnist.answer(golden.pixels) - golden.probabilities).max() <= golden.tolerance

@@ -1,0 +1,113 @@
+"""`sightline tune`: what it tries, what it keeps, and what it leaves alone; one real search with Triton and perf_analyzer."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sightline.cli import run as sightline
+from sightline.errors import PublishError, UsageError
+from sightline.repository.config import Shape, shape_in
+from sightline.repository.edit import own_config, published_model
+from sightline_export.pipeline import export_run
+from sightline_serving.tuning import Trial, _best, candidates, described
+
+
+@pytest.fixture
+def repository(digits_run: Path, tmp_path: Path) -> Path:
+    export_run(digits_run, tmp_path / "models", pictures=20, image=False)
+    return tmp_path / "models"
+
+
+def shape_of(repository: Path) -> Shape:
+    return shape_in(own_config(published_model(repository, "mnist")))
+
+
+@pytest.mark.parametrize(
+    ("present", "cores", "tried"),
+    [
+        (Shape(1, 1), 1, [(1, 1), (1, 2), (2, 1)]),
+        (Shape(1, 1), 2, [(1, 1), (1, 2), (2, 1)]),
+        (Shape(1, 0), 2, [(1, 0), (1, 1), (2, 1)]),
+        (Shape(2, 1), 16, [(2, 1), (1, 1), (1, 2), (1, 8), (1, 16), (2, 2), (2, 8), (8, 1), (8, 2), (16, 1)]),
+        (Shape(3, 5), 2, [(3, 5), (1, 1), (1, 2), (2, 1)]),
+    ],
+)
+def test_the_present_shape_is_tried_first_and_none_twice(present: Shape, cores: int, tried: list[tuple[int, int]]) -> None:
+    assert [(shape.instances, shape.threads) for shape in candidates(present, cores)] == tried
+
+
+def trial(ratio: float, least: float, p99: float, delay: int = 0) -> Trial:
+    return Trial(Shape(1, 1, delay), 100 * ratio, p99, ratio, least)
+
+
+def test_the_present_shape_stays_unless_another_is_faster_in_every_round() -> None:
+    now = trial(1.0, 1.0, 5.0)
+    assert _best([now, trial(1.5, 1.04, 5.0, 1)], None) is now
+    faster = trial(1.2, 1.1, 5.0, 2)
+    assert _best([now, faster, trial(1.1, 1.1, 5.0, 3)], None) is faster
+
+
+def test_a_limit_of_latency_comes_before_speed_and_the_nearest_wins_if_none_keeps_to_it() -> None:
+    now, fast, calm = trial(1.0, 1.0, 9.0), trial(2.0, 2.0, 8.0, 1), trial(0.5, 0.5, 3.0, 2)
+    assert _best([now, fast, calm], 5.0) is calm
+    assert _best([now, fast, calm], 8.5) is fast
+    assert _best([now, fast, calm], 1.0) is calm
+
+
+def test_settings_given_by_hand_are_written_and_nothing_else_changes(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = own_config(published_model(repository, "mnist"))
+    sightline(["tune", "mnist", "--repository", str(repository), "--instances", "3", "--queue-delay", "250"])
+    assert capsys.readouterr().err == "mnist: 3 instances of 1 thread, delay 250 µs, from the server's next start on\n"
+    assert shape_of(repository) == Shape(3, 1, 250)
+    sightline(["tune", "mnist", "--repository", str(repository), "--threads", "0", "--no-batching"])
+    assert described(shape_of(repository)) == "3 instances of all threads, no batching"
+    sightline(["tune", "mnist", "--repository", str(repository), "--instances", "1", "--threads", "1", "--queue-delay", "0"])
+    assert own_config(published_model(repository, "mnist")) == before
+
+
+def test_export_takes_the_same_settings_for_a_new_model_and_for_one_that_is_there(digits_run: Path, tmp_path: Path) -> None:
+    given = ["export", str(digits_run), "--repository", str(tmp_path), "--pictures", "20", "--no-image"]
+    sightline([*given, "--instances", "2", "--threads", "0"])
+    assert shape_of(tmp_path) == Shape(2, 0, 0)
+    sightline([*given, "--no-batching"])
+    assert shape_of(tmp_path) == Shape(2, 0, None)
+    with pytest.raises(UsageError, match="--queue-delay is a setting of batching"):
+        sightline([*given, "--queue-delay", "1", "--no-batching"])
+
+
+def test_what_makes_no_sense_is_refused(repository: Path) -> None:
+    with pytest.raises(UsageError, match="--queue-delay is a setting of batching: leave out it or --no-batching"):
+        sightline(["tune", "mnist", "--repository", str(repository), "--queue-delay", "1", "--no-batching"])
+    with pytest.raises(UsageError, match="--dry-run goes with measuring"):
+        sightline(["tune", "mnist", "--repository", str(repository), "--instances", "1", "--dry-run"])
+    with pytest.raises(PublishError, match=r"there is no model fruit in .*models: it has mnist"):
+        sightline(["tune", "fruit", "--repository", str(repository)])
+
+
+def test_without_golden_pictures_somebody_must_name_some(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sightline.bench.find_perf_analyzer", lambda: Path("perf_analyzer"))
+    shutil.rmtree(repository / "mnist" / "1" / "golden")
+    with pytest.raises(UsageError, match=r"mnist has no golden pictures in .*: say which pictures to send with --pictures FOLDER"):
+        sightline(["tune", "mnist", "--repository", str(repository)])
+
+
+@pytest.mark.triton
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_search_measures_every_shape_and_leaves_a_repository_that_serves(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sightline_serving.tuning.ROUNDS", 1)
+    versions = json.loads((repository / "mnist" / "1" / "report.json").read_text())["files"]
+    sightline(["tune", "mnist", "--repository", str(repository), "--window", "0.5", "--concurrency", "4"])
+    said = capsys.readouterr()
+    rows = said.out.splitlines()[1:]
+    assert "1 instance of 1 thread, delay 0 µs" in rows[0]
+    assert " now" in rows[0]
+    assert sum(" best" in row for row in rows) == 1
+    assert all(float(row.split("µs")[1].split()[0].replace(",", "")) > 0 for row in rows)
+    kept = next(row for row in rows if " best" in row).split("  ")[0]
+    assert described(shape_of(repository)) == kept
+    assert json.loads((repository / "mnist" / "1" / "report.json").read_text())["files"] == versions

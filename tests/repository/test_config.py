@@ -1,0 +1,193 @@
+"""config.pbtxt is complete, agrees with the ONNX file, survives hostile strings, and a contradiction in it is found."""
+
+import onnx
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from sightline.card import CARD_KEY, ModelCard, seal, unseal
+from sightline.errors import ContractError
+from sightline.repository.config import (
+    Shape,
+    config_text,
+    contradictions,
+    other_settings,
+    read_config,
+    shape_for,
+    shape_in,
+    warm_batches,
+)
+from support.digits import DIGITS, Trained
+
+SMALL = Shape(instances=1, threads=1)
+
+
+def parsed(text: str) -> model_config_pb2.ModelConfig:
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+def test_the_config_says_what_the_onnx_file_says(trained: Trained) -> None:
+    config, graph = parsed(config_text(trained.card, SMALL)), onnx.load_from_string(trained.model).graph
+    types = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
+    for mine, theirs in ((config.input, graph.input), (config.output, graph.output)):
+        assert [each.name for each in mine] == [each.name for each in theirs]
+        for configured, declared in zip(mine, theirs, strict=True):
+            tensor = declared.type.tensor_type
+            assert model_config_pb2.DataType.Name(configured.data_type) == types[tensor.elem_type]
+            assert list(configured.dims) == [dim.dim_value for dim in tensor.shape.dim[1:]]
+            assert tensor.shape.dim[0].dim_param
+
+
+def test_the_whole_config_of_a_small_model() -> None:
+    text = config_text(DIGITS, SMALL)
+    sealed = seal(DIGITS).replace('"', r"\"").replace("×", r"\303\227")
+    assert text == (
+        'name: "digits"\n'
+        "version_policy {\n  latest {\n    num_versions: 1\n  }\n}\n"
+        "max_batch_size: 16\n"
+        'input {\n  name: "pixels"\n  data_type: TYPE_UINT8\n  dims: 8\n  dims: 8\n  dims: 1\n}\n'
+        'output {\n  name: "probabilities"\n  data_type: TYPE_FP32\n  dims: 10\n  label_filename: "labels.txt"\n}\n'
+        "instance_group {\n  count: 1\n}\n"
+        'default_model_filename: "model.onnx"\n'
+        "dynamic_batching {\n}\n"
+        'parameters {\n  key: "inter_op_thread_count"\n  value {\n    string_value: "1"\n  }\n}\n'
+        'parameters {\n  key: "intra_op_thread_count"\n  value {\n    string_value: "1"\n  }\n}\n'
+        'parameters {\n  key: "model_card"\n  value {\n    string_value: "' + sealed + '"\n  }\n}\n'
+        'backend: "onnxruntime"\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("flop", "sizes"),
+    [
+        (1_335_296, (1, 16)),  # the MLP 784-512-512-10, whose full batch is cheap
+        (31_000_000_000, (1, 3)),  # VGG16
+        (200_000_000_000, (1,)),
+        (0, (1, 16)),
+    ],
+)
+def test_a_model_is_warmed_up_with_one_picture_and_with_as_many_as_are_cheap(flop: int, sizes: tuple[int, ...]) -> None:
+    assert warm_batches(DIGITS, flop) == sizes
+    config = parsed(config_text(DIGITS, SMALL, sizes))
+    assert [sample.batch_size for sample in config.model_warmup] == list(sizes)
+    for sample in config.model_warmup:
+        assert {name: (list(each.dims), each.input_data_file) for name, each in sample.inputs.items()} == {"pixels": ([8, 8, 1], "golden")}
+
+
+@pytest.mark.parametrize("shape", [Shape(1, 1), Shape(4, 0, 250), Shape(2, 3, None)])
+def test_a_shape_is_read_as_it_was_written(shape: Shape) -> None:
+    config = parsed(config_text(DIGITS, shape))
+    assert shape_in(config) == shape
+    assert config.HasField("dynamic_batching") == (shape.queue_delay_us is not None)
+
+
+def test_the_instance_kind_is_auto_so_that_a_gpu_is_used_where_there_is_one() -> None:
+    config = parsed(config_text(DIGITS, SMALL))
+    assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_AUTO
+
+
+@pytest.mark.parametrize(
+    ("flop", "shape"),
+    [
+        (1_335_296, Shape(1, 1)),  # the MLP 784-512-512-10
+        (30_000_000, Shape(2, 1)),
+        (31_000_000_000, Shape(1, 0)),  # VGG16
+    ],
+)
+def test_instances_and_threads_follow_the_work_that_a_picture_makes(flop: int, shape: Shape) -> None:
+    assert shape_for(flop) == shape
+    config = parsed(config_text(DIGITS, shape))
+    assert config.instance_group[0].count == shape.instances
+    assert config.parameters["intra_op_thread_count"].string_value == str(shape.threads)
+
+
+def test_a_model_for_single_pictures_has_no_dynamic_batching() -> None:
+    card = DIGITS.model_copy(update={"max_batch_size": 1})
+    assert not parsed(config_text(card, SMALL)).HasField("dynamic_batching")
+    assert parsed(config_text(DIGITS, SMALL)).HasField("dynamic_batching")
+
+
+HOSTILE = [
+    'quotes " and \' and """ and \\" and \\',
+    "lines\nand\n\nlines\ttabs",
+    '}\nparameters { key: "evil" value: { string_value: "x" } }\n{',
+    "# no comment; <html> & %s {0} $(date) `date`",
+    "Ziffern äöü ß 數字 ٣ 🔢 \u202e right to left \ufeff",
+    "separators \u2028\u2029 and marks \u0301\u200d\ufffd\uffff",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_descriptions_come_back_as_they_were(text: str) -> None:
+    card = ModelCard.model_validate({**DIGITS.model_dump(), "description": text})
+    written = config_text(card, SMALL)
+    assert written.isascii()
+    assert set(parsed(written).parameters) == {CARD_KEY, "intra_op_thread_count", "inter_op_thread_count"}
+    assert read_config(written, "config.pbtxt").card == card
+    assert unseal(parsed(written).parameters[CARD_KEY].string_value, "config.pbtxt").description == text
+
+
+def test_hostile_labels_come_back_as_they_were() -> None:
+    labels = ('"', "'", "\\", "\\n", "}", 'name: "x"', "ä", "數字", "🔢", "a b", "<b>", "{0}", "%s", "#")
+    card = ModelCard.model_validate({**DIGITS.model_dump(), "labels": labels})
+    assert read_config(config_text(card, SMALL), "config.pbtxt").card.labels == labels
+
+
+def test_the_text_is_the_same_every_time() -> None:
+    assert config_text(DIGITS, SMALL) == config_text(ModelCard.model_validate(DIGITS.model_dump()), SMALL)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (
+            "TYPE_UINT8",
+            "TYPE_FP32",
+            "its input is [('pixels', 'TYPE_FP32', [8, 8, 1])], the card says [('pixels', 'TYPE_UINT8', [8, 8, 1])]",
+        ),
+        ("max_batch_size: 16", "max_batch_size: 8", "its max_batch_size is 8, the card says 16"),
+        ('name: "digits"', 'name: "letters"', "its name is letters, the card says digits"),
+        ('name: "probabilities"', 'name: "p"', "its output is [('p', 'TYPE_FP32', [10], 'labels.txt')]"),
+        ("dims: 10", "dims: 11", "its output is [('probabilities', 'TYPE_FP32', [11], 'labels.txt')]"),
+        ('backend: "onnxruntime"', 'backend: "python"', "its backend is python, the card says onnxruntime"),
+    ],
+)
+def test_a_config_that_contradicts_its_card_is_refused(old: str, new: str, sentence: str) -> None:
+    text = config_text(DIGITS, SMALL)
+    assert old in text
+    with pytest.raises(ContractError) as refused:
+        read_config(text.replace(old, new, 1), "config.pbtxt of model digits")
+    assert str(refused.value).startswith("config.pbtxt of model digits contradicts the model card in it: ")
+    assert sentence in str(refused.value)
+    assert str(refused.value).endswith(". Restore the file that was published")
+
+
+def test_one_changed_digit_of_a_mean_is_refused() -> None:
+    with pytest.raises(ContractError, match=r"config\.pbtxt: no valid model card: it was changed after it was written"):
+        read_config(config_text(DIGITS, SMALL).replace("[0.3]", "[0.4]"), "config.pbtxt")
+
+
+def test_a_config_without_a_card_is_refused() -> None:
+    with pytest.raises(
+        ContractError, match=r"^config\.pbtxt: it holds no model card \(parameters\['model_card'\]\)\. Restore the file that was published$"
+    ):
+        read_config('name: "digits"', "config.pbtxt")
+
+
+@pytest.mark.parametrize("text", ["name: ", "no config", "name: 3", '{"name": "digits"}', "\x00"])
+def test_what_is_no_config_is_refused_with_the_place(text: str) -> None:
+    with pytest.raises(ContractError, match=r"^config\.pbtxt: no model configuration: \d+:\d+ : "):
+        read_config(text, "config.pbtxt")
+
+
+def test_settings_that_change_no_answer_are_the_owners_business() -> None:
+    text = config_text(DIGITS, SMALL).replace("count: 1", "count: 4") + "response_cache { enable: true }\na_field_of_a_later_triton: 1\n"
+    published = read_config(text, "config.pbtxt")
+    assert contradictions(published.message, DIGITS) == []
+    assert other_settings(published.message, config_text(DIGITS, SMALL)) == ["instance_group", "response_cache"]
+
+
+def test_a_pinned_version_is_read() -> None:
+    pinned = config_text(DIGITS, SMALL).replace("latest {\n    num_versions: 1\n  }", "specific { versions: 2 versions: 5 }")
+    assert (read_config(pinned, "config.pbtxt").policy, read_config(pinned, "config.pbtxt").served) == ("specific", (2, 5))
+    assert read_config(config_text(DIGITS, SMALL), "config.pbtxt").policy == "latest"

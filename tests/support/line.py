@@ -1,0 +1,36 @@
+"""The whole line: a network trained on the bundled digits, exported and published."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sightline import cli
+from sightline_serving.server import Server
+
+
+@dataclass(frozen=True)
+class Line:
+    """Where one trained and published model lies."""
+
+    run: Path
+    repository: Path
+
+    def copied(self, to: Path) -> "Line":
+        """A copy that a test may spoil."""
+        shutil.copytree(self.run, to / "run")
+        shutil.copytree(self.repository, to / "models")
+        for path in (to / "models").rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        return Line(to / "run", to / "models")
+
+
+def make_line(folder: Path, seed: int) -> Line:
+    """Train `mnist` on the digits for a few epochs, and publish it."""
+    made = Line(folder / "run", folder / "models")
+    cli.run(["train", "mnist", "--data", "digits", "--epochs", "4", "--seed", str(seed), "--run", str(made.run)])
+    cli.run(["export", str(made.run), "--repository", str(made.repository)])
+    return made
+
+
+Prove = Callable[[Line, Server], None]

@@ -1,0 +1,3 @@
+"""A finished run on the bundled digits."""
+
+EPOCHS = 8

@@ -1,0 +1,295 @@
+"""Pictures in class folders are all found, in one order; what is no picture is named and left out; nothing on a disk makes it hang."""
+
+import os
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sightline.errors import DataError
+from sightline_training.datasets import class_folders as module
+from sightline_training.datasets import known_looks, listing
+from sightline_training.datasets.class_folders import class_folders, look_through
+from support.photos import make_class, photo, save
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """Three cats, one of them deeper, and two dogs, in a folder `train`."""
+    folder = tmp_path / "pets" / "train"
+    make_class(folder / "dog", range(2))
+    make_class(folder / "cat", range(2, 4))
+    save(photo(4), folder / "cat" / "young" / "kitten.jpg")
+    return folder
+
+
+def refusal(folder: Path, classes: tuple[str, ...] | None = None) -> str:
+    with pytest.raises(DataError) as refused:
+        look_through(folder, classes)
+    return str(refused.value)
+
+
+def test_classes_come_by_name_and_pictures_by_path(pets: Path) -> None:
+    pictures, classes, remarks = class_folders("pets", "train", pets)
+    assert classes == ("cat", "dog")
+    assert pictures.labels.tolist() == [0, 0, 0, 1, 1]
+    assert pictures.places == (
+        "train/cat/0002.png",
+        "train/cat/0003.png",
+        "train/cat/young/kitten.jpg",
+        "train/dog/0000.png",
+        "train/dog/0001.png",
+    )
+    assert remarks == ()
+    assert np.array_equal(np.asarray(pictures.open(1)), np.asarray(photo(3)))
+
+
+def test_the_fingerprint_is_of_contents_and_classes_and_not_of_dates_or_names_of_the_root(pets: Path, tmp_path: Path) -> None:
+    before = class_folders("pets", "train", pets)[0].fingerprint
+    os.utime(pets / "dog" / "0000.png", (1, 1))
+    moved = pets.rename(tmp_path / "elsewhere")
+    assert class_folders("pets", "train", moved)[0].fingerprint == before
+    (moved / "dog" / "0000.png").write_bytes((moved / "dog" / "0001.png").read_bytes())
+    assert class_folders("pets", "train", moved)[0].fingerprint != before
+
+
+def test_the_order_of_the_file_system_does_not_matter(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = look_through(pets)
+    scandir = os.scandir
+
+    class Backwards:
+        def __init__(self, folder: Path) -> None:
+            with scandir(folder) as entries:
+                self.entries = sorted(entries, key=lambda each: each.name, reverse=True)
+
+        def __enter__(self) -> list[os.DirEntry[str]]:
+            return self.entries
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(os, "scandir", Backwards)
+    after = look_through(pets)
+    assert (after.classes, after.places) == (before.classes, before.places)
+
+
+def test_a_given_order_of_classes_is_kept(pets: Path) -> None:
+    found = look_through(pets, ("dog", "cat"))
+    assert found.classes == ("dog", "cat")
+    assert found.places[0] == "dog/0000.png"
+    assert found.labels.tolist() == [0, 0, 1, 1, 1]
+
+
+def test_other_classes_than_the_given_ones_are_named(pets: Path) -> None:
+    assert refusal(pets, ("cat", "lion", "bear")) == (
+        f"{pets}: there is no folder for lion, bear and there is no class for the folder dog. Expected: cat, lion, bear."
+    )
+
+
+def test_what_is_no_picture_is_left_out_and_named_with_the_reason(pets: Path) -> None:
+    (pets / "cat" / "notes.txt").write_text("three cats")
+    (pets / "cat" / "empty.jpg").touch()
+    cut = save(photo(9), pets / "dog" / "cut.png").read_bytes()[:-200]
+    (pets / "dog" / "cut.png").write_bytes(cut)
+    os.mkfifo(pets / "dog" / "pipe.jpg")
+    (pets / "dog" / "gone.jpg").symlink_to("nowhere")
+    (pets / "readme.md").write_text("pets")
+    with (pets / "dog" / "film.jpg").open("wb") as film:
+        film.truncate(65 * 1024**2)
+    found = look_through(pets, below="train")
+    assert len(found.places) == 5
+    assert len(found.remarks) == 1
+    assert found.remarks[0].startswith(
+        "train: 7 files were left out: readme.md (it lies in no class folder), cat/empty.jpg (the file is empty), "
+    )
+    for named in (
+        "cat/notes.txt (not a picture in a format that is read here (JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM))",
+        "dog/cut.png (damaged picture (",
+        "dog/pipe.jpg (not a file but a pipe, a socket or a device)",
+        "dog/gone.jpg (cannot be read: No such file or directory)",
+        "dog/film.jpg (larger than 64 MiB, the most that one picture may have)",
+    ):
+        assert named in found.remarks[0]
+
+
+def test_a_picture_that_no_network_here_could_be_shown_is_left_out_before_the_training(pets: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).random((20, 20), np.float32)).save(pets / "cat" / "heat.tif")
+    assert "cat/heat.tif (a picture of 32-bit floating-point pixels has no defined white" in look_through(pets).remarks[0]
+
+
+def test_the_first_twenty_left_out_are_named_and_the_others_counted(pets: Path) -> None:
+    for number in range(23):
+        (pets / "cat" / f"{number:02d}.txt").write_text("no picture")
+    (remark,) = look_through(pets).remarks
+    assert remark.startswith("23 files were left out: cat/00.txt (not a picture")
+    assert "cat/19.txt" in remark
+    assert "cat/20.txt" not in remark
+    assert remark.endswith(", and 3 more.")
+
+
+def test_hidden_files_and_litter_are_passed_over_in_silence(pets: Path) -> None:
+    for name in (".DS_Store", "cat/.hidden.jpg", "cat/Thumbs.db", "dog/desktop.ini", "__MACOSX/cat/._0002.png", ".git/config"):
+        path = pets / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("litter")
+    found = look_through(pets)
+    assert found.classes == ("cat", "dog")
+    assert found.remarks == ()
+
+
+def test_an_empty_class_is_an_error_that_says_so(pets: Path) -> None:
+    (pets / "bird").mkdir()
+    assert refusal(pets) == f"{pets}/bird: the class has no readable picture. Add pictures, or remove the folder."
+    (pets / "bird" / "song.mp3").write_bytes(b"tweet")
+    assert refusal(pets) == (
+        f"{pets}/bird: the class has no readable picture: bird/song.mp3 (not a picture in a format that is read here "
+        "(JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM)) cannot be used. Add pictures, or remove the folder."
+    )
+
+
+ADVICE = "A classifier needs two or more: put the pictures of each class into a folder of its own, named after the class."
+
+
+def test_a_single_class_is_an_error_that_says_so(tmp_path: Path) -> None:
+    make_class(tmp_path / "all" / "cat", range(3))
+    assert refusal(tmp_path / "all") == f"{tmp_path}/all: it holds only one class folder (cat). {ADVICE}"
+
+
+def test_a_folder_of_pictures_without_classes_is_an_error_that_says_so(tmp_path: Path) -> None:
+    make_class(tmp_path / "all", range(3))
+    assert refusal(tmp_path / "all") == f"{tmp_path}/all: it holds no class folders. {ADVICE}"
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "nowhere") == f"{tmp_path}/nowhere: the folder cannot be read: No such file or directory."
+
+
+def test_a_folder_that_may_not_be_read_is_named_rather_than_left_out(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def guarded(folder: Path) -> object:
+        if Path(folder).name == "young":
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    assert refusal(pets) == f"{pets}/cat/young: the folder cannot be read: Permission denied."
+
+
+@pytest.mark.parametrize("name", [" dog", "two\nlines", "bell\a", "line\u2028end"])
+def test_a_folder_whose_name_cannot_be_a_label_is_to_be_renamed(pets: Path, name: str) -> None:
+    make_class(pets / name, range(5, 7))
+    sentence = refusal(pets)
+    assert sentence.endswith(
+        ": the folder's name cannot be a label: must be one line of text without spaces around it, since labels.txt holds a line a label. "
+        "Rename the folder."
+    )
+    assert sentence.isprintable()
+
+
+def test_a_name_that_is_no_unicode_cannot_be_a_label(pets: Path) -> None:
+    os.mkdir(os.fsencode(pets) + b"/caf\xe9")
+    assert refusal(pets).startswith(f"{pets}/caf\\udce9: the folder's name cannot be a label: ")
+
+
+def test_an_accent_is_one_label_however_it_is_spelled(pets: Path) -> None:
+    make_class(pets / "cafe\u0301", range(5, 7))
+    assert look_through(pets).classes == ("caf\u00e9", "cat", "dog")
+    assert look_through(pets, ("dog", "cat", "caf\u00e9")).labels.tolist() == [0, 0, 1, 1, 1, 2, 2]
+    make_class(pets / "caf\u00e9", range(7, 9))
+    assert refusal(pets) == f"{pets}: two folders are called caf\u00e9, spelled with different bytes. Rename or merge them."
+
+
+def test_a_file_name_that_is_no_unicode_is_read_and_shown_escaped(pets: Path) -> None:
+    os.rename(pets / "dog" / "0001.png", os.fsencode(pets) + b"/dog/b\xe9b\xe9.png")
+    pictures, _, _ = class_folders("pets", "train", pets)
+    assert pictures.places[-1] == "train/dog/b\\udce9b\\udce9.png"
+    assert pictures.open(4).size == (96, 80)
+
+
+def test_links_to_folders_are_followed_and_loops_are_not(pets: Path, tmp_path: Path) -> None:
+    make_class(tmp_path / "elsewhere", range(10, 13))
+    (pets / "bird").symlink_to(tmp_path / "elsewhere")
+    (pets / "cat" / "again").symlink_to(pets / "cat")
+    (pets / "cat" / "up").symlink_to(pets)
+    (pets / "dog" / "itself").symlink_to(pets / "dog" / "itself")
+    found = look_through(pets)
+    assert found.classes == ("bird", "cat", "dog")
+    assert np.bincount(found.labels).tolist() == [3, 3, 2]
+    assert "cat/again/ (a link to a folder that was read already)" in found.remarks[0]
+    assert "dog/itself (cannot be read: Too many levels of symbolic links)" in found.remarks[0]
+
+
+def test_two_folders_linked_with_each_other_many_times_are_read_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        make_class(tmp_path / "x" / name, range(ord(name), ord(name) + 2))
+        for number in range(30):
+            (tmp_path / "x" / name / f"link{number}").symlink_to(tmp_path / "x")
+    assert len(look_through(tmp_path / "x").places) == 4
+
+
+def test_more_files_than_a_dataset_has_are_refused_before_one_is_read(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MAX_FILES", 4)
+    monkeypatch.setattr(module, "read_file", lambda _: pytest.fail("a file was read"))
+    assert refusal(pets) == f"{pets}: more than 4 files. Name the folder that holds the class folders."
+
+
+def test_a_file_that_changed_after_the_scan_is_refused_by_name(pets: Path) -> None:
+    pictures, _, _ = class_folders("pets", "train", pets)
+    save(photo(99), pets / "cat" / "0002.png")
+    with pytest.raises(DataError) as refused:
+        pictures.open(0)
+    assert str(refused.value) == f"{pets}/cat/0002.png: the file was changed after it was first read. Run the same command again."
+    (pets / "cat" / "0003.png").unlink()
+    with pytest.raises(DataError) as refused:
+        pictures.open(1)
+    assert str(refused.value) == f"{pets}/cat/0003.png: cannot be read: No such file or directory"
+
+
+def test_contents_are_not_kept_in_memory(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
+    for number in range(40):
+        save(Image.fromarray(np.roll(noise, number, axis=0)), tmp_path / "big" / "ab"[number % 2] / f"{number}.bmp")
+    look_through(tmp_path / "big")
+    tracemalloc.start()
+    pictures, _, _ = class_folders("big", "train", tmp_path / "big")
+    pictures.open(39)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sum(path.stat().st_size for path in (tmp_path / "big").rglob("*.bmp")) > 19_000_000
+    assert kept < 1_500_000
+
+
+def test_a_second_look_decodes_nothing_and_finds_the_same(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = look_through(pets)
+    save(photo(50), pets / "dog" / "new.png")
+    decoded = []
+    monkeypatch.setattr(module, "look_of", lambda picture, real=module.look_of: decoded.append(picture) or real(picture))
+    second = look_through(pets)
+    assert len(decoded) == 1
+    assert np.array_equal(second.looks[:5], first.looks)
+    assert second.places[:5] == first.places
+
+
+@pytest.mark.parametrize("damage", [b"", b"no looks", bytes(400)])
+def test_a_damaged_memory_of_looks_is_made_anew(pets: Path, tmp_path: Path, damage: bytes) -> None:
+    first = look_through(pets)
+    (kept,) = (tmp_path / "cache" / "looks").iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(damage or whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert known_looks.known_looks(pets) == {}
+    assert np.array_equal(look_through(pets).looks, first.looks)
+    assert kept.read_bytes() == whole
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "file" / "cache"))
+    assert len(look_through(pets).places) == 5

@@ -1,0 +1,194 @@
+"""One photo is recognised however it was saved again, other photos are not taken for it, and a hundred thousand are compared in minutes."""
+
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageOps
+
+from sightline.errors import PictureError
+from sightline.image import open_picture
+from sightline_training.datasets import duplicates
+from sightline_training.datasets.class_folders import look_through
+from sightline_training.datasets.duplicates import BITS, LOOK, look_of, mixed, near_duplicates, same_photo
+from support.photos import photo
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
+
+
+def looks_of(*pictures: Image.Image) -> np.ndarray:
+    return np.array([look_of(each) for each in pictures], LOOK)
+
+
+def encoded(picture: Image.Image, kind: str, **settings: object) -> Image.Image:
+    """The picture as it comes back from a file."""
+    file = io.BytesIO()
+    picture.save(file, kind, **settings)
+    return open_picture(file.getvalue())
+
+
+def zeros(count: int) -> np.ndarray:
+    return np.zeros(count, np.int64)
+
+
+def is_found(copy: Image.Image, of: Image.Image) -> bool:
+    known = looks_of(of, *(photo(number) for number in range(500, 510)))
+    return near_duplicates(known, zeros(11), looks_of(copy), zeros(1)) == {0: 0}
+
+
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "the same": lambda picture: picture,
+    "as JPEG": lambda picture: encoded(picture, "JPEG", quality=60),
+    "as WebP": lambda picture: encoded(picture, "WEBP", quality=50),
+    "half the size": lambda picture: picture.resize((picture.width // 2, picture.height // 2)),
+    "twice as wide": lambda picture: picture.resize((picture.width * 2, picture.height)),
+    "brighter": lambda picture: ImageEnhance.Brightness(picture).enhance(1.1),
+    "mirrored": ImageOps.mirror,
+    "upside down": ImageOps.flip,
+    "turned by 90": lambda picture: picture.transpose(Image.Transpose.ROTATE_90),
+    "turned by 180": lambda picture: picture.transpose(Image.Transpose.ROTATE_180),
+    "turned by 270 and small": lambda picture: picture.transpose(Image.Transpose.ROTATE_270).resize((40, 48)),
+    "transposed": lambda picture: picture.transpose(Image.Transpose.TRANSPOSE),
+    "transversed": lambda picture: picture.transpose(Image.Transpose.TRANSVERSE),
+    "cropped a little": lambda picture: picture.crop((2, 2, picture.width - 1, picture.height - 2)),
+    "on a wide white ground": lambda picture: ImageOps.expand(picture, (90, 60, 30, 80), "white"),
+}
+
+
+@pytest.mark.parametrize("change", COPIES)
+def test_a_photo_is_found_again(change: str) -> None:
+    for number in range(3):
+        original = photo(number, (192, 160))
+        assert is_found(COPIES[change](original), original), number
+
+
+def test_other_photos_are_not_taken_for_it() -> None:
+    known, judged = looks_of(*map(photo, range(60))), looks_of(*map(photo, range(60, 120)))
+    assert near_duplicates(known, zeros(60), judged, zeros(60)) == {}
+
+
+def test_the_same_shapes_in_another_colour_are_another_picture() -> None:
+    red, green, blue = photo(1).split()
+    assert not is_found(Image.merge("RGB", (blue, red, green)), photo(1))
+
+
+def test_even_surfaces_are_the_same_only_to_the_pixel() -> None:
+    known = looks_of(Image.new("RGB", (50, 50), (200, 200, 200)), Image.new("RGB", (50, 50), (20, 20, 20)))
+    judged = looks_of(Image.new("RGB", (50, 50), (201, 200, 200)), Image.new("RGB", (70, 50), (20, 20, 20)))
+    assert near_duplicates(known, zeros(2), judged, zeros(2)) == {1: 1}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
+def test_another_file_with_the_same_pixels_is_an_exact_copy(kind: str) -> None:
+    one, other = looks_of(photo(1), encoded(photo(1), kind))
+    assert one["exact"].tobytes() == other["exact"].tobytes()
+
+
+def test_a_picture_that_its_tag_turns_upright_is_an_exact_copy_of_the_upright_one() -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    sideways = encoded(photo(1).transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
+    one, other = looks_of(photo(1), sideways)
+    assert one["exact"].tobytes() == other["exact"].tobytes()
+
+
+def test_16_bit_pictures_are_compared_by_what_they_show() -> None:
+    ramp = np.linspace(0, 60_000, 64 * 64).reshape(64, 64)
+    wide = [Image.fromarray(each.astype(np.uint16)) for each in (ramp, ramp.T.copy(), ramp)]
+    one, other, again = looks_of(*wide)
+    assert one["exact"].tobytes() == again["exact"].tobytes() != other["exact"].tobytes()
+    with pytest.raises(PictureError):
+        look_of(Image.fromarray(ramp.astype(np.float32)))
+
+
+def test_the_most_alike_is_named() -> None:
+    original = photo(3)
+    known = looks_of(encoded(original.crop((3, 3, 94, 78)), "JPEG", quality=30), photo(9), encoded(original, "JPEG", quality=95))
+    assert near_duplicates(known, zeros(3), looks_of(original), zeros(1)) == {0: 2}
+
+
+def test_linked_pictures_are_one_group_and_others_stay_alone() -> None:
+    pictures = [photo(1), photo(2), ImageOps.mirror(photo(1)), encoded(photo(2), "JPEG"), photo(4), photo(1).resize((48, 40))]
+    groups = same_photo(looks_of(*pictures), zeros(6))
+    assert groups[0] == groups[2] == groups[5]
+    assert groups[1] == groups[3]
+    assert len(set(groups)) == 3
+
+
+def test_blocks_and_folding_do_not_change_the_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [photo(number // 3).resize((96 - number % 3, 80)) for number in range(60)]
+    looks = looks_of(*pictures)
+    before = same_photo(looks, zeros(60))
+    assert np.array_equal(before, np.repeat(before[::3], 3))
+    assert len(set(before)) == 20
+    monkeypatch.setattr(duplicates, "BLOCK", (7, 11))
+    monkeypatch.setattr(duplicates, "EDGES", 2)
+    after = same_photo(looks, zeros(60))
+    assert np.array_equal(after[:, None] == after, before[:, None] == before)
+    assert near_duplicates(looks[::3], zeros(20), looks[1::3], zeros(20)) == {at: at for at in range(20)}
+
+
+def _alike_in_two_classes(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Looks that differ in 20 bits at most, as digits or scans may: no two of them one picture."""
+    draw = np.random.default_rng(0)
+    looks = np.zeros(count, LOOK)
+    looks["exact"] = draw.integers(0, 256, (count, 32))
+    bits = np.zeros((count, 8, BITS), np.uint8)
+    bits[np.arange(count)[:, None], :, draw.integers(0, BITS, (count, 10))] = 1
+    looks["prints"] = np.packbits(bits, axis=2)
+    return looks, np.arange(count) % 2
+
+
+def test_where_different_classes_look_alike_only_what_is_more_alike_counts() -> None:
+    looks, labels = _alike_in_two_classes(400)
+    looks[7]["prints"] = looks[8]["prints"]
+    looks[20]["exact"] = looks[22]["exact"]
+    labels[7] = labels[8]
+    groups = same_photo(looks, labels)
+    assert len(set(groups)) > 300
+    assert groups[7] == groups[8]
+    assert groups[20] == groups[22]
+    near = near_duplicates(looks[:200], labels[:200], looks[200:], labels[200:])
+    assert len(near) < 20
+
+
+def test_a_few_pictures_in_two_classes_do_not_make_the_search_stricter() -> None:
+    pictures = [photo(number) for number in range(8)] + [ImageOps.mirror(photo(0))]
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1])
+    groups = same_photo(looks_of(*pictures), labels)
+    assert groups[0] == groups[8]
+    assert mixed(groups, labels).nonzero()[0].tolist() == [0, 8]
+
+
+def test_of_too_many_pictures_only_exact_copies_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "MOST_COMPARED", 2)
+    looks = looks_of(photo(1), ImageOps.mirror(photo(1)), photo(1))
+    groups = same_photo(looks, zeros(3))
+    assert groups[0] == groups[2] != groups[1]
+    assert near_duplicates(looks[1:], zeros(2), looks[:1], zeros(1)) == {0: 1}
+    assert near_duplicates(np.repeat(looks[1:2], 5), zeros(5), looks[:1], zeros(1)) == {}
+
+
+def test_six_thousand_pictures_are_grouped_in_seconds() -> None:
+    draw = np.random.default_rng(1)
+    looks = np.zeros(6_000, LOOK)
+    looks["exact"] = draw.integers(0, 256, (6_000, 32))
+    looks["prints"] = draw.integers(0, 256, (6_000, 8, BITS // 8))
+    looks["prints"][1::100] = looks["prints"][::100]
+    began = time.process_time()
+    groups = same_photo(looks, zeros(6_000))
+    assert len(set(groups)) == 5_940
+    # Measured: 2 s of CPU. A loop over the 18 million pairs, eight ways each, would take minutes.
+    assert time.process_time() - began < 30
+
+
+@pytest.mark.realdata
+def test_no_two_pictures_of_bo_are_taken_for_one(data_folder: Path) -> None:
+    bo = look_through(data_folder / "doggy_door" / "presidential_doggy_door" / "train")
+    assert len(set(same_photo(bo.looks, bo.labels))) == 137

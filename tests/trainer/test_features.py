@@ -1,0 +1,317 @@
+"""Features of a frozen trunk are computed once; a kill, a damaged file or a second process never changes what is learned from them."""
+
+import hashlib
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import DataError
+from sightline_training.augment.kornia_ops import distortion
+from sightline_training.loop import feature_cache as features
+from sightline_training.loop.feature_cache import default_cache, features_of, kept_features
+from sightline_training.networks.backbones import Backbone, trunk_of
+from sightline_training.networks.transfer import Transferred
+from sightline_training.networks.weights import Weights, pour, weights_from
+from sightline_training.networks.wrappers import Network
+from sightline_training.recipe import Recipe
+from sightline_training.recipes.cifar10 import CARD
+
+BATCH = 10
+PICTURES = 95
+
+
+class Trunk(nn.Module):
+    """A linear map of the pixels that counts how many pictures it was asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.map = nn.Linear(48, 5)
+        self.asked = 0
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        self.asked += len(pixels)
+        return self.map(pixels.float().flatten(1))
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "comfortable_batch", lambda _: BATCH)
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (PICTURES, 4, 4, 3), dtype=np.uint8)
+
+
+def shaken(pixels: Tensor) -> Tensor:
+    """An augmentation whose draws depend on how many pictures are augmented together."""
+    return pixels.float() * torch.rand(len(pixels), 1, 1, 1)
+
+
+def _plain(trunk: Trunk, pixels: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return trunk.map(torch.from_numpy(pixels).float().flatten(1)).numpy()
+
+
+def test_features_are_the_trunks_own_answers(pixels: np.ndarray, tmp_path: Path) -> None:
+    trunk = Trunk()
+    found = kept_features(trunk, pixels, key="k", cache=tmp_path)
+    assert (found.shape, found.dtype) == ((PICTURES, 5), np.float32)
+    assert np.abs(found - _plain(trunk, pixels)).max() < 1e-3
+
+
+def test_a_second_call_computes_nothing_whatever_the_order(pixels: np.ndarray, tmp_path: Path) -> None:
+    trunk = Trunk()
+    first = kept_features(trunk, pixels, key="k", cache=tmp_path)
+    assert trunk.asked == PICTURES
+    assert np.array_equal(kept_features(trunk, pixels, key="k", cache=tmp_path), first)
+    assert np.array_equal(kept_features(trunk, pixels[::-1], key="k", cache=tmp_path), first[::-1])
+    assert trunk.asked == PICTURES
+
+
+def test_of_a_larger_set_only_the_new_pictures_are_computed_and_the_same_picture_only_once(pixels: np.ndarray, tmp_path: Path) -> None:
+    trunk = Trunk()
+    kept_features(trunk, pixels[:60], key="k", cache=tmp_path)
+    found = kept_features(trunk, np.concatenate([pixels, pixels]), key="k", cache=tmp_path)
+    assert trunk.asked == PICTURES
+    assert np.abs(found - np.concatenate([_plain(trunk, pixels)] * 2)).max() < 1e-3
+
+
+def test_another_key_shares_nothing(pixels: np.ndarray, tmp_path: Path) -> None:
+    trunk = Trunk()
+    kept_features(trunk, pixels, key="one", cache=tmp_path)
+    kept_features(trunk, pixels, key="other", cache=tmp_path)
+    assert trunk.asked == 2 * PICTURES
+
+
+def test_a_trunk_is_asked_in_evaluation_mode_and_every_module_left_in_its_own(pixels: np.ndarray, tmp_path: Path) -> None:
+    frozen = nn.Sequential(nn.Flatten(), nn.Dropout(0.9)).eval()
+    trunk = nn.Sequential(_Float(), frozen, nn.Dropout(0.9), nn.Linear(48, 5))
+    found = kept_features(trunk, pixels, key="k", cache=tmp_path)
+    assert [module.training for module in trunk] == [True, False, True, True]
+    assert not any(module.training for module in frozen.modules())
+    with torch.inference_mode():
+        assert np.abs(found - trunk.eval()(torch.from_numpy(pixels)).numpy()).max() < 1e-3
+
+
+class _Float(nn.Module):
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels.float()
+
+
+# ---- augmented views
+
+
+def test_a_view_is_drawn_the_same_whatever_the_cache_already_holds(pixels: np.ndarray, tmp_path: Path) -> None:
+    trunk = Trunk()
+    fresh = kept_features(trunk, pixels, key="k", cache=tmp_path / "fresh", augmentation=shaken)
+    kept_features(trunk, pixels[:35], key="k", cache=tmp_path / "used", augmentation=shaken)
+    kept_features(trunk, pixels[50:], key="k", cache=tmp_path / "used", augmentation=shaken)
+    assert np.array_equal(kept_features(trunk, pixels, key="k", cache=tmp_path / "used", augmentation=shaken), fresh)
+    asked = trunk.asked
+    assert np.array_equal(kept_features(trunk, pixels, key="k", cache=tmp_path / "used", augmentation=shaken), fresh)
+    assert trunk.asked == asked
+
+
+def test_drawing_a_view_disturbs_no_other_draw(pixels: np.ndarray, tmp_path: Path) -> None:
+    trunk = Trunk()
+    before = torch.random.get_rng_state()
+    kept_features(trunk, pixels, key="k", cache=tmp_path, augmentation=shaken)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+# ---- what a kill, a bad disk and a second process may do
+
+WORKER = textwrap.dedent(
+    """
+    import sys, time
+    from pathlib import Path
+    import numpy as np
+    import torch
+    from sightline_training.loop import feature_cache as features
+    from sightline_training.loop.feature_cache import kept_features
+    sys.path.insert(0, sys.argv[1])
+    from test_features import BATCH, PICTURES, Trunk, shaken
+
+    class Slow(Trunk):
+        def forward(self, pixels):
+            time.sleep(float(sys.argv[3]))
+            return super().forward(pixels)
+
+    torch.set_num_threads(1)
+    features.comfortable_batch = lambda _: BATCH
+    pixels = np.random.default_rng(0).integers(0, 256, (PICTURES, 4, 4, 3), dtype=np.uint8)
+    found = kept_features(Slow(), pixels, key="k", cache=Path(sys.argv[2]), augmentation=shaken)
+    np.save(sys.stdout.buffer, found)
+    """
+)
+
+
+def _worker(cache: Path, pause_s: float) -> "subprocess.Popen[bytes]":
+    arguments = [sys.executable, "-c", WORKER, str(Path(__file__).parent), str(cache), str(pause_s)]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
+def _files(cache: Path) -> list[Path]:
+    return sorted((cache / "k").glob("*.safetensors"))
+
+
+def test_what_a_killed_process_finished_is_used_and_the_rest_computed(pixels: np.ndarray, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    expected = kept_features(Trunk(), pixels, key="k", cache=tmp_path / "whole", augmentation=shaken)
+    process = _worker(tmp_path / "killed", 0.15)
+    for _ in range(1200):
+        if _files(tmp_path / "killed") or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    finished = len(_files(tmp_path / "killed"))
+    assert 1 <= finished < len(_files(tmp_path / "whole"))
+    trunk = Trunk()
+    found = kept_features(trunk, pixels, key="k", cache=tmp_path / "killed", augmentation=shaken)
+    assert trunk.asked == PICTURES - finished * features.CHUNK_BATCHES * BATCH
+    assert np.array_equal(found, expected)
+
+
+def test_two_processes_at_once_give_the_same_and_leave_one_set_of_files(tmp_path: Path) -> None:
+    both = [_worker(tmp_path, 0.02) for _ in range(2)]
+    answers = [each.communicate()[0] for each in both]
+    assert [each.returncode for each in both] == [0, 0]
+    assert answers[0] == answers[1]
+    assert len(_files(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("harm", ["a bit", "the end", "everything", "the name"])
+def test_a_damaged_file_is_computed_anew(pixels: np.ndarray, tmp_path: Path, harm: str) -> None:
+    expected = kept_features(Trunk(), pixels, key="k", cache=tmp_path)
+    path = _files(tmp_path)[1]
+    content = path.read_bytes()
+    if harm == "a bit":
+        path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    elif harm == "the end":
+        path.write_bytes(content[:-1])
+    elif harm == "everything":
+        path.write_bytes(b"")
+    else:
+        path.rename(path.with_name(f".{path.name}-x3"))
+    trunk = Trunk()
+    assert np.array_equal(kept_features(trunk, pixels, key="k", cache=tmp_path), expected)
+    assert 0 < trunk.asked < PICTURES
+    again = Trunk()
+    kept_features(again, pixels, key="k", cache=tmp_path)
+    assert again.asked == 0
+    assert all(hashlib.sha256(each.read_bytes()).hexdigest() == each.stem for each in _files(tmp_path))
+
+
+def test_a_whole_file_with_something_else_in_it_is_not_used(pixels: np.ndarray, tmp_path: Path) -> None:
+    folder = tmp_path / "k"
+    folder.mkdir()
+    for content in (b"", b"hello", b"\x02\0\0\0\0\0\0\0{}"):
+        (folder / f"{hashlib.sha256(content).hexdigest()}.safetensors").write_bytes(content)
+    trunk = Trunk()
+    kept_features(trunk, pixels, key="k", cache=tmp_path)
+    assert trunk.asked == PICTURES
+
+
+def test_a_folder_that_cannot_be_written_is_named(pixels: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError) as refused:
+        kept_features(Trunk(), pixels, key="k", cache=tmp_path / "file")
+    where = tmp_path / "file" / "k"
+    assert str(refused.value) == f"features cannot be kept in {where}: Not a directory. Name another folder with SIGHTLINE_CACHE."
+
+
+def test_features_that_are_no_numbers_are_refused_and_not_kept(pixels: np.ndarray, tmp_path: Path) -> None:
+    trunk = Trunk()
+    with torch.no_grad():
+        trunk.map.bias[2] = float("nan")
+    with pytest.raises(DataError, match="the backbone's features are no finite numbers"):
+        kept_features(trunk, pixels, key="k", cache=tmp_path)
+    assert not _files(tmp_path)
+
+
+# ---- of a recipe's network
+
+
+NAME = Backbone("squeezenet1_1")
+
+
+@pytest.fixture(scope="module")
+def random_weights() -> Weights:
+    return weights_from(NAME.name, "random")
+
+
+@pytest.fixture
+def network(random_weights: Weights) -> Network:
+    body = Transferred(trunk_of(NAME), nn.Linear(512, 10))
+    pour(body, random_weights)
+    return Network(CARD, body)
+
+
+FLIPPED = Recipe(
+    name="flipped",
+    card=CARD,
+    data="cifar10",
+    stages=(),
+    target_accuracy=None,
+    augmentation=distortion("flip", "RandomHorizontalFlip", p=1.0),
+)
+
+
+def test_views_of_a_recipe_are_the_plain_pictures_and_augmented_ones(network: Network, random_weights: Weights, tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    views = [features_of(network, random_weights, NAME, FLIPPED, pictures, view, tmp_path) for view in (0, 1)]
+    with torch.inference_mode():
+        for view, shown in zip(views, (pictures, pictures[:, :, ::-1].copy()), strict=True):
+            expected = network.body.trunk.eval()(network.normalise(torch.from_numpy(shown))).numpy()
+            assert np.abs(view - expected).max() < 1e-4
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("differing", ["weights", "preprocessing", "augmentation", "view", "part"])
+def test_whatever_decides_the_features_decides_where_they_are_kept(
+    network: Network, random_weights: Weights, tmp_path: Path, differing: str
+) -> None:
+    pictures = np.zeros((2, 32, 32, 3), np.uint8)
+    features_of(network, random_weights, NAME, FLIPPED, pictures, 1, tmp_path)
+    weights, recipe, backbone, view = random_weights, FLIPPED, NAME, 1
+    if differing == "weights":
+        weights = replace(weights, sha256="0" * 64)
+    elif differing == "preprocessing":
+        recipe = recipe.with_card(preprocess=CARD.preprocess.model_copy(update={"exif": "ignore"}))
+    elif differing == "augmentation":
+        recipe = replace(recipe, augmentation=distortion("flip", "RandomHorizontalFlip", p=0.5))
+    elif differing == "part":
+        backbone = replace(backbone, part="features")
+    else:
+        view = 2
+    features_of(network, weights, backbone, recipe, pictures, view, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"SIGHTLINE_CACHE": "/a"}, "/a/features"),
+        ({"XDG_CACHE_HOME": "/b"}, "/b/sightline/features"),
+        ({"HOME": "/c"}, "/c/.cache/sightline/features"),
+        ({"SIGHTLINE_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/c"}, "/c/.cache/sightline/features"),
+    ],
+)
+def test_the_cache_is_where_the_environment_says(settings: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SIGHTLINE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert default_cache() == Path(expected)

@@ -1,0 +1,215 @@
+"""The classifiers of torchvision by name, as backbones to transfer from: structure without weights, and how they see a picture."""
+
+import copy
+import difflib
+import functools
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from sightline.card import Preprocess, Resample
+from sightline.errors import UsageError
+from sightline_training.networks.transfer import PooledBlocks, PooledFeatures
+
+Part = Literal["network", "features", "blocks"]
+
+WHITE: Final = (255, 255, 255)
+"""Under transparent pixels, of which torchvision's transforms say nothing: pictures with a clear ground are made for white pages."""
+
+RENORMALISING: Final = ("googlenet", "inception_v3")
+"""Trained elsewhere, on pixels scaled to -1..1: they undo torchvision's mean and deviation by themselves (`transform_input`)."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Which network is transferred from, and how much of it."""
+
+    name: str
+    """torchvision's, such as "vgg16": one of `known_backbones`."""
+    part: Part = "network"
+    """`network` is all but the last layer; `features` only the convolutional part, averaged over the picture; `blocks` the same after
+    each of its blocks: wherever the maps become smaller."""
+
+
+@functools.cache
+def known_backbones() -> tuple[str, ...]:
+    """The names of torchvision's classifiers, sorted."""
+    from torchvision import models
+
+    return tuple(sorted(models.list_models(module=models)))
+
+
+def trunk_of(backbone: Backbone) -> nn.Module:
+    """The backbone without its last layer: normalised float32 [N, 3, H, W] → features [N, F]. Layers are zero: see `weights.pour`.
+
+    Its tensors have torchvision's names. Raises UsageError if there is no such network, or no convolutional part of it.
+    """
+    return _materialised(_trunk_structure(backbone))
+
+
+def whole(backbone: Backbone) -> nn.Module:
+    """The backbone with its own classifier: normalised float32 [N, 3, H, W] → logits [N, 1000]. Layers are zero: see `weights.pour`.
+
+    Raises UsageError if there is no such network, or if the backbone is only a part of it.
+    """
+    if backbone.part == "blocks":
+        raise UsageError(
+            f"{backbone.name} is to answer with its own classifier, which stands on the last block: leave out `--every-block`."
+        )
+    if backbone.part != "network":
+        raise UsageError(f"only the convolutional part of {backbone.name} is there: it has no classifier of its own to answer with.")
+    return _materialised(structure(backbone.name))
+
+
+@functools.cache
+def feature_count(backbone: Backbone) -> int:
+    """F, the number of features that `trunk_of` gives of one picture."""
+    height, width = preprocess_of(backbone).size
+    with torch.inference_mode():
+        trunk = _trunk_structure(backbone).eval().to("meta")
+        features = trunk(torch.zeros(1, 3, height, width, device="meta"))
+    return int(features.shape[1])
+
+
+@functools.cache
+def preprocess_of(backbone: Backbone, version: str | None = None) -> Preprocess:
+    """How torchvision's weights of the backbone see a picture, from the transforms that come with them.
+
+    `version` is a name such as "IMAGENET1K_V2"; None means the first that was published, whose preprocessing is the usual one of
+    its family. Raises UsageError if the card's specification cannot say the same.
+    """
+    versions = published(backbone.name)
+    if version is not None and version not in versions:
+        raise UsageError(f"torchvision has no weights {version} of {backbone.name}, only {', '.join(versions)}.")
+    weights = versions[version] if version is not None else next(iter(versions.values()))
+    return _expressed(weights.transforms(), f"{backbone.name} with torchvision's {weights}")
+
+
+def published(name: str) -> dict[str, Any]:
+    """What torchvision publishes of a network: name of the version → member of its weights enumeration, the oldest first."""
+    _demand_known(name)
+    from torchvision.models import get_model_weights
+
+    return {each.name: each for each in get_model_weights(name)}
+
+
+def structure(name: str) -> nn.Module:
+    """The whole network with its layers' weights on torch's meta device: no memory for them, and no seconds of random numbers."""
+    with _Unfilled():
+        return built(name)
+
+
+def built(name: str) -> nn.Module:
+    """The whole network with torchvision's random initial weights, drawn from torch's global generator; its auxiliary heads left out."""
+    _demand_known(name)
+    from torchvision.models import get_model
+
+    settings: dict[str, object] = {}
+    if name in RENORMALISING:
+        settings = {"transform_input": True, "aux_logits": False, "init_weights": True}
+    elif name.startswith("vit_"):
+        # A learned position a patch: the network is made for one size of picture.
+        settings = {"image_size": preprocess_of(Backbone(name)).size[0]}
+    network: nn.Module = get_model(name, weights=None, **settings)
+    return network
+
+
+def last_layer(network: nn.Module) -> str:
+    """The name of the layer that makes the logits: the last linear one, or the last convolution where there is none (SqueezeNet)."""
+    for kind in (nn.Linear, nn.Conv2d):
+        names: list[str] = [name for name, module in network.named_modules() if isinstance(module, kind)]
+        if names:
+            return names[-1]
+    raise UsageError(f"a {type(network).__name__} has neither a linear nor a convolutional layer to replace.")
+
+
+def _trunk_structure(backbone: Backbone) -> nn.Module:
+    network = structure(backbone.name)
+    last = last_layer(network)
+    features = getattr(network, "features", None)
+    # Where nothing linear stands between the convolutions and the logits, the network less its last layer is the averaged features.
+    between = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear) and name != last and not name.startswith("features.")
+    ]
+    if backbone.part == "blocks":
+        if not isinstance(features, nn.Sequential):
+            raise UsageError(f"{backbone.name} has no convolutional part in blocks. Leave out `--every-block`.")
+        return PooledBlocks(features, _ends(features, preprocess_of(backbone).size))
+    if backbone.part == "features" and between:
+        if features is None:
+            raise UsageError(f"{backbone.name} has no convolutional part of its own. Transfer the whole network.")
+        return PooledFeatures(features)
+    network.set_submodule(last, nn.Identity())
+    return network
+
+
+def _ends(features: nn.Sequential, size: tuple[int, int]) -> list[int]:
+    """The places of the modules that make the maps smaller, and of the last one."""
+    ends, sides = [], torch.Size(size)
+    maps = torch.zeros(1, 3, *size, device="meta")
+    for at, module in enumerate(copy.deepcopy(features).eval().to("meta")):
+        with torch.inference_mode():
+            maps = module(maps)
+        if maps.shape[2:] != sides:
+            ends.append(at)
+        sides = maps.shape[2:]
+    return ends if ends and ends[-1] == len(features) - 1 else [*ends, len(features) - 1]
+
+
+def _materialised(network: nn.Module) -> nn.Module:
+    state = network.state_dict()
+    for name, tensor in state.items():
+        state[name] = torch.zeros(tensor.shape, dtype=tensor.dtype) if tensor.is_meta else tensor
+    network.load_state_dict(state, assign=True)
+    return network
+
+
+class _Unfilled(TorchFunctionMode):
+    """Sends what layers allocate unfilled to the meta device, and nothing else: some networks compute their widths with tensors."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called by torch in place of each of its functions."""
+        settings = dict(kwargs or {})
+        if func is torch.empty:
+            settings["device"] = "meta"
+        return func(*args, **settings)
+
+
+def _demand_known(name: str) -> None:
+    known = known_backbones()
+    if name not in known:
+        near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+        advice = f"Did you mean {', '.join(near)}?" if near else f"Known are {', '.join(known)}."
+        raise UsageError(f"torchvision has no classifier {name!r:.80}. {advice}")
+
+
+def _expressed(transforms: Any, whose: str) -> Preprocess:
+    """The card's words for torchvision's `ImageClassification`: resize the shorter side, centre crop, scale to 0..1, normalise."""
+    try:
+        (crop,), (resize,), filtered = transforms.crop_size, transforms.resize_size, transforms.interpolation.value
+        mean, std = tuple(map(float, transforms.mean)), tuple(map(float, transforms.std))
+    except (AttributeError, TypeError, ValueError):
+        raise UsageError(f"the preprocessing of {whose} is not a resize of the shorter side and a square centre crop.") from None
+    if filtered not in get_args(Resample):
+        raise UsageError(f"the preprocessing of {whose} resizes with {filtered}, which a model card cannot say.")
+    fraction = crop / resize
+    if fraction > 1 or round(crop / fraction) != resize:
+        raise UsageError(f"the preprocessing of {whose} resizes to {resize} and crops {crop} pixels, which a model card cannot say.")
+    return Preprocess(
+        version=1,
+        mode="RGB",
+        size=(crop, crop),
+        fit="crop",
+        crop_fraction=fraction,
+        resample=filtered,
+        background=WHITE,
+        exif="apply",
+        polarity="as-is",
+        mean=mean,
+        std=std,
+    )
