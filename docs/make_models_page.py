@@ -28,10 +28,10 @@ CONFUSED_UP_TO = 30
 OPENING = """# Models
 
 Every figure on this page comes from the report of a finished run; `make models` makes the runs, `make models-page` writes the page.
-An interval is Wilson's for 95 %: how far the accuracy on other pictures of the same kind may lie. A *test* set was looked at once, at
-the end. Where a source has only a validation set, that is what is reported, under its name. Reported pictures chose nothing within a
+An interval is Wilson's for 95 %: how far the accuracy on other images of the same kind may lie. A *test* set was looked at once, at
+the end. Where a source has only a validation set, that is what is reported, under its name. Reported images chose nothing within a
 run: then the last epoch is kept, and nothing stops early. What was chosen by looking at them *before* the run (a learning rate, a
-number of epochs) is said in the opening lines of the recipe's file. Seconds are those of the whole run: reading the pictures,
+number of epochs) is said in the opening lines of the recipe's file. Seconds are those of the whole run: reading the images,
 features, training, evaluation.
 """
 
@@ -153,7 +153,7 @@ def section(group: Sequence[Kept], line: Mapping[str, Any]) -> str:
     on = SETS[run.judged_on]
     lines = [f"## {title(run)}", "", run.card.description, "", "```text", command(run), "```", ""]
     splits = ", ".join(f"{entry['n']:,} {SETS[split]}" for split, entry in report["dataset"]["splits"].items())
-    lines.append(f"Data: `{report['dataset']['name']}`, {splits} pictures. {chosen(report)}")
+    lines.append(f"Data: `{report['dataset']['name']}`, {splits} images. {chosen(report)}")
     if report["backbone"]:
         lines.append(f"Backbone: {report['backbone']['name']} ({report['backbone']['source']}).")
     lines += [*(f"{remark}" for remark in report["remarks"]), ""]
@@ -175,7 +175,7 @@ def section(group: Sequence[Kept], line: Mapping[str, Any]) -> str:
         lines += [
             (
                 f"Served by Triton {served['triton']} and verified: the same at all {served['hops']} hops on {served['pictures']:,} "
-                f"pictures (max \\|Δp\\|: {worst})."
+                f"images (max \\|Δp\\|: {worst})."
             ),
             "",
         ]
@@ -189,8 +189,8 @@ def chosen(report: Mapping[str, Any]) -> str:
     if not report["training"]["epochs"]:
         return "Nothing is trained."
     if report["chosen_on"]:
-        return f"The epoch that is kept was chosen on the {SETS[report['chosen_on']]} pictures."
-    return "No pictures chose an epoch: the last one is kept."
+        return f"The epoch that is kept was chosen on the {SETS[report['chosen_on']]} images."
+    return "No images chose an epoch: the last one is kept."
 
 
 def results(group: Sequence[Kept], on: str) -> list[str]:
@@ -228,9 +228,9 @@ def taken(run: Kept) -> tuple[float, float]:
 
 
 def classes(run: Kept) -> list[str]:
-    """The confusion matrix as a picture, and the figures per class."""
-    picture = run.folder / CONFUSION
-    lines = [f"![Confusion matrix of {title(run)}]({picture.relative_to(DOCS).as_posix()})", ""]
+    """The confusion matrix as an image, and the figures per class."""
+    image = run.folder / CONFUSION
+    lines = [f"![Confusion matrix of {title(run)}]({image.relative_to(DOCS).as_posix()})", ""]
     if len(run.card.labels) <= CONFUSED_UP_TO:
         rows = ["| class | n | recall | precision |", "|---|---|---|---|"]
         for each in run.report["per_class"]:
@@ -254,7 +254,7 @@ def photos(line: Mapping[str, Any]) -> str:
             "",
             (
                 f"`sightline classify asl` on {len(asked)} colour photos with a clear ground, 120 to 188 pixels a side. Most look like "
-                f"pictures of the training file: **{right} of {len(asked)}** right. They show that reformatting works, not how the "
+                f"images of the training file: **{right} of {len(asked)}** right. They show that reformatting works, not how the "
                 "model does on new hands."
             ),
             "",

@@ -19,9 +19,9 @@ from sightline_serving.server import start_server
 from sightline_training.run.run import Run, load_run
 
 BIN = Path(sys.executable).parent
-RUN, PICTURES, REPOSITORY = Path("runs/mnist"), Path("runs/demo-pictures"), Path("model_repository")
+RUN, IMAGES, REPOSITORY = Path("runs/mnist"), Path("runs/demo-images"), Path("model_repository")
 
-say = Console(highlight=False, soft_wrap=True)
+notify = Console(highlight=False, soft_wrap=True)
 
 
 def main(folder: Path) -> int:
@@ -32,18 +32,18 @@ def main(folder: Path) -> int:
         digits = train()
         sightline("export", str(RUN))
         run = load_run(RUN)
-        pictures = draw_pictures(run)
+        images = draw_images(run)
         with start_server(REPOSITORY, http_port=0, grpc_port=0, metrics_port=0) as server:
-            say.rule("serve", align="left")
-            say.print(f"Triton {server.triton} answers at {server.grpc_url} and {server.http_url}")
+            notify.rule("serve", align="left")
+            notify.print(f"Triton {server.triton} answers at {server.grpc_url} and {server.http_url}")
             sightline("models", "--url", server.grpc_url)
             for url in (server.grpc_url, server.http_url):
-                sightline("classify", "mnist", *map(str, pictures), "--top", "2", "--url", url)
+                sightline("classify", "mnist", *map(str, images), "--top", "2", "--url", url)
             sightline("verify", "mnist", "--grpc-url", server.grpc_url, "--http-url", server.http_url)
     except subprocess.CalledProcessError as error:
         return error.returncode
     except SightlineError as error:
-        say.print(f"error: {error}", style="bold red", markup=False)
+        notify.print(f"error: {error}", style="bold red", markup=False)
         return error.exit_code
     summarise(run, digits, time.monotonic() - began)
     return 0
@@ -60,7 +60,7 @@ def train() -> bool:
     except subprocess.CalledProcessError as error:
         if error.returncode != DataError.exit_code:
             raise
-        say.print(
+        notify.print(
             "\nMNIST is not here and could not be fetched. The demo goes on with scikit-learn's bundled digits: "
             "1,797 real handwritten digits of 8 × 8 pixels. Everything works the same; the accuracy says nothing about MNIST.\n",
             style="bold yellow",
@@ -73,23 +73,23 @@ def train() -> bool:
 
 def sightline(*arguments: str) -> None:
     """Show a command, then run it. Raises CalledProcessError if it fails; the command itself has said why."""
-    say.rule(arguments[0], align="left")
-    say.print(f"$ sightline {' '.join(arguments)}", style="bold", markup=False)
+    notify.rule(arguments[0], align="left")
+    notify.print(f"$ sightline {' '.join(arguments)}", style="bold", markup=False)
     subprocess.run([BIN / "sightline", *arguments], check=True)
 
 
-def draw_pictures(run: Run) -> list[Path]:
-    """Write a few test pictures as a client would have them: as they are, and one as ink on white paper, scanned sideways."""
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    tests = run.pictures(run.judged_on, None)
+def draw_images(run: Run) -> list[Path]:
+    """Write a few test images as a client would have them: as they are, and one as ink on white paper, scanned sideways."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    tests = run.images(run.judged_on, None)
     written = []
     for digit in (0, 3, 7, 8):
         index = int((tests.labels == digit).argmax())
-        path = PICTURES / f"{digit}.png"
+        path = IMAGES / f"{digit}.png"
         tests.open(index).save(path)
         written.append(path)
     upright = ImageOps.invert(Image.open(written[2]).convert("L")).resize((560, 560), Image.Resampling.BICUBIC)
-    scan = PICTURES / "7_ink_on_paper_scanned_sideways.jpg"
+    scan = IMAGES / "7_ink_on_paper_scanned_sideways.jpg"
     exif = Image.Exif()
     exif[274] = 6  # turn clockwise to see it upright
     paper = upright.point(lambda value: 30 + value * 225 // 255).convert("RGB")
@@ -99,15 +99,15 @@ def draw_pictures(run: Run) -> list[Path]:
 
 def summarise(run: Run, digits: bool, seconds: float) -> None:
     """Say what happened and where things lie."""
-    say.rule("done", align="left")
+    notify.rule("done", align="left")
     data = "scikit-learn's bundled digits (MNIST could not be had)" if digits else "MNIST"
     test = run.report["accuracy"][run.judged_on]
-    say.print(f"Trained on {data}: {test['accuracy']:.2%} of {test['n']:,} test pictures. All of it took {seconds:.0f} s.")
-    places = {"the run, with its report and pictures": RUN, "the published model": REPOSITORY / "mnist", "the pictures": PICTURES}
+    notify.print(f"Trained on {data}: {test['accuracy']:.2%} of {test['n']:,} test images. All of it took {seconds:.0f} s.")
+    places = {"the run, with its report and images": RUN, "the published model": REPOSITORY / "mnist", "the images": IMAGES}
     for what, where in places.items():
-        say.print(f"  {what:<40} {where}/")
-    say.print("Serve it:     make serve")
-    say.print(f"Then ask it:  .venv/bin/sightline classify mnist {PICTURES}/*")
+        notify.print(f"  {what:<40} {where}/")
+    notify.print("Serve it:     make serve")
+    notify.print(f"Then ask it:  .venv/bin/sightline classify mnist {IMAGES}/*")
 
 
 if __name__ == "__main__":

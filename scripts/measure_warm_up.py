@@ -28,7 +28,7 @@ LATER: Final = 20
 @click.option("--repository", type=click.Path(path_type=Path), default=Path("model_repository"), show_default=True)
 @click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True)
 def measure(model: str, repository: Path, rounds: int) -> None:
-    """Measure MODEL with one picture a request over gRPC."""
+    """Measure MODEL with one image a request over gRPC."""
     turns = [(first_and_later(repository / model, warm=True), first_and_later(repository / model, warm=False)) for _ in range(rounds)]
     shown = table("", "first request", "later ones (median)", "start until ready", left=1)
     for name, way in (("warmed up", 0), ("not warmed up", 1)):

@@ -1,7 +1,7 @@
 """Every model of the courses through the whole line: train, export, serve, verify, classify. `make models` runs it.
 
 Each step is a command that one could type, and is shown before it runs. What is finished and up to date is not done again; a
-training that was interrupted goes on. A model whose pictures or weights cannot be had is named at the end, the others are made.
+training that was interrupted goes on. A model whose images or weights cannot be had is named at the end, the others are made.
 """
 
 import os
@@ -33,7 +33,7 @@ MOBILENET: Final = ("--backbone", "mobilenet_v2", "--weights", "{data}/weights/m
 TRUNK: Final = ("--backbone", "vgg16_bn", "--weights", "runs/cifar10", "--size", "64", "--every-block")
 """Our own VGG16: its first blocks know more of fruit than its last, which knows ten kinds of vehicles and animals."""
 
-say = Console(highlight=False, soft_wrap=True)
+notify = Console(highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -77,20 +77,20 @@ def main(folder: Path, *, own_vgg16: bool) -> int:
         code = made(job)
         if code:
             failed[job.run] = code
-            say.print(f"{job.run} was not made (exit code {code}); the others go on.\n", style="bold yellow")
+            notify.print(f"{job.run} was not made (exit code {code}); the others go on.\n", style="bold yellow")
     served = [job for job in jobs if job.published and job.run not in failed]
     try:
         if served:
             with start_server(REPOSITORY, http_port=0, grpc_port=0, metrics_port=0) as server:
                 prove(served, server)
     except SightlineError as error:
-        say.print(f"error: {error}", style="bold red", markup=False)
+        notify.print(f"error: {error}", style="bold red", markup=False)
         return error.exit_code
-    say.rule("done", align="left")
-    say.print(f"{len(jobs) - len(failed)} of {len(jobs)} runs are there, after {time.monotonic() - began:.0f} s.")
-    say.print("Their page, docs/models.md, is written by: make models-page")
+    notify.rule("done", align="left")
+    notify.print(f"{len(jobs) - len(failed)} of {len(jobs)} runs are there, after {time.monotonic() - began:.0f} s.")
+    notify.print("Their page, docs/models.md, is written by: make models-page")
     if failed:
-        say.print(f"Not made: {', '.join(failed)}. The reasons stand above.", style="bold yellow")
+        notify.print(f"Not made: {', '.join(failed)}. The reasons stand above.", style="bold yellow")
     return next(iter(failed.values()), 0)
 
 
@@ -103,26 +103,26 @@ def made(job: Job) -> int:
         arguments = arguments[: arguments.index("--backbone")]
     code = sightline("train", *arguments, "--run", str(run))
     if code == UsageError.exit_code and (run / "report.json").is_file():
-        say.print("The recipe has changed since that run: training anew.", style="yellow")
+        notify.print("The recipe has changed since that run: training anew.", style="yellow")
         code = sightline("train", *arguments, "--run", str(run), "--restart")
     return code or (sightline("export", str(run)) if job.published else 0)
 
 
 def sightline(*arguments: str) -> int:
     """Show a command, run it, give its exit code."""
-    say.rule(" ".join(arguments[:2]), align="left")
-    say.print(f"$ sightline {' '.join(arguments)}", style="bold", markup=False)
+    notify.rule(" ".join(arguments[:2]), align="left")
+    notify.print(f"$ sightline {' '.join(arguments)}", style="bold", markup=False)
     return subprocess.run([BIN / "sightline", *arguments], check=False).returncode
 
 
 def prove(jobs: list[Job], server: Server) -> None:
     """Compare each published model hop by hop on the running server, and ask `asl` about the photos; keep the figures in LINE."""
-    say.rule("serve, verify, classify", align="left")
+    notify.rule("serve, verify, classify", align="left")
     # What was proven of models that are not made this time stays.
     line: dict[str, Any] = {"models": {}} | (read_json(LINE) if LINE.is_file() else {})
     for job in jobs:
         model = load_run(RUNS / job.run).card.name
-        with Progress(console=say, transient=True, disable=not say.is_terminal) as bar:
+        with Progress(console=notify, transient=True, disable=not notify.is_terminal) as bar:
             task = bar.add_task(model)
             proof = verify(
                 model,
@@ -140,10 +140,10 @@ def prove(jobs: list[Job], server: Server) -> None:
             "version": proof.version,
             "triton": server.triton,
             "hops": len(proof.hops),
-            "pictures": answers[0].pictures,
+            "pictures": answers[0].images,
             "max_delta_p": {hop.name.partition(": ")[2]: hop.max_delta for hop in answers},
         }
-        say.print(f"{model} version {proof.version}: the same at all {len(proof.hops)} hops, {answers[0].pictures:,} pictures")
+        notify.print(f"{model} version {proof.version}: the same at all {len(proof.hops)} hops, {answers[0].images:,} images")
     photos = sorted((data_root(None) / "asl_photos").glob("?.png"))
     if photos and any(job.run == "asl" for job in jobs):
         line["asl_photos"] = asked_about(photos, server)
@@ -155,7 +155,7 @@ def asked_about(photos: list[Path], server: Server) -> list[dict[str, Any]]:
     with Classifier("asl", url=server.grpc_url) as asl:
         guesses = list(asl.classify(photos))
     right = sum(guess.label.lower() == photo.stem.lower() for guess, photo in zip(guesses, photos, strict=True))
-    say.print(f"asl: {right} of {len(photos)} colour photos right, reformatted by the client")
+    notify.print(f"asl: {right} of {len(photos)} colour photos right, reformatted by the client")
     return [
         {"letter": photo.stem.upper(), "answer": guess.label, "probability": guess.probability}
         for guess, photo in zip(guesses, photos, strict=True)

@@ -3,7 +3,7 @@
 from sightline.card import ModelCard, Preprocess, seal, unseal
 from sightline.classifier import Candidate, Classifier, Guess
 from sightline.errors import SightlineError
-from sightline.image import Picture
+from sightline.image import ImageInput
 from sightline.reformat import reformat
 
-__all__ = ["Candidate", "Classifier", "Guess", "ModelCard", "Picture", "Preprocess", "SightlineError", "reformat", "seal", "unseal"]
+__all__ = ["Candidate", "Classifier", "Guess", "ImageInput", "ModelCard", "Preprocess", "SightlineError", "reformat", "seal", "unseal"]

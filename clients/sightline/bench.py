@@ -1,4 +1,4 @@
-"""Measures a served model with NVIDIA's perf_analyzer, fed with real pictures that were reformatted as the model wants them.
+"""Measures a served model with NVIDIA's perf_analyzer, fed with real images that were reformatted as the model wants them.
 
 perf_analyzer's own default is one random tensor, sent again and again; nobody's traffic looks like that, so it is never used.
 """
@@ -23,11 +23,11 @@ import numpy.typing as npt
 
 from sightline.card import ModelCard
 from sightline.errors import MissingExtra, ModelError, ServerError, UsageError
-from sightline.image import Picture
+from sightline.image import ImageInput
 from sightline.reformat import reformat
 from sightline.transport import parse_url
 
-MOST_PICTURES: Final = 256
+MOST_IMAGES: Final = 256
 """Enough that no cache remembers them all, and the file that perf_analyzer reads stays below 50 MB for 224 × 224 × 3."""
 
 WINDOWS: Final = 3
@@ -46,7 +46,7 @@ class Measured:
     protocol: str
     concurrency: int
     batch: int
-    pictures_per_s: float
+    images_per_s: float
     mean_ms: float
     p50_ms: float
     p95_ms: float
@@ -73,7 +73,7 @@ def find_perf_analyzer() -> Path:
 
 def bench(
     card: ModelCard,
-    pictures: Iterable[Picture],
+    images: Iterable[ImageInput],
     urls: Sequence[str],
     *,
     version: str = "",
@@ -84,18 +84,18 @@ def bench(
 ) -> list[Measured]:
     """Measure the model of `card` at each of `urls` (gRPC or HTTP) with each concurrency.
 
-    `pictures` are read and reformatted first; PictureError if one cannot be. Raises ServerError or ModelError with
+    `images` are read and reformatted first; ImageError if one cannot be. Raises ServerError or ModelError with
     perf_analyzer's own words if a measurement fails, MissingExtra if there is no perf_analyzer.
     """
     program = find_perf_analyzer()
     if not 1 <= batch <= card.max_batch_size:
         raise UsageError(f"the batch must be between 1 and {card.max_batch_size}, the model's largest, not {batch}")
-    pixels = [reformat(picture, card.preprocess) for picture, _ in zip(pictures, range(MOST_PICTURES), strict=False)]
+    pixels = [reformat(image, card.preprocess) for image, _ in zip(images, range(MOST_IMAGES), strict=False)]
     if not pixels:
-        raise UsageError("there are no pictures to measure with")
+        raise UsageError("there are no images to measure with")
     results = []
     with tempfile.TemporaryDirectory(prefix="sightline-bench-") as scratch:
-        data = Path(scratch) / "pictures.json"
+        data = Path(scratch) / "images.json"
         data.write_text(_input_data(card, pixels), encoding="ascii")
         for url in urls:
             address = parse_url(url)
@@ -155,7 +155,7 @@ def _read(report: Path, said: str, code: int, protocol: str, batch: int, url: st
         protocol=protocol,
         concurrency=int(row["Concurrency"]),
         batch=batch,
-        pictures_per_s=float(row["Inferences/Second"]),
+        images_per_s=float(row["Inferences/Second"]),
         mean_ms=ms(
             "Client Send",
             "Network+Server Send/Recv",

@@ -1,4 +1,4 @@
-"""The model card: what a model eats, what it answers, and how a picture becomes its input. It travels with the weights.
+"""The model card: what a model eats, what it answers, and how an image becomes its input. It travels with the weights.
 
 The card is written as one *sealed* text, canonical JSON `{"card": {…}, "sha256": "…"}`, in three places: beside the model
 (`card.json`), in Triton's `config.pbtxt` (`parameters["model_card"]`) and in the ONNX file's metadata. `seal` is the only
@@ -19,7 +19,7 @@ CARD_KEY: Final = "model_card"
 """The key of the sealed card in `config.pbtxt`'s parameters and in the ONNX metadata."""
 
 PICTURES_OF: Final = "pictures_of"
-"""The key of the sealed card in the parameters of the models that take encoded pictures for the card's own (`sightline.in_triton`)."""
+"""The key of the sealed card in the parameters of the models that take encoded images for the card's own (`sightline.in_triton`)."""
 
 MAX_SEALED_BYTES: Final = 16 * 1024 * 1024
 """A longer text is refused unread; 100,000 labels of 100 bytes still fit."""
@@ -28,7 +28,7 @@ MAX_MEMBERS: Final = 100
 """Of one object in the text: every unknown member costs an error of its own, and a hostile text could hold a million."""
 
 MAX_SCALED_SIDE: Final = 8192
-"""Pixels: the longest side that `crop` may ask for before it cuts; its square still fits what one picture may have."""
+"""Pixels: the longest side that `crop` may ask for before it cuts; its square still fits what one image may have."""
 
 Mode = Literal["L", "RGB"]
 Fit = Literal["stretch", "crop", "pad"]
@@ -61,7 +61,7 @@ class _Frozen(BaseModel):
 
 
 class Preprocess(_Frozen):
-    """How a picture becomes pixels, version 1. `sightline.reformat` is its reference; a field that changes pixels has no default.
+    """How an image becomes pixels, version 1. `sightline.reformat` is its reference; a field that changes pixels has no default.
 
     Fixed by version 1: the first frame of an animation; 16-bit samples keep their high byte; palette, CMYK and alpha become
     RGB first; embedded colour profiles are not applied; the width is scaled before the height, to whole bytes each time;
@@ -75,18 +75,18 @@ class Preprocess(_Frozen):
     size: tuple[Side, Side]
     """Height and width in pixels."""
     fit: Fit
-    """`stretch` ignores the aspect ratio; `crop` scales until the picture covers `size / crop_fraction` and takes the centre;
+    """`stretch` ignores the aspect ratio; `crop` scales until the image covers `size / crop_fraction` and takes the centre;
     `pad` scales until it fits inside and fills the rest with `background`."""
     crop_fraction: Annotated[StrictFloat, Field(ge=0.1, le=1.0)]
-    """Side of the crop as a fraction of the scaled picture's shorter side (timm's `crop_pct`); 1.0 unless `fit` is `crop`."""
+    """Side of the crop as a fraction of the scaled image's shorter side (timm's `crop_pct`); 1.0 unless `fit` is `crop`."""
     resample: Resample
     """Pillow's filter of that name, antialiased when it shrinks. Not torchvision's tensor path: the two are not bit-equal."""
     background: tuple[Byte, ...]
     """Colour, one byte a channel, that lies under transparent pixels and fills the padding."""
     exif: Literal["apply", "ignore"]
-    """Whether the camera's orientation tag turns the picture upright first."""
+    """Whether the camera's orientation tag turns the image upright first."""
     polarity: Literal["as-is", "light-on-dark"]
-    """`light-on-dark` inverts a picture whose border has a median above 127 (ink on paper becomes chalk on slate)."""
+    """`light-on-dark` inverts an image whose border has a median above 127 (ink on paper becomes chalk on slate)."""
     mean: tuple[Unit, ...]
     """Per channel, for pixels scaled to 0..1; subtracted inside the network."""
     std: tuple[Deviation, ...]
@@ -99,7 +99,7 @@ class Preprocess(_Frozen):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of one picture's pixels."""
+        """(height, width, channels) of one image's pixels."""
         return (*self.size, self.channels)
 
     @model_validator(mode="after")
@@ -115,7 +115,7 @@ class Preprocess(_Frozen):
 
 
 class ModelCard(_Frozen):
-    """Everything that a client must know to ask a model about a picture and to read the answer."""
+    """Everything that a client must know to ask a model about an image and to read the answer."""
 
     name: ModelName
     """The model's name on the server and in the repository."""
@@ -124,13 +124,13 @@ class ModelCard(_Frozen):
     labels: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(min_length=2, max_length=100_000), FailFast()]
     """Class names in the order of the output."""
     preprocess: Preprocess
-    """How a picture becomes the input."""
+    """How an image becomes the input."""
     input: TensorName = "pixels"
     """Name of the input tensor: UINT8, [N, height, width, channels]."""
     output: TensorName = "probabilities"
     """Name of the output tensor: FP32, [N, classes]; each row sums to 1."""
     max_batch_size: Annotated[StrictInt, Field(ge=1, le=4096)]
-    """The most pictures that one request may hold."""
+    """The most images that one request may hold."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,4 +1,4 @@
-"""The SDK: asks a server how it wants its pictures, reformats them that way, and gives back guesses.
+"""The SDK: asks a server how it wants its images, reformats them that way, and gives back guesses.
 
 with Classifier("fruit", url="grpc://localhost:8001") as fruit:
     for guess in fruit.classify(["a.jpg", "b.png"], top=3):
@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.card import CARD_KEY, ModelCard, unseal
-from sightline.errors import ContractError, ModelError, PictureError, ServerUnavailable, UsageError
-from sightline.image import Picture
+from sightline.errors import ContractError, ImageError, ModelError, ServerUnavailable, UsageError
+from sightline.image import ImageInput
 from sightline.reformat import reformat
 from sightline.transport import ServedConfig, Tls, Transport, connect
 
@@ -43,7 +43,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Guess:
-    """What the model says of one picture."""
+    """What the model says of one image."""
 
     label: str
     """The most probable class."""
@@ -98,42 +98,42 @@ class Classifier:
 
     @property
     def batch_size(self) -> int:
-        """The most pictures that one request carries: bounded by the model and by MAX_REQUEST_BYTES."""
+        """The most images that one request carries: bounded by the model and by MAX_REQUEST_BYTES."""
         return self._batch
 
-    def classify(self, pictures: Picture | Sequence[Picture], top: int = 1) -> list[Guess]:
-        """Give a guess for each picture, in order. A single picture counts as a list of one.
+    def classify(self, images: ImageInput | Sequence[ImageInput], top: int = 1) -> list[Guess]:
+        """Give a guess for each image, in order. A single image counts as a list of one.
 
-        Raises PictureError, naming the picture, if one cannot be read: no picture ever gets a label by accident. Use
-        `stream` to go on after a broken picture.
+        Raises ImageError, naming the image, if one cannot be read: no image ever gets a label by accident. Use
+        `stream` to go on after a broken image.
         """
-        listed: Sequence[Picture] = pictures if isinstance(pictures, (list, tuple)) else [pictures]  # type: ignore[list-item]
+        listed: Sequence[ImageInput] = images if isinstance(images, (list, tuple)) else [images]  # type: ignore[list-item]
         guesses = []
         for outcome in self.stream(listed, top):
-            if isinstance(outcome, PictureError):
+            if isinstance(outcome, ImageError):
                 raise outcome
             guesses.append(outcome)
         return guesses
 
-    def stream(self, pictures: Iterable[Picture], top: int = 1) -> Iterator[Guess | PictureError]:
-        """Give, in order, a guess or the PictureError for each picture; reads ahead by one batch only."""
+    def stream(self, images: Iterable[ImageInput], top: int = 1) -> Iterator[Guess | ImageError]:
+        """Give, in order, a guess or the ImageError for each image; reads ahead by one batch only."""
         if top < 1:
             raise UsageError(f"the number of classes to show must be at least 1, not {top}")
-        waiting = iter(pictures)
+        waiting = iter(images)
         while chunk := list(islice(waiting, self._batch)):
-            outcomes: list[npt.NDArray[np.uint8] | PictureError] = []
-            for picture in chunk:
+            outcomes: list[npt.NDArray[np.uint8] | ImageError] = []
+            for image in chunk:
                 try:
-                    outcomes.append(reformat(picture, self.card.preprocess))
-                except PictureError as error:
+                    outcomes.append(reformat(image, self.card.preprocess))
+                except ImageError as error:
                     outcomes.append(error)
-            good = [outcome for outcome in outcomes if not isinstance(outcome, PictureError)]
+            good = [outcome for outcome in outcomes if not isinstance(outcome, ImageError)]
             answers = iter(self.guesses(np.stack(good), top) if good else [])
             for outcome in outcomes:
-                yield outcome if isinstance(outcome, PictureError) else next(answers)
+                yield outcome if isinstance(outcome, ImageError) else next(answers)
 
     def guesses(self, pixels: npt.NDArray[np.uint8], top: int = 1) -> list[Guess]:
-        """Give a guess for each of the reformatted pictures: uint8 [N, H, W, C]."""
+        """Give a guess for each of the reformatted images: uint8 [N, H, W, C]."""
         probabilities, versions = self._ask(pixels)
         found = []
         for row, version in zip(probabilities, versions, strict=True):
@@ -142,14 +142,14 @@ class Classifier:
             found.append(Guess(candidates[0].label, candidates[0].probability, candidates[0].index, candidates, version))
         return found
 
-    def probabilities(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
-        """Give float32 [N, classes] for the pictures, in order. Raises PictureError as `classify` does."""
-        if not pictures:
+    def probabilities(self, images: Sequence[ImageInput]) -> npt.NDArray[np.float32]:
+        """Give float32 [N, classes] for the images, in order. Raises ImageError as `classify` does."""
+        if not images:
             return np.zeros((0, len(self.card.labels)), np.float32)
-        return self._ask(np.stack([reformat(picture, self.card.preprocess) for picture in pictures]))[0]
+        return self._ask(np.stack([reformat(image, self.card.preprocess) for image in images]))[0]
 
     def answer(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Give float32 [N, classes] for reformatted pictures, uint8 [N, H, W, C], in as few requests as the model allows."""
+        """Give float32 [N, classes] for reformatted images, uint8 [N, H, W, C], in as few requests as the model allows."""
         return self._ask(pixels)[0]
 
     def close(self) -> None:
@@ -207,12 +207,12 @@ def served_card(config: ServedConfig, url: str) -> ModelCard:
     if config.pictures_of is not None:
         of = unseal(config.pictures_of, where).name
         raise ContractError(
-            f"{config.name} on {url} takes encoded pictures, for clients that cannot reformat by themselves: ask the model {of} itself"
+            f"{config.name} on {url} takes encoded images, for clients that cannot reformat by themselves: ask the model {of} itself"
         )
     if config.sealed_card is None:
         raise ContractError(
             f'{where}: there is no model card under parameters["{CARD_KEY}"]: this model was not exported by `sightline export`, '
-            "so nobody can say how its pictures must be reformatted"
+            "so nobody can say how its images must be reformatted"
         )
     card = unseal(config.sealed_card, where)
     expected = (card.name, [(card.input, "TYPE_UINT8", card.preprocess.shape)], [(card.output, "TYPE_FP32", (len(card.labels),))])

@@ -88,7 +88,7 @@ def main() -> None:
     # Read once, when torch starts its threads: waiting for one another they then sleep. On cores with other work, spinning cost
     # an epoch of mnist up to 69 s instead of 4.4 s.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # What Pillow warns of (size, damaged EXIF) we refuse or allow ourselves, with the picture's name in the sentence.
+    # What Pillow warns of (size, damaged EXIF) we refuse or allow ourselves, with the image's name in the sentence.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         run(sys.argv[1:])

@@ -1,8 +1,8 @@
 """Everything that can go wrong, as one tree: who is at fault decides the class, and the class decides the exit code.
 
 SightlineError                     1
-├── UsageError                     2   the command line or the arguments of a call
-├── PictureError                   3   the picture cannot be read, or not as a picture
+├── UsageError                     2   the words of the caller: the command line or the arguments of a call
+├── ImageError                     3   the image cannot be read, or not as an image
 ├── ContractError                  4   a model card is missing, unknown, tampered with or contradicted
 ├── ServerError                    5   the server answered with a failure that is its own
 │   ├── ServerUnavailable          6   nobody answers at the address
@@ -12,10 +12,13 @@ SightlineError                     1
 │   └── ModelNotFound             10   the server has no such model or version
 ├── DataError                     11   a dataset is missing or damaged
 ├── GateRefused                   12   the exported model is not the same model
-├── PublishError                  13   the model repository cannot take this version
+├── RepositoryError               13   the model repository, or a version in it, is missing or damaged
+│   └── PublishError              19   nothing could be published in it
 ├── HopDiffers                    14   `sightline verify` found a hop where two answers part
 ├── MissingExtra                  15   an optional dependency is not installed
-└── RowsFailed                    16   a batch job finished, but some pictures could not be scored
+├── RowsFailed                    16   a batch job finished, but some images could not be scored
+├── MachineError                  17   the machine cannot do it: no driver, no room on the disk, a folder that cannot be written
+└── BuildError                    18   TensorRT would not build a plan
 
 A message is one sentence or two: what is wrong, where, and what to do about it.
 """
@@ -33,8 +36,8 @@ class UsageError(SightlineError):
     exit_code = 2
 
 
-class PictureError(SightlineError):
-    """The picture cannot be read, is too large, or is not a picture. No label is ever given for it."""
+class ImageError(SightlineError):
+    """The image cannot be read, is too large, or is not an image. No label is ever given for it."""
 
     exit_code = 3
 
@@ -93,14 +96,20 @@ class GateRefused(SightlineError):
     exit_code = 12
 
 
-class PublishError(SightlineError):
-    """The model repository cannot take this version, or is itself damaged."""
+class RepositoryError(SightlineError):
+    """The model repository, or a model or version in it, is missing, damaged or contradicts itself."""
 
     exit_code = 13
 
 
+class PublishError(RepositoryError):
+    """Nothing could be published: the repository cannot take this version. It is as it was before."""
+
+    exit_code = 19
+
+
 class HopDiffers(SightlineError):
-    """Two neighbouring hops of the line give different answers for the same picture."""
+    """Two neighbouring hops of the line give different answers for the same image."""
 
     exit_code = 14
 
@@ -112,6 +121,18 @@ class MissingExtra(SightlineError):
 
 
 class RowsFailed(SightlineError):
-    """A batch job wrote all its rows, but for some pictures the row holds an error instead of a label."""
+    """A batch job wrote all its rows, but for some images the row holds an error instead of a label."""
 
     exit_code = 16
+
+
+class MachineError(SightlineError):
+    """The machine cannot do it: no NVIDIA driver, no room on the disk, a folder that cannot be written."""
+
+    exit_code = 17
+
+
+class BuildError(SightlineError):
+    """TensorRT would not build a plan, or built another one than was asked for."""
+
+    exit_code = 18

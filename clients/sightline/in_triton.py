@@ -1,7 +1,7 @@
-"""The first step of the ensemble `<model>_image`, inside Triton: encoded pictures in, the pixels of `sightline.reformat` out.
+"""The first step of the ensemble `<model>_image`, inside Triton: encoded images in, the pixels of `sightline.reformat` out.
 
 Triton's Python backend loads it through the `model.py` that `sightline export` publishes. What clients in other languages send goes
-through the very function that the Python client calls, so that their pictures are seen alike.
+through the very function that the Python client calls, so that their images are seen alike.
 """
 
 import json
@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.card import PICTURES_OF, unseal
-from sightline.errors import PictureError
+from sightline.errors import ImageError
 from sightline.reformat import reformat
 
 ENCODED: Final = "pictures"
-"""The input of both models that take encoded pictures: BYTES [N, 1], a whole JPEG, PNG … each."""
+"""The input of both models that take encoded images: BYTES [N, 1], a whole JPEG, PNG … each."""
 
 REFORMAT: Final = "_reformat"
 IMAGE: Final = "_image"
@@ -26,7 +26,7 @@ IMAGE: Final = "_image"
 
 
 class TritonPythonModel:
-    """One instance: its threads decode the pictures of all requests that wait together."""
+    """One instance: its threads decode the images of all requests that wait together."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Read the card from the configuration. Raises ContractError, whose text Triton logs."""
@@ -37,19 +37,19 @@ class TritonPythonModel:
         self.pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer each request with uint8 pixels [N, height, width, channels], or with the first picture that cannot be read."""
+        """Answer each request with uint8 pixels [N, height, width, channels], or with the first image that cannot be read."""
         import triton_python_backend_utils as triton
 
         asked = [triton.get_input_tensor_by_name(request, ENCODED).as_numpy().reshape(-1) for request in requests]
-        pending = [[self.pool.submit(self._seen, content) for content in pictures] for pictures in asked]
+        pending = [[self.pool.submit(self._seen, content) for content in images] for images in asked]
         answers = []
-        for pictures in pending:
-            seen = [each.result() for each in pictures]
+        for images in pending:
+            seen = [each.result() for each in images]
             bad = next((index for index, each in enumerate(seen) if isinstance(each, str)), None)
             if bad is None:
                 answers.append(triton.InferenceResponse([triton.Tensor(self.pixels, np.stack(seen))]))
             else:
-                which = f"picture {bad} of {len(seen)} (counted from 0)" if len(seen) > 1 else "the picture"
+                which = f"image {bad} of {len(seen)} (counted from 0)" if len(seen) > 1 else "the image"
                 refused = triton.TritonError(f"{which} was refused: {seen[bad]}", triton.TritonError.INVALID_ARG)
                 answers.append(triton.InferenceResponse(error=refused))
         return answers
@@ -59,10 +59,10 @@ class TritonPythonModel:
         self.pool.shutdown()
 
     def _seen(self, content: bytes) -> npt.NDArray[np.uint8] | str:
-        """The pixels, or what is wrong with the picture."""
+        """The pixels, or what is wrong with the image."""
         try:
             return reformat(bytes(content), self.card.preprocess)
-        except PictureError as error:
-            return str(error).removeprefix("picture: ")
-        except Exception as error:  # noqa: BLE001 - one request's picture must not fail those of its neighbours
+        except ImageError as error:
+            return str(error).removeprefix("image: ")
+        except Exception as error:  # noqa: BLE001 - one request's image must not fail those of its neighbours
             return f"it could not be read ({type(error).__name__})"

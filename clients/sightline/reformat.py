@@ -1,7 +1,7 @@
 """The one reference of preprocessing: training, export, calibration, clients, batch jobs and benchmarks all call `reformat`.
 
 Numpy and Pillow only. What the specification says in words (`sightline.card.Preprocess`), this file says in code; the golden
-pictures in the tests hold both to the same pixels.
+images in the tests hold both to the same pixels.
 """
 
 from typing import Final
@@ -11,8 +11,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from sightline.card import Preprocess
-from sightline.errors import PictureError
-from sightline.image import MAX_PIXELS, Picture, name_of, open_picture
+from sightline.errors import ImageError
+from sightline.image import MAX_PIXELS, ImageInput, name_of, open_image
 
 FILTERS: Final = {
     "nearest": Image.Resampling.NEAREST,
@@ -34,21 +34,21 @@ UPRIGHT: Final = {
 """What undoes each value of EXIF's orientation tag (Exif 2.32, tag 274)."""
 
 
-def reformat(picture: Picture, spec: Preprocess) -> npt.NDArray[np.uint8]:
-    """Turn a picture into the network's input: a uint8 array of shape (height, width, channels) as `spec` says.
+def reformat(image: ImageInput, spec: Preprocess) -> npt.NDArray[np.uint8]:
+    """Turn an image into the network's input: a uint8 array of shape (height, width, channels) as `spec` says.
 
-    Raises PictureError if the picture cannot be read or cannot take that shape.
+    Raises ImageError if the image cannot be read or cannot take that shape.
     """
-    image = open_picture(picture)
-    turn = _turn(image) if spec.exif == "apply" else None
+    decoded = open_image(image)
+    turn = _turn(decoded) if spec.exif == "apply" else None
     try:
-        image = _in_mode(_eight_bit(image), spec)
-        image = _fit(image if turn is None else image.transpose(turn), spec)
-    except PictureError as error:
-        raise PictureError(f"{name_of(picture)}: {error}") from None
+        decoded = _in_mode(_eight_bit(decoded), spec)
+        decoded = _fit(decoded if turn is None else decoded.transpose(turn), spec)
+    except ImageError as error:
+        raise ImageError(f"{name_of(image)}: {error}") from None
     except MemoryError:
-        raise PictureError(f"{name_of(picture)}: not enough memory to scale {image.width} x {image.height} pixels") from None
-    return np.array(image, dtype=np.uint8).reshape(spec.shape)
+        raise ImageError(f"{name_of(image)}: not enough memory to scale {decoded.width} x {decoded.height} pixels") from None
+    return np.array(decoded, dtype=np.uint8).reshape(spec.shape)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -62,10 +62,10 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 def _eight_bit(image: Image.Image) -> Image.Image:
     """16-bit grey keeps its high byte, as Pillow does by itself with 16-bit RGB."""
     if image.mode == "F":
-        raise PictureError("a picture of 32-bit floating-point pixels has no defined white: save it with 8 or 16 bits first")
+        raise ImageError("an image of 32-bit floating-point pixels has no defined white: save it with 8 or 16 bits first")
     # Pillow gives 16-bit PPM the mode of 32-bit integers; of any other file that mode may mean any range.
     if image.mode == "I" and image.format != "PPM":
-        raise PictureError("a picture of 32-bit or signed integers has no defined white: save it with 8 or 16 bits first")
+        raise ImageError("an image of 32-bit or signed integers has no defined white: save it with 8 or 16 bits first")
     if image.mode != "I" and not image.mode.startswith("I;16"):
         return image
     wide = np.asarray(image)
@@ -85,7 +85,7 @@ def _in_mode(image: Image.Image, spec: Preprocess) -> Image.Image:
         elif image.mode not in ("L", "RGB"):
             image = image.convert("L" if image.mode == "1" else "RGB")
     except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError):
-        raise PictureError(f"Pillow cannot turn its mode {image.mode} into RGB: convert it first") from None
+        raise ImageError(f"Pillow cannot turn its mode {image.mode} into RGB: convert it first") from None
     return image if image.mode == spec.mode else image.convert(spec.mode)
 
 
@@ -107,7 +107,7 @@ def _fit(image: Image.Image, spec: Preprocess) -> Image.Image:
         scaled = _resize(image, high, max(1, round(high * width / height)), spec)
     else:
         scaled = _resize(image, max(1, round(wide * height / width)), wide, spec)
-    # Padding would outvote the picture's own border, so the polarity is settled before it.
+    # Padding would outvote the image's own border, so the polarity is settled before it.
     scaled = _polarised(scaled, spec)
     canvas = Image.new(spec.mode, (wide, high), spec.background if spec.channels > 1 else spec.background[0])
     canvas.paste(scaled, ((wide - scaled.width) // 2, (high - scaled.height) // 2))
@@ -117,8 +117,8 @@ def _fit(image: Image.Image, spec: Preprocess) -> Image.Image:
 def _resize(image: Image.Image, height: int, width: int, spec: Preprocess) -> Image.Image:
     between = max(height, image.height) * width
     if between > MAX_PIXELS:
-        raise PictureError(f"{image.width} x {image.height} is too long and thin: scaling it for this model takes {between:,} pixels")
-    # In one call Pillow 13 scales the height of a tall picture first, as no Pillow before it did, and so rounds otherwise.
+        raise ImageError(f"{image.width} x {image.height} is too long and thin: scaling it for this model takes {between:,} pixels")
+    # In one call Pillow 13 scales the height of a tall image first, as no Pillow before it did, and so rounds otherwise.
     method = FILTERS[spec.resample]
     return image.resize((width, image.height), method).resize((width, height), method)
 

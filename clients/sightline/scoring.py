@@ -1,4 +1,4 @@
-"""Scores a folder of pictures against a server: one row per picture, the broken ones included, in bounded memory.
+"""Scores a folder of images against a server: one row per image, the broken ones included, in bounded memory.
 
 Each worker thread takes a batch of paths, reformats it (Pillow works without Python's lock) and asks the server; rows are
 written in the order of the paths. At most two batches a worker are under way at any time.
@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Final
 
 from sightline.classifier import Classifier, Guess
-from sightline.errors import PictureError, SightlineError, UsageError
+from sightline.errors import ImageError, SightlineError, UsageError
 
 SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"}
 )
-"""File names that promise a picture, compared in lower case. Other files are not rows; they are counted."""
+"""File names that promise an image, compared in lower case. Other files are not rows; they are counted."""
 
-Outcome = Guess | PictureError
+Outcome = Guess | ImageError
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Scored:
     broken: int
     """Rows that hold an error instead of a label."""
     passed_over: int
-    """Files whose name does not promise a picture."""
+    """Files whose name does not promise an image."""
     out: Path
 
 
@@ -48,10 +48,10 @@ def score_folder(
     overwrite: bool = False,
     progress: Callable[[int], None] = lambda _rows: None,
 ) -> Scored:
-    """Write a CSV row for every picture below `folder`, sorted by path, and return what was done.
+    """Write a CSV row for every image below `folder`, sorted by path, and return what was done.
 
     The rows grow in `OUT.part`, which becomes `out` in one step at the end: an interrupted job never looks like a finished one,
-    and what it had done is still there. Columns: picture (relative path, with `/`), label, probability, label_2, probability_2 …
+    and what it had done is still there. Columns: image (relative path, with `/`), label, probability, label_2, probability_2 …
     up to `top`, version (of the model that answered), error (empty for a good row).
 
     Raises UsageError if the folder or the file is not usable, and whatever the server raises, naming the part file.
@@ -70,7 +70,7 @@ def score_folder(
                 for path, outcome in zip(batch, outcomes, strict=True):
                     writer.writerow(_row(path.relative_to(folder).as_posix(), outcome, min(top, len(classifier.card.labels))))
                     rows += 1
-                    broken += isinstance(outcome, PictureError)
+                    broken += isinstance(outcome, ImageError)
                 progress(len(batch))
             file.flush()
             os.fsync(file.fileno())
@@ -82,15 +82,15 @@ def score_folder(
     return Scored(rows, broken, walk.passed_over, out)
 
 
-def pictures_below(folder: Path) -> Iterator[Path]:
+def images_below(folder: Path) -> Iterator[Path]:
     """Give the paths that `score_folder` would score, in its order. Raises UsageError if a folder cannot be read."""
     if not folder.is_dir():
-        raise UsageError(f"{folder}: there is no such folder of pictures")
+        raise UsageError(f"{folder}: there is no such folder of images")
     return iter(_Walk(folder))
 
 
 class _Walk:
-    """The pictures below a folder, sorted, one folder in memory at a time; links to folders are not followed."""
+    """The images below a folder, sorted, one folder in memory at a time; links to folders are not followed."""
 
     def __init__(self, folder: Path) -> None:
         self.passed_over = 0
@@ -139,7 +139,7 @@ def _in_order(classifier: Classifier, paths: Iterator[Path], top: int, workers: 
 
 def _check(folder: Path, out: Path, overwrite: bool) -> None:
     if not folder.is_dir():
-        raise UsageError(f"{folder}: there is no such folder of pictures")
+        raise UsageError(f"{folder}: there is no such folder of images")
     if out.suffix.lower() != ".csv":
         raise UsageError(f"{out}: rows are written as CSV, so the file's name must end with .csv")
     if out.exists() and not overwrite:
@@ -152,11 +152,11 @@ def _check(folder: Path, out: Path, overwrite: bool) -> None:
 
 def _header(top: int) -> list[str]:
     more = [column for rank in range(2, top + 1) for column in (f"label_{rank}", f"probability_{rank}")]
-    return ["picture", "label", "probability", *more, "version", "error"]
+    return ["image", "label", "probability", *more, "version", "error"]
 
 
 def _row(name: str, outcome: Outcome, top: int) -> list[str]:
-    if isinstance(outcome, PictureError):
+    if isinstance(outcome, ImageError):
         return [name, *[""] * (2 * top), "", str(outcome)]
     cells = [cell for candidate in outcome.top for cell in (candidate.label, f"{candidate.probability:.6f}")]
     return [name, *cells, outcome.version, ""]

@@ -52,9 +52,9 @@ class FakeTransport:
         self.requests.append(pixels)
         return Answer(np.asarray(self._network(pixels), dtype=np.float32), self._version)
 
-    def infer_encoded(self, model: str, version: str, input_name: str, pictures: Sequence[bytes], output_name: str) -> Answer:  # noqa: ARG002
-        """Refuse: a card has no model of its own for encoded pictures."""
-        raise ModelNotFound(f"the fake transport has no model for encoded pictures, and so not {model} {version}")
+    def infer_encoded(self, model: str, version: str, input_name: str, images: Sequence[bytes], output_name: str) -> Answer:  # noqa: ARG002
+        """Refuse: a card has no model of its own for encoded images."""
+        raise ModelNotFound(f"the fake transport has no model for encoded images, and so not {model} {version}")
 
     def close(self) -> None:
         """Nothing to close."""

@@ -1,4 +1,4 @@
-"""What asks to be published, a run or a model brought along: a network, its card, pictures to compare on, and where it comes from."""
+"""What asks to be published, a run or a model brought along: a network, its card, images to compare on, and where it comes from."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,8 +13,8 @@ from sightline.card import ModelCard, Preprocess
 from sightline_export.graph.calibration import Calibration
 
 
-class Pictures(Protocol):
-    """Pictures that the gate compares on: a split of a dataset (`sightline_training.datasets.image_set.PictureSet`), or others."""
+class Images(Protocol):
+    """Images that the gate compares on: a split of a dataset (`sightline_training.datasets.image_set.ImageSet`), or others."""
 
     @property
     def name(self) -> str:
@@ -22,24 +22,24 @@ class Pictures(Protocol):
 
     @property
     def split(self) -> str:
-        """What kind of pictures of it: `test`, `given`, `made`."""
+        """What kind of images of it: `test`, `given`, `made`."""
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
-        """Class of each picture, shape (N,); -1 where nobody knows."""
+        """Class of each image, shape (N,); -1 where nobody knows."""
 
     @property
     def fingerprint(self) -> str:
-        """Hexadecimal sha256: the same pictures have the same one."""
+        """Hexadecimal sha256: the same images have the same one."""
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
 
     def open(self, index: int) -> Image.Image:
-        """Picture `index` as it was before any preprocessing."""
+        """Image `index` as it was before any preprocessing."""
 
     def pixels(self, spec: Preprocess, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """The pictures `indices` through `sightline.reformat`: uint8 [n, height, width, channels]."""
+        """The images `indices` through `sightline.reformat`: uint8 [n, height, width, channels]."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Candidate:
     card: ModelCard
     network: Callable[[], nn.Module] = field(repr=False)
     """In eval mode on the CPU: uint8 pixels [N, H, W, C] → probabilities float32 [N, classes]."""
-    pictures: Callable[[int], Pictures] = field(repr=False)
+    images: Callable[[int], Images] = field(repr=False)
     """What the gate compares on; it will look at so many at most."""
     calibration: Callable[[ModelCard], Calibration] = field(repr=False)
-    """Pictures for INT8. Raises DataError or UsageError if there are none."""
+    """Images for INT8. Raises DataError or UsageError if there are none."""
     provenance: Mapping[str, Any]
     """Where it comes from, for the version's report; no paths."""
     reported: tuple[int, float] | None = None
-    """On how many of the pictures which accuracy (0..1) was reported of it; None if nobody knows what they show."""
+    """On how many of the images which accuracy (0..1) was reported of it; None if nobody knows what they show."""

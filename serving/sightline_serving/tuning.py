@@ -1,4 +1,4 @@
-"""Finds how a model is best spread over this machine: each shape is served by Triton and measured with perf_analyzer on real pictures.
+"""Finds how a model is best spread over this machine: each shape is served by Triton and measured with perf_analyzer on real images.
 
 Each server is a process of its own, over a view of the repository that holds nothing but the model; the repository itself changes once,
 at the end, if somebody asks for it.
@@ -23,7 +23,7 @@ from google.protobuf import text_format
 
 from sightline.bench import Measured, bench
 from sightline.errors import ServerStartError
-from sightline.image import Picture
+from sightline.image import ImageInput
 from sightline.repository.config import Shape, give_shape, shape_in
 from sightline.repository.edit import own_config, published_model
 from sightline.repository.read import CONFIG_FILE
@@ -32,7 +32,7 @@ ROUNDS: Final = 3
 """Each shape is measured in so many rounds, all shapes in turn: a machine's busy minute then falls on all of them."""
 
 WORTH: Final = 1.05
-"""A shape replaces the present one if it answers at least so many times as many pictures in every round: less is noise."""
+"""A shape replaces the present one if it answers at least so many times as many images in every round: less is noise."""
 
 DELAYS_US: Final = (100, 500)
 """Tried for the fastest shape: waiting for company costs a lone request that long, and fills batches."""
@@ -45,11 +45,11 @@ class Trial:
     """One shape and how it did: medians over the rounds."""
 
     shape: Shape
-    pictures_per_s: float
+    images_per_s: float
     p99_ms: float
     """99th percentile of latency."""
     ratio: float
-    """Of its pictures/s to those of the present shape in the same round."""
+    """Of its images/s to those of the present shape in the same round."""
     least_ratio: float
     """The same in the round that was worst for it."""
 
@@ -70,17 +70,17 @@ class Tuned:
 def tune(
     repository: Path,
     name: str,
-    pictures: Sequence[Picture],
+    images: Sequence[ImageInput],
     *,
     concurrency: int = 16,
     window_s: float = 1.0,
     p99_ms: float | None = None,
-    say: Callable[[str], None] = lambda _sentence: None,
+    notify: Callable[[str], None] = lambda _sentence: None,
 ) -> Tuned:
-    """Measure the model `name` of `repository` in several shapes, with `concurrency` requests of one picture under way over gRPC.
+    """Measure the model `name` of `repository` in several shapes, with `concurrency` requests of one image under way over gRPC.
 
-    Each measurement takes three windows of `window_s` seconds, ROUNDS times. The best shape has the most pictures/s among those whose
-    99th percentile is at most `p99_ms`; the present one stays, if it keeps to that, unless another is WORTH it. Raises PublishError (no
+    Each measurement takes three windows of `window_s` seconds, ROUNDS times. The best shape has the most images/s among those whose
+    99th percentile is at most `p99_ms`; the present one stays, if it keeps to that, unless another is WORTH it. Raises RepositoryError (no
     such model), ServerStartError, MissingExtra (no perf_analyzer), and what `sightline.bench` raises.
     """
     model = published_model(repository, name)
@@ -92,10 +92,10 @@ def tune(
         rows: dict[Shape, list[Measured]] = {shape: [] for shape in shapes}
         for number in range(1, ROUNDS + 1):
             for shape in shapes:
-                say(f"round {number} of {ROUNDS}: {described(shape)}")
+                notify(f"round {number} of {ROUNDS}: {described(shape)}")
                 with _served(repository.resolve() / name, shape) as url:
-                    rows[shape] += bench(model.card, pictures, [url], concurrencies=(concurrency,), window_s=window_s)
-        first = [row.pictures_per_s for row in rows[shapes[0]]]
+                    rows[shape] += bench(model.card, images, [url], concurrencies=(concurrency,), window_s=window_s)
+        first = [row.images_per_s for row in rows[shapes[0]]]
         return [_trial(shape, found, first, reference) for shape, found in rows.items()]
 
     trials = measured(candidates(present, cores))
@@ -127,8 +127,8 @@ def described(shape: Shape) -> str:
 
 
 def _trial(shape: Shape, rows: Sequence[Measured], first: Sequence[float], reference: tuple[float, float]) -> Trial:
-    ratios = [row.pictures_per_s / other if other else math.inf for row, other in zip(rows, first, strict=True)]
-    rate, p99 = statistics.median(row.pictures_per_s for row in rows), statistics.median(row.p99_ms for row in rows)
+    ratios = [row.images_per_s / other if other else math.inf for row, other in zip(rows, first, strict=True)]
+    rate, p99 = statistics.median(row.images_per_s for row in rows), statistics.median(row.p99_ms for row in rows)
     return Trial(shape, rate, p99, statistics.median(ratios) * reference[0], min(ratios) * reference[1])
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sightline import Classifier, reformat, seal
-from sightline.errors import ContractError, ModelError, ModelNotFound, PictureError, ServerUnavailable, UsageError
+from sightline.errors import ContractError, ImageError, ModelError, ModelNotFound, ServerUnavailable, UsageError
 from sightline.testing import FakeTransport
 from sightline.transport import Answer, ServedConfig, TensorSpec
 from support.fake_network import LABELS, brightest, card
@@ -20,7 +20,7 @@ def plain(colour: str) -> Image.Image:
     return Image.new("RGB", (20, 20), colour)
 
 
-def test_guesses_come_in_the_order_of_the_pictures_with_labels_from_the_served_card() -> None:
+def test_guesses_come_in_the_order_of_the_images_with_labels_from_the_served_card() -> None:
     with Classifier("colours", transport=FakeTransport(card(), brightest)) as classifier:
         guesses = classifier.classify([plain("blue"), plain("red"), plain("lime")], top=2)
     assert [guess.label for guess in guesses] == ["blue", "red", "green"]
@@ -36,7 +36,7 @@ def test_more_classes_than_there_are_gives_all_of_them_once() -> None:
     assert sorted(candidate.label for candidate in classifier.classify(plain("red"), top=99)[0].top) == sorted(LABELS)
 
 
-def test_a_picture_may_be_a_path_bytes_an_image_or_an_array(tmp_path: Path) -> None:
+def test_an_image_may_be_a_path_bytes_an_image_or_an_array(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     plain("blue").save(path)
     classifier = Classifier("colours", transport=FakeTransport(card(), brightest))
@@ -48,11 +48,11 @@ def test_a_picture_may_be_a_path_bytes_an_image_or_an_array(tmp_path: Path) -> N
 def test_requests_are_cut_to_the_models_batch_and_hold_exactly_the_reformatted_pixels() -> None:
     transport = FakeTransport(card(), brightest)
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (11, 13, 3), dtype=np.uint8) for _ in range(11)]
-    answered = Classifier("colours", transport=transport).probabilities(pictures)
+    images = [rng.integers(0, 256, (11, 13, 3), dtype=np.uint8) for _ in range(11)]
+    answered = Classifier("colours", transport=transport).probabilities(images)
     assert [len(request) for request in transport.requests] == [4, 4, 3]
     sent = np.concatenate(transport.requests)
-    assert np.array_equal(sent, np.stack([reformat(picture, card().preprocess) for picture in pictures]))
+    assert np.array_equal(sent, np.stack([reformat(image, card().preprocess) for image in images]))
     assert np.array_equal(answered, brightest(sent))
 
 
@@ -63,7 +63,7 @@ def test_requests_are_cut_by_bytes_too() -> None:
     assert classifier.batch_size == 2
 
 
-def test_no_pictures_give_no_guesses_and_send_nothing() -> None:
+def test_no_images_give_no_guesses_and_send_nothing() -> None:
     transport = FakeTransport(card(), brightest)
     classifier = Classifier("colours", transport=transport)
     assert classifier.classify([]) == []
@@ -71,29 +71,29 @@ def test_no_pictures_give_no_guesses_and_send_nothing() -> None:
     assert transport.requests == []
 
 
-def test_an_unreadable_picture_raises_with_its_name_and_gets_no_label(tmp_path: Path) -> None:
+def test_an_unreadable_image_raises_with_its_name_and_gets_no_label(tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
-    broken.write_text("not a picture")
+    broken.write_text("not an image")
     classifier = Classifier("colours", transport=FakeTransport(card(), brightest))
-    with pytest.raises(PictureError) as refusal:
+    with pytest.raises(ImageError) as refusal:
         classifier.classify([plain("red"), broken])
-    assert str(refusal.value).startswith(f"{broken}: not a picture in a format that is read here (JPEG, ")
+    assert str(refusal.value).startswith(f"{broken}: not an image in a format that is read here (JPEG, ")
 
 
-def test_stream_goes_on_after_an_unreadable_picture_and_keeps_the_order(tmp_path: Path) -> None:
+def test_stream_goes_on_after_an_unreadable_image_and_keeps_the_order(tmp_path: Path) -> None:
     missing = tmp_path / "missing.png"
-    pictures = [plain("red"), missing, plain("blue"), missing, plain("lime"), plain("blue")]
+    images = [plain("red"), missing, plain("blue"), missing, plain("lime"), plain("blue")]
     classifier = Classifier("colours", transport=FakeTransport(card(), brightest))
-    outcomes = list(classifier.stream(pictures))
+    outcomes = list(classifier.stream(images))
     assert [
-        outcome if isinstance(outcome, PictureError) else outcome.label for outcome in outcomes if not isinstance(outcome, PictureError)
+        outcome if isinstance(outcome, ImageError) else outcome.label for outcome in outcomes if not isinstance(outcome, ImageError)
     ] == [
         "red",
         "blue",
         "green",
         "blue",
     ]
-    assert [isinstance(outcome, PictureError) for outcome in outcomes] == [False, True, False, True, False, False]
+    assert [isinstance(outcome, ImageError) for outcome in outcomes] == [False, True, False, True, False, False]
     assert str(outcomes[1]) == f"{missing}: cannot be read: No such file or directory"
 
 

@@ -82,7 +82,7 @@ def test_a_missing_extra_is_one_sentence_that_says_what_to_install(arguments: li
     ("arguments", "sentence"),
     [
         (["clasify"], "error: No such command 'clasify'"),
-        (["classify", "mnist"], "error: Missing argument 'PICTURES...'"),
+        (["classify", "mnist"], "error: Missing argument 'IMAGES...'"),
         (["classify", "mnist", "x.png", "--top", "0"], "error: Invalid value for '--top': 0 is not in the range x>=1"),
         (["classify", "mnist", "x.png", "--url", "localhost:8001"], "error: 'localhost:8001' is no server address: write grpc://host:8001"),
         (["classify", "mnist", "x.png", "--version", "two"], "error: a model's version is a whole number, not 'two'"),

@@ -20,7 +20,7 @@ COLOURS = {"red": "red", "lime": "green", "blue": "blue"}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """40 good pictures in nested folders, 3 broken ones, 2 files that are no pictures, a hidden one."""
+    """40 good images in nested folders, 3 broken ones, 2 files that are no images, a hidden one."""
     for number in range(40):
         colour = list(COLOURS)[number % 3]
         place = tmp_path / "in" / f"part{number % 4}"
@@ -44,18 +44,18 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_picture_is_a_row_in_the_order_of_the_paths_and_broken_ones_say_why(folder: Path, tmp_path: Path) -> None:
+def test_every_image_is_a_row_in_the_order_of_the_paths_and_broken_ones_say_why(folder: Path, tmp_path: Path) -> None:
     done = score_folder(classifier(), folder, tmp_path / "rows.csv")
     rows = rows_of(done.out)
     assert (done.rows, done.broken, done.passed_over) == (43, 3, 2)
     assert len(rows) == 43
-    names = [row["picture"] for row in rows]
+    names = [row["image"] for row in rows]
     assert names == sorted(names, key=lambda name: name.split("/"))
     for row in rows:
-        colour = row["picture"].rpartition("_")[2].removesuffix(".png")
+        colour = row["image"].rpartition("_")[2].removesuffix(".png")
         assert row["label"] == COLOURS.get(colour, "")
         assert bool(row["error"]) == (colour not in COLOURS) == (row["probability"] == "")
-    assert next(row for row in rows if row["picture"] == "part1/empty.PNG")["error"].endswith("empty.PNG: the file is empty")
+    assert next(row for row in rows if row["image"] == "part1/empty.PNG")["error"].endswith("empty.PNG: the file is empty")
 
 
 @pytest.mark.parametrize("workers", [1, 3, 16])
@@ -66,15 +66,15 @@ def test_the_file_is_the_same_for_any_number_of_workers(folder: Path, tmp_path: 
 
 def test_a_row_holds_as_many_classes_as_were_asked_for_but_no_more_than_there_are(folder: Path, tmp_path: Path) -> None:
     rows = rows_of(score_folder(classifier(), folder, tmp_path / "rows.csv", top=9).out)
-    assert list(rows[0]) == ["picture", "label", "probability", "label_2", "probability_2", "label_3", "probability_3", "version", "error"]
+    assert list(rows[0]) == ["image", "label", "probability", "label_2", "probability_2", "label_3", "probability_3", "version", "error"]
 
 
 def test_a_file_name_that_is_no_utf8_or_holds_quotes_still_is_one_row(folder: Path, tmp_path: Path) -> None:
-    picture = next(folder.rglob("000_red.png")).read_bytes()
-    (folder / 'a "quoted",\nname.png').write_bytes(picture)
+    image = next(folder.rglob("000_red.png")).read_bytes()
+    (folder / 'a "quoted",\nname.png').write_bytes(image)
     with open(bytes(folder) + b"/b\xff.png", "wb") as file:
-        file.write(picture)
-    names = {row["picture"]: row["label"] for row in rows_of(score_folder(classifier(), folder, tmp_path / "rows.csv").out)}
+        file.write(image)
+    names = {row["image"]: row["label"] for row in rows_of(score_folder(classifier(), folder, tmp_path / "rows.csv").out)}
     assert names['a "quoted",\nname.png'] == "red"
     assert names["b\\udcff.png"] == "red"
 
@@ -116,7 +116,7 @@ def test_an_existing_file_is_not_overwritten_unless_asked(folder: Path, tmp_path
 @pytest.mark.parametrize(
     ("place", "out", "sentence"),
     [
-        ("nowhere", "rows.csv", "nowhere: there is no such folder of pictures"),
+        ("nowhere", "rows.csv", "nowhere: there is no such folder of images"),
         ("in", "rows.parquet", "rows are written as CSV, so the file's name must end with .csv"),
         ("in", "no/such/rows.csv", "no/such: there is no such folder to write rows.csv in"),
     ],

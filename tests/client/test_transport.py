@@ -103,7 +103,7 @@ def test_what_triton_refuses_is_a_sentence_of_the_right_kind(
 
 
 @pytest.mark.triton
-def test_more_pictures_than_the_model_takes_are_cut_into_requests(url: str, served: tuple[Server, Path]) -> None:
+def test_more_images_than_the_model_takes_are_cut_into_requests(url: str, served: tuple[Server, Path]) -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (53, 6, 5, 3), dtype=np.uint8)
     with Classifier("tiny", url) as classifier:
         together = classifier.answer(pixels)
@@ -115,17 +115,17 @@ def test_more_pictures_than_the_model_takes_are_cut_into_requests(url: str, serv
 
 @pytest.mark.triton
 def test_32_threads_share_a_classifier_and_no_answer_lands_with_another(url: str) -> None:
-    pictures = np.random.default_rng(3).integers(0, 256, (32, 6, 5, 3), dtype=np.uint8)
+    images = np.random.default_rng(3).integers(0, 256, (32, 6, 5, 3), dtype=np.uint8)
     failures: list[str] = []
     with Classifier("tiny", url) as classifier:
-        expected = classifier.answer(pictures)
+        expected = classifier.answer(images)
 
         def ask(first: int) -> None:
             random = np.random.default_rng(first)
             try:
                 for _ in range(20):
                     chosen = random.integers(0, 32, random.integers(1, 20))
-                    if np.abs(classifier.answer(pictures[chosen]) - expected[chosen]).max() > 1e-6:
+                    if np.abs(classifier.answer(images[chosen]) - expected[chosen]).max() > 1e-6:
                         failures.append(f"thread {first} got another's answer")
             except SightlineError as error:
                 failures.append(repr(error))

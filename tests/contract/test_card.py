@@ -153,7 +153,7 @@ def test_a_wrong_value_is_refused_with_its_place(path, value, sentence):
     assert refused == sentence
 
 
-def test_a_crop_of_a_picture_scaled_beyond_reason_is_refused():
+def test_a_crop_of_an_image_scaled_beyond_reason_is_refused():
     content = card().model_dump(mode="json")
     content["preprocess"] |= {"size": [4096, 4096], "crop_fraction": 0.4}
     assert refusal(resealed(content)) == "card.preprocess: size / crop_fraction is more than 8192 pixels"

@@ -1,4 +1,4 @@
-"""The golden pictures hold the reference to the same pixels for ever, and a second, independent reading of the specification agrees."""
+"""The golden images hold the reference to the same pixels for ever, and a second, independent reading of the specification agrees."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
 from sightline.card import Preprocess
-from sightline.errors import PictureError
+from sightline.errors import ImageError
 from sightline.reformat import reformat
 from support import golden_corpus as golden
 from support import make_corpus, oracle
@@ -39,13 +39,13 @@ def expected() -> dict[str, golden.Pixels]:
     return golden.expectations()
 
 
-def test_no_golden_picture_has_drifted():
+def test_no_golden_image_has_drifted():
     assert list(golden.missed(reformat)) == []
 
 
 @pytest.mark.parametrize("name", golden.READABLE)
 def test_the_independent_oracle_confirms_every_expectation(name, expected):
-    made = make_corpus.pictures()[name]
+    made = make_corpus.images()[name]
     stored = oracle.stored((golden.CORPUS / name).read_bytes()) if made.truth is None else made.truth
     for title, specification in golden.specifications().items():
         confirmed = oracle.reformat(stored, made.orientation, specification)
@@ -54,8 +54,8 @@ def test_the_independent_oracle_confirms_every_expectation(name, expected):
 
 
 @pytest.mark.parametrize("name", sorted(golden.REFUSED))
-def test_a_picture_that_cannot_be_read_gives_its_sentence_and_no_pixels(name):
-    with pytest.raises(PictureError) as refusal:
+def test_an_image_that_cannot_be_read_gives_its_sentence_and_no_pixels(name):
+    with pytest.raises(ImageError) as refusal:
         reformat(golden.CORPUS / name, SPECS["mnist"])
     assert str(refusal.value) == f"{golden.CORPUS / name}: {golden.REFUSED[name]}"
 
@@ -81,15 +81,15 @@ def test_the_corpus_is_small_and_holds_no_pickle():
     assert all(array.dtype == np.uint8 for array in golden.expectations().values())
 
 
-def test_all_eight_orientations_show_the_same_upright_picture():
-    # JPEG's blocks fall elsewhere in a turned picture, so the eight are near each other and not equal; a wrong turn is 60 away.
+def test_all_eight_orientations_show_the_same_upright_image():
+    # JPEG's blocks fall elsewhere in a turned image, so the eight are near each other and not equal; a wrong turn is 60 away.
     upright = [reformat(golden.CORPUS / f"exif-{value}.jpg", spec(size=(24, 36))).astype(int) for value in range(1, 9)]
     assert max(np.abs(upright[0] - other).mean() for other in upright) < 3
     truth = make_corpus.scene(24, 36)
     assert np.abs(upright[0] - truth).mean() < 3
 
 
-def test_a_picture_with_an_orientation_looks_different_when_it_is_ignored():
+def test_an_image_with_an_orientation_looks_different_when_it_is_ignored():
     for name in [*(f"exif-{value}.jpg" for value in range(2, 9)), "exif-6.png", "exif-5.webp", "exif-8.tif", "exif-6-grey16.tif"]:
         applied, ignored = (reformat(golden.CORPUS / name, spec(size=(20, 20), exif=exif)) for exif in ("apply", "ignore"))
         assert np.abs(applied.astype(int) - ignored).mean() > 10, name
@@ -159,7 +159,7 @@ def test_crop_is_torchvisions_resize_and_center_crop_on_a_pil_image_bit_for_bit(
     for height, width in [*sizes, [side, side], [side + 1, side], [256, 257], [500, 333]]:
         image = Image.fromarray(make_corpus.scene(height, width))
         theirs, ours = np.asarray(reference[1](reference[0](image))).astype(int), reformat(image, specification)
-        # A tall picture Pillow 13 scales height first, which rounds (and clips) otherwise; version 1 keeps to the width first.
+        # A tall image Pillow 13 scales height first, which rounds (and clips) otherwise; version 1 keeps to the width first.
         scaled = round(side / crop_fraction)
         tall = height - scaled * height // min(height, width) > max(0, 2 * (width - scaled * width // min(height, width)))
         assert np.abs(theirs - ours).max() <= (8 if tall else 0), (height, width)
@@ -174,7 +174,7 @@ def test_torchvisions_tensor_path_is_not_the_same_as_the_specification_says():
 
 
 @st.composite
-def _picture_and_specification(draw):
+def _image_and_specification(draw):
     shape = draw(st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(4)))
     seed = draw(st.integers(0, 2**32 - 1))
     rgba = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
@@ -193,8 +193,8 @@ def _picture_and_specification(draw):
 
 
 @settings(max_examples=400, deadline=None, derandomize=True)
-@given(_picture_and_specification())
-def test_reference_and_oracle_agree_on_any_picture_under_any_specification(case):
+@given(_image_and_specification())
+def test_reference_and_oracle_agree_on_any_image_under_any_specification(case):
     rgba, specification = case
     assert np.array_equal(reformat(rgba, specification), oracle.reformat(rgba, 1, specification))
 
@@ -213,7 +213,7 @@ def test_every_alpha_over_every_colour_is_rounded_to_the_nearest():
         assert np.array_equal(reformat(rgba, spec(size=(256, 256), background=under)), exact)
 
 
-def test_a_picture_of_real_size_is_scaled_as_the_oracle_says():
+def test_an_image_of_real_size_is_scaled_as_the_oracle_says():
     scene = make_corpus.scene(1200, 1600)
     opaque = np.dstack([scene, np.full(scene.shape[:2], 255, np.uint8)])
     for resample in ("bilinear", "bicubic", "lanczos"):
@@ -221,9 +221,9 @@ def test_a_picture_of_real_size_is_scaled_as_the_oracle_says():
         assert np.array_equal(reformat(scene, specification), oracle.reformat(opaque, 1, specification))
 
 
-def test_the_documentation_of_the_corpus_counts_its_pictures():
+def test_the_documentation_of_the_corpus_counts_its_images():
     text = (golden.CORPUS.parents[2] / "docs" / "preprocessing.md").read_text(encoding="utf-8")
-    counted = re.search(r"(\d+) tiny pictures", text)
+    counted = re.search(r"(\d+) tiny images", text)
     assert counted is not None
     assert int(counted[1]) == len(golden.CASES["pictures"])
 

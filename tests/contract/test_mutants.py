@@ -13,7 +13,7 @@ from support.specs import SPECS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-PIXELS_OUT = "np.array(image, dtype=np.uint8).reshape(spec.shape)"
+PIXELS_OUT = "np.array(decoded, dtype=np.uint8).reshape(spec.shape)"
 LUMA = "image.convert(spec.mode)"
 AS_RGB = "image.convert('RGB')"
 RESIZED = "image.resize((width, image.height), method).resize((width, height), method)"
@@ -31,8 +31,8 @@ IN_REFORMAT = {
     "halved by averaging first": (RESIZED, "image.reduce(2).resize((width, height), method)"),
     "height before width": (RESIZED, "image.resize((image.width, height), method).resize((width, height), method)"),
     "both sides in one call of Pillow": (RESIZED, "image.resize((width, height), method)"),
-    "ignored EXIF": ('_turn(image) if spec.exif == "apply" else None', "None"),
-    "EXIF applied when it must be ignored": ('_turn(image) if spec.exif == "apply" else None', "_turn(image)"),
+    "ignored EXIF": ('_turn(decoded) if spec.exif == "apply" else None', "None"),
+    "EXIF applied when it must be ignored": ('_turn(decoded) if spec.exif == "apply" else None', "_turn(decoded)"),
     "6 turned as 8": ("6: Image.Transpose.ROTATE_270", "6: Image.Transpose.ROTATE_90"),
     "8 turned as 6": ("8: Image.Transpose.ROTATE_90", "8: Image.Transpose.ROTATE_270"),
     "5 turned as 7": ("5: Image.Transpose.TRANSPOSE", "5: Image.Transpose.TRANSVERSE"),
@@ -55,7 +55,7 @@ IN_REFORMAT = {
     "polarity ignored": ('if spec.polarity == "as-is":', "if True:"),
     "polarity always turned": ("if np.median(pixels[border]) > 127", "if True"),
     "polarity by the border's mean": ("np.median(pixels[border])", "np.mean(pixels[border])"),
-    "polarity by the whole picture": ("border[1:-1, 1:-1] = False", "pass"),
+    "polarity by the whole image": ("border[1:-1, 1:-1] = False", "pass"),
     "polarity turned from 128.5 on": ("> 127", "> 128"),
     "polarity turned from 127 on": ("> 127", ">= 127"),
     "polarity turned from 128 on": ("> 127", ">= 128"),
@@ -67,8 +67,8 @@ IN_REFORMAT = {
     "padding one column off": ("(wide - scaled.width) // 2", "(wide - scaled.width + 1) // 2"),
     "padding one row off": ("(high - scaled.height) // 2", "(high - scaled.height + 1) // 2"),
     "padding at the bottom and right only": ("((wide - scaled.width) // 2, (high - scaled.height) // 2)", "(0, 0)"),
-    "padded picture's width cut down": ("round(high * width / height)", "int(high * width / height)"),
-    "padded picture's height cut down": ("round(wide * height / width)", "int(wide * height / width)"),
+    "padded image's width cut down": ("round(high * width / height)", "int(high * width / height)"),
+    "padded image's height cut down": ("round(wide * height / width)", "int(wide * height / width)"),
     "stretch for pad": ('if spec.fit == "stretch":', 'if spec.fit in ("stretch", "pad"):'),
     "stretch for crop": ('if spec.fit == "stretch":', 'if spec.fit in ("stretch", "crop"):'),
     "crop for pad": ('if spec.fit == "crop":', 'if spec.fit in ("crop", "pad"):'),
@@ -82,14 +82,14 @@ IN_REFORMAT = {
 
 LOADED = "    try:\n        image.load()"
 
-IN_PICTURE = {
+IN_IMAGE = {
     "the second frame": (LOADED, "    getattr(image, 'n_frames', 1) > 1 and image.seek(1)\n" + LOADED),
     "TIFF turned when EXIF is to be ignored": ("if turn is not None:", "if False:"),
     "fewer formats than ours": ("formats=FORMATS)", "formats=FORMATS[:6])"),
     "more formats than ours": ("formats=FORMATS)", "formats=(*FORMATS, 'ICO'))"),
     "no limit of pixels": ("if width * height > MAX_PIXELS:", "if False:"),
     "no limit of sides": ("if max(width, height) > MAX_SIDE:", "if False:"),
-    "truncated pictures read as far as they go": (
+    "truncated images read as far as they go": (
         LOADED,
         "    from PIL import ImageFile as f\n    f.LOAD_TRUNCATED_IMAGES = True\n" + LOADED,
     ),
@@ -106,10 +106,10 @@ def test_a_mistake_in_the_reformatting_is_noticed(mistake):
     _noticed(_reformat_with("sightline.reformat", *IN_REFORMAT[mistake]))
 
 
-@pytest.mark.parametrize("mistake", IN_PICTURE)
+@pytest.mark.parametrize("mistake", IN_IMAGE)
 def test_a_mistake_in_the_opening_is_noticed(mistake, monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
-    _noticed(_reformat_with("sightline.image", *IN_PICTURE[mistake]))
+    _noticed(_reformat_with("sightline.image", *IN_IMAGE[mistake]))
 
 
 @pytest.mark.parametrize(

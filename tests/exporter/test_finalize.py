@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from sightline.errors import ContractError, GateRefused, MissingExtra, PublishError, UsageError
+from sightline.errors import ContractError, GateRefused, MissingExtra, RepositoryError, UsageError
 from sightline.repository.golden_reader import read_golden
 from sightline.repository.plan_store import check_writable, publish_plan
 from sightline.repository.publish import Published
@@ -38,7 +38,7 @@ def all_precisions(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -
     """A repository with mnist in FP32, INT8 and FP16, in this order. Only to be read."""
     repository = tmp_path_factory.mktemp("finalize") / "models"
     for precision in ("fp32", "int8", "fp16"):
-        export_run(digits_run, repository, precision=precision, pictures=100)  # type: ignore[arg-type]
+        export_run(digits_run, repository, precision=precision, images=100)  # type: ignore[arg-type]
     return repository
 
 
@@ -94,9 +94,9 @@ def test_without_a_gpu_it_says_where_to_run() -> None:
 
 
 def test_an_unknown_version_or_model_is_named_with_those_that_there_are(repository: Path) -> None:
-    with pytest.raises(PublishError, match=r"^mnist in .* has no version 7: there is 1, 2, 3$"):
+    with pytest.raises(RepositoryError, match=r"^mnist in .* has no version 7: there is 1, 2, 3$"):
         finalize(repository, "mnist", 7)
-    with pytest.raises(PublishError, match=r"^there is no model fruit in .*: it has mnist$"):
+    with pytest.raises(RepositoryError, match=r"^there is no model fruit in .*: it has mnist$"):
         finalize(repository, "fruit")
 
 
@@ -104,12 +104,14 @@ def test_a_file_that_was_changed_after_it_was_published_is_refused(version: Path
     model = version / "model.onnx"
     model.chmod(0o644)
     model.write_bytes(model.read_bytes() + b"\0")
-    with pytest.raises(PublishError, match=r"^version 1 of model mnist in .* is damaged: model\.onnx was changed after it was published"):
+    with pytest.raises(
+        RepositoryError, match=r"^version 1 of model mnist in .* is damaged: model\.onnx was changed after it was published"
+    ):
         finalize(version.parents[1], "mnist", 1)
 
 
 def test_int8_for_processors_is_refused_since_tensorrt_takes_signed_integers_only(repository: Path) -> None:
-    with pytest.raises(PublishError) as refused:
+    with pytest.raises(RepositoryError) as refused:
         finalize(repository, "mnist", 2)
     assert str(refused.value) == (
         "version 2 of mnist is INT8 with activations that are unsigned, as ONNX Runtime on processors wants them; TensorRT takes signed "
@@ -135,9 +137,9 @@ def quantised(zero_point: int, kind: int) -> onnx.ModelProto:
 def test_signed_integers_around_zero_are_what_tensorrt_takes(version: Path) -> None:
     published = read_version(version)
     check_integers(quantised(0, onnx.TensorProto.INT8), published)
-    with pytest.raises(PublishError, match="activations that are not around 0"):
+    with pytest.raises(RepositoryError, match="activations that are not around 0"):
         check_integers(quantised(3, onnx.TensorProto.INT8), published)
-    with pytest.raises(PublishError, match="activations that are unsigned"):
+    with pytest.raises(RepositoryError, match="activations that are unsigned"):
         check_integers(quantised(0, onnx.TensorProto.UINT8), published)
 
 
@@ -152,32 +154,32 @@ def test_a_report_without_a_known_precision_is_refused(version: Path) -> None:
     report = version / "report.json"
     report.chmod(0o644)
     report.write_text(json.dumps({**json.loads(report.read_text()), "precision": "fp4"}))
-    with pytest.raises(PublishError, match=r"report\.json names no precision that is known here \('fp4'\): export the model again$"):
+    with pytest.raises(RepositoryError, match=r"report\.json names no precision that is known here \('fp4'\): export the model again$"):
         finalize(version.parents[1], "mnist", 1)
     assert precision_of(read_version(version.parent / "3")) == "fp16"
 
 
-def test_pictures_of_no_run_are_refused(repository: Path) -> None:
-    with pytest.raises(UsageError, match=r"^--data and --pictures say which pictures of a run: name the run with --run$"):
-        command.main(["mnist", "--repository", str(repository), "--pictures", "3"], standalone_mode=False)
+def test_images_of_no_run_are_refused(repository: Path) -> None:
+    with pytest.raises(UsageError, match=r"^--data and --images say which images of a run: name the run with --run$"):
+        command.main(["mnist", "--repository", str(repository), "--images", "3"], standalone_mode=False)
 
 
 # The gate
 
 
-def held(trained: Trained, exported: Published, other: bytes, layers: str, precision="fp32", pictures: int = 100):
+def held(trained: Trained, exported: Published, other: bytes, layers: str, precision="fp32", images: int = 100):
     """The answers of the file `other` in the plan's place."""
     card = trained.card
     model = (exported.folder / "model.onnx").read_bytes()
     golden = read_golden(exported.folder, card)
     return judge(
-        in_onnx_runtime(other, card, 1), layers, model, card, precision, golden, (trained.pixels[:pictures], trained.labels[:pictures])
+        in_onnx_runtime(other, card, 1), layers, model, card, precision, golden, (trained.pixels[:images], trained.labels[:images])
     )
 
 
 @pytest.fixture(scope="module")
 def exported(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """The network of the digits as a version with golden pictures. Only to be read."""
+    """The network of the digits as a version with golden images. Only to be read."""
     from PIL import Image
 
     from sightline.repository.config import Shape, config_text
@@ -202,18 +204,18 @@ def test_answers_of_the_same_network_pass_with_every_check_named(trained: Traine
     assert {"the plan's answers", "max |Δp|", "top-1 agreement", "accuracy", "accuracy of ONNX Runtime", "batches of 7: max |Δp|"} <= set(
         names
     )
-    assert names[-1] == "golden pictures: max |Δp|"
+    assert names[-1] == "golden images: max |Δp|"
     assert not [name for name in names if "torch" in name]
-    assert verdict.pictures == 100
+    assert verdict.images == 100
 
 
-def test_without_pictures_of_a_run_the_golden_ones_are_compared(trained: Trained, exported: Published) -> None:
+def test_without_images_of_a_run_the_golden_ones_are_compared(trained: Trained, exported: Published) -> None:
     golden = read_golden(exported.folder, trained.card)
     assert golden.pixels.shape == (8, 8, 8, 1)
     assert golden.labels.tolist() == list(range(8))
     verdict, _ = judge(in_onnx_runtime(trained.model, trained.card), new("Float"), trained.model, trained.card, "fp32", golden)
     verdict.require("the plan")
-    assert verdict.pictures == 8
+    assert verdict.images == 8
 
 
 def test_another_network_is_refused_with_what_differs(trained: Trained, exported: Published) -> None:
@@ -222,9 +224,9 @@ def test_another_network_is_refused_with_what_differs(trained: Trained, exported
         verdict.require("the TensorRT plan of digits version 1")
     message = str(refused.value)
     assert message.startswith(
-        "the TensorRT plan of digits version 1 was refused by the gate (fp32, 100 pictures) and not published: max |Δp| is "
+        "the TensorRT plan of digits version 1 was refused by the gate (fp32, 100 images) and not published: max |Δp| is "
     )
-    assert "golden pictures: max |Δp| is 0." in message
+    assert "golden images: max |Δp| is 0." in message
     assert "(allowed: at most 0.0001)" in message
 
 
@@ -247,10 +249,10 @@ def test_an_engine_that_fails_or_answers_nonsense_is_refused_and_not_an_accident
     def nan(pixels: np.ndarray) -> np.ndarray:
         return np.full((len(pixels), 10), np.nan, np.float32)
 
-    for answer, sentence in ((fails, "the plan's answers is out of memory"), (nan, "pictures with NaN or infinity is 8")):
+    for answer, sentence in ((fails, "the plan's answers is out of memory"), (nan, "images with NaN or infinity is 8")):
         verdict, _ = judge(answer, new("Float"), trained.model, trained.card, "fp32", golden)
         assert sentence in [str(check).partition(" (allowed")[0] for check in verdict.failed]
-        assert "golden pictures: max |Δp|" in [check.name for check in verdict.failed]
+        assert "golden images: max |Δp|" in [check.name for check in verdict.failed]
 
 
 @pytest.mark.parametrize(
@@ -266,12 +268,12 @@ def test_an_engine_that_fails_or_answers_nonsense_is_refused_and_not_an_accident
         lambda golden: [],
     ],
 )
-def test_golden_pictures_that_are_not_the_models_are_refused(change, exported: Published, trained: Trained, tmp_path: Path) -> None:
+def test_golden_images_that_are_not_the_models_are_refused(change, exported: Published, trained: Trained, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(exported.folder, tmp_path / "1"))
     file = folder / "golden" / "golden.json"
     file.chmod(0o644)
     file.write_text(json.dumps(change(json.loads(file.read_text()))))
-    with pytest.raises(PublishError, match=r"golden\.json .*: export the model again$"):
+    with pytest.raises(RepositoryError, match=r"golden\.json .*: export the model again$"):
         read_golden(folder, trained.card)
 
 
@@ -304,11 +306,11 @@ def test_a_plan_of_the_same_identity_is_replaced_and_others_stay(version: Path) 
 
 def test_a_place_that_cannot_be_written_is_named_before_and_after_the_build(version: Path) -> None:
     (version.parent / "plans").write_text("a file")
-    with pytest.raises(PublishError, match=r"^.*/mnist/plans/1: Not a directory\. Nothing was published in .*/models$"):
+    with pytest.raises(RepositoryError, match=r"^.*/mnist/plans/1: Not a directory\. Nothing was published in .*/models$"):
         publish_plan(version, b"plan", "{}", record())
     (version.parents[1] / ".sightline.lock").unlink()
     (version.parents[1] / ".sightline.lock").mkdir()
-    with pytest.raises(PublishError, match=r"^.*/\.sightline\.lock: Is a directory\. Nothing was published in .*/models$"):
+    with pytest.raises(RepositoryError, match=r"^.*/\.sightline\.lock: Is a directory\. Nothing was published in .*/models$"):
         check_writable(version)
 
 

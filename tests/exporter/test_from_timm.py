@@ -7,7 +7,7 @@ import pytest
 from sightline.errors import DataError, UsageError
 from sightline.reformat import reformat
 from sightline_export.sources.from_timm import from_timm, seen_by
-from support.comparison_images import SIZES, all_pictures, furthest, smooth, width_first  # noqa: F401 - a fixture
+from support.comparison_images import SIZES, all_images, furthest, smooth, width_first  # noqa: F401 - a fixture
 
 timm = pytest.importorskip("timm")
 
@@ -21,13 +21,13 @@ CONFIG = {
 }
 
 
-TWICE = "makes 248 x 248 pixels of a picture and then crops 224 x 224 out of them; a card can"
+TWICE = "makes 248 x 248 pixels of an image and then crops 224 x 224 out of them; a card can"
 
 
 def as_timm(config: dict):
-    """timm's evaluation without its normalisation: a picture → uint8 [H, W, 3]."""
+    """timm's evaluation without its normalisation: an image → uint8 [H, W, 3]."""
     transform = timm.data.create_transform(**timm.data.resolve_data_config(pretrained_cfg=config), normalize=False)
-    return lambda picture: transform(picture).permute(1, 2, 0).numpy()
+    return lambda image: transform(image).permute(1, 2, 0).numpy()
 
 
 KINDS = {
@@ -45,15 +45,15 @@ KINDS = {
 
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 @pytest.mark.usefixtures("width_first")
-def test_a_picture_is_the_one_that_timm_makes_byte_by_byte(config: dict) -> None:
+def test_an_image_is_the_one_that_timm_makes_byte_by_byte(config: dict) -> None:
     spec, made = seen_by(config, "timm:x"), as_timm(config)
-    assert [furthest(reformat(each, spec), made(each)) for each in all_pictures()] == [0] * 2 * len(SIZES)
+    assert [furthest(reformat(each, spec), made(each)) for each in all_images()] == [0] * 2 * len(SIZES)
 
 
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 def test_with_todays_pillow_a_photo_differs_by_two_levels_at_most(config: dict) -> None:
     spec, made = seen_by(config, "timm:x"), as_timm(config)
-    # Pillow 13 scales the height of a tall picture first, which rounds on the other side of the order.
+    # Pillow 13 scales the height of a tall image first, which rounds on the other side of the order.
     assert max(furthest(reformat(smooth(number, size), spec), made(smooth(number, size))) for number, size in enumerate(SIZES)) <= 2
 
 
@@ -92,7 +92,7 @@ def test_every_published_configuration_is_said_but_those_that_squash_or_pad_and_
             {"input_size": (3, 192, 320)},
             "covers 192 x 320 pixels and rounds the longer side to the nearest; a card rounds it down.",
         ),
-        ({"input_size": (1, 224, 224)}, "is for pictures of 1 channels; only RGB can be brought."),
+        ({"input_size": (1, 224, 224)}, "is for images of 1 channels; only RGB can be brought."),
         (
             {"interpolation": "hamming"},
             "resizes with 'hamming', which a card cannot say: it knows nearest, box, bilinear, bicubic, lanczos.",

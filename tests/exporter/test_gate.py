@@ -30,7 +30,7 @@ def refusal(model: bytes | ModelProto, trained: Trained) -> str:
     with pytest.raises(GateRefused) as refused:
         judged(model, trained).require("digits")
     text = str(refused.value)
-    assert text.startswith("digits was refused by the gate (fp32, 360 pictures) and not published: ")
+    assert text.startswith("digits was refused by the gate (fp32, 360 images) and not published: ")
     assert "\n" not in text
     return text
 
@@ -67,7 +67,7 @@ def test_the_same_model_passes_every_check(trained: Trained) -> None:
     verdict = judged(trained.model, trained)
     verdict.require("digits")
     assert verdict.failed == ()
-    assert verdict.pictures == 360
+    assert verdict.images == 360
     assert [check.name for check in verdict.checks] == [
         "valid ONNX",
         "weights outside of the file",
@@ -77,8 +77,8 @@ def test_the_same_model_passes_every_check(trained: Trained) -> None:
         "torch's answers",
         "loads in ONNX Runtime",
         "ONNX Runtime's answers",
-        "pictures with NaN or infinity",
-        "pictures with NaN or infinity in torch",
+        "images with NaN or infinity",
+        "images with NaN or infinity in torch",
         "max |Σp - 1|",
         "smallest p",
         "max |Δp|",
@@ -94,7 +94,7 @@ def test_the_same_model_passes_every_check(trained: Trained) -> None:
         *(
             name
             for size in (2, 3, 7, 16)
-            for name in (f"batches of {size}: max |Δp|", f"batches of {size} against single pictures: max |Δp|")
+            for name in (f"batches of {size}: max |Δp|", f"batches of {size} against single images: max |Δp|")
         ),
     ]
     assert verdict.measured("top-1 agreement") == 1.0
@@ -169,7 +169,7 @@ def test_a_batch_that_was_declared_frozen_is_refused(trained: Trained) -> None:
 
 
 class FrozenInside(Net):
-    """Declares nothing, but reshapes to the two pictures of the example."""
+    """Declares nothing, but reshapes to the two images of the example."""
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         normal = (pixels.to(torch.float32) / 255 - 0.3) / 0.4
@@ -192,7 +192,7 @@ def test_a_batch_that_a_reshape_froze_inside_the_graph_is_refused(trained: Train
 def test_a_network_that_freezes_the_batch_itself_is_refused(trained: Trained) -> None:
     network = FrozenInside()
     network.load_state_dict(trained.network.state_dict())
-    # torch's exporter does not object: it declares the two pictures of the example, though a free batch was asked for.
+    # torch's exporter does not object: it declares the two images of the example, though a free batch was asked for.
     model = export_onnx(network, trained.card)
     with pytest.raises(GateRefused) as refused:
         gate(model, network, trained.card, trained.pixels, trained.labels).require("digits")
@@ -201,7 +201,7 @@ def test_a_network_that_freezes_the_batch_itself_is_refused(trained: Trained) ->
 
 
 def test_an_answer_that_depends_on_its_neighbours_in_the_batch_is_refused(trained: Trained) -> None:
-    """Batch normalisation left in training mode, as a graph: every picture's answer is moved by its batch's mean."""
+    """Batch normalisation left in training mode, as a graph: every image's answer is moved by its batch's mean."""
     model = onnx.load_from_string(trained.model)
     first = next(node for node in model.graph.node if node.op_type == "Gemm" or node.op_type == "MatMul")
     source = first.input[0]
@@ -215,18 +215,18 @@ def test_an_answer_that_depends_on_its_neighbours_in_the_batch_is_refused(traine
     for node in reversed(added):
         model.graph.node.insert(at, node)
     onnx.checker.check_model(model, full_check=True)
-    assert {"batches of 2 against single pictures: max |Δp|", "batches of 16 against single pictures: max |Δp|"} <= failed(
+    assert {"batches of 2 against single images: max |Δp|", "batches of 16 against single images: max |Δp|"} <= failed(
         judged(model, trained)
     )
 
 
-@pytest.mark.parametrize("pictures", ["all", "one"])
-def test_nan_is_refused_even_if_only_one_picture_gets_it(pictures: str, trained: Trained) -> None:
-    if pictures == "all":
+@pytest.mark.parametrize("images", ["all", "one"])
+def test_nan_is_refused_even_if_only_one_image_gets_it(images: str, trained: Trained) -> None:
+    if images == "all":
         model = after_the_output(trained, "Mul", initializer(np.nan, np.float32))
         count = 360
     else:
-        # 0 / 0 where a probability is exactly the one of picture 5; all others are divided by themselves and multiplied again.
+        # 0 / 0 where a probability is exactly the one of image 5; all others are divided by themselves and multiplied again.
         with torch.inference_mode():
             given = gate_answer(trained)
         chosen = given[5].max()
@@ -244,11 +244,11 @@ def test_nan_is_refused_even_if_only_one_picture_gets_it(pictures: str, trained:
         )
         count = int((given == chosen).any(axis=1).sum())
         assert count < 5
-    if pictures == "all":
+    if images == "all":
         verdict = judged(model, trained)
         assert (verdict.measured("top-1 agreement"), verdict.measured("accuracy")) == (0, 0)
     text = refusal(model, trained)
-    assert f"pictures with NaN or infinity is {count} (allowed: at most 0)" in text
+    assert f"images with NaN or infinity is {count} (allowed: at most 0)" in text
     assert "max |Δp| is nan (allowed: at most 0.0001)" in text
     assert "max |Δ ln p| is nan" in text
 
@@ -268,8 +268,7 @@ def test_a_network_that_answers_nan_itself_is_refused_though_both_agree(trained:
     broken = Trained(trained.card, network.eval(), trained.pixels, trained.labels, export_onnx(network, trained.card))
     text = refusal(broken.model, broken)
     assert (
-        "pictures with NaN or infinity is 360 (allowed: at most 0); pictures with NaN or infinity in torch is 360 (allowed: at most 0)"
-        in text
+        "images with NaN or infinity is 360 (allowed: at most 0); images with NaN or infinity in torch is 360 (allowed: at most 0)" in text
     )
     assert "top-1 agreement is 0 (allowed: at least 0.9999)" in text
 
@@ -368,22 +367,22 @@ def test_a_run_whose_report_claims_another_accuracy_is_refused(trained: Trained)
     assert failed(judged(trained.model, trained, reported_accuracy=float("nan"))) == {"|Δ accuracy| of torch to the run's report"}
 
 
-def test_fewer_pictures_than_the_largest_batch_are_repeated_to_fill_it(trained: Trained) -> None:
+def test_fewer_images_than_the_largest_batch_are_repeated_to_fill_it(trained: Trained) -> None:
     few = Trained(trained.card, trained.network, trained.pixels[:5], trained.labels[:5], trained.model)
     verdict = judged(trained.model, few)
     assert verdict.failed == ()
-    assert "batches of 16 against single pictures: max |Δp|" in {check.name for check in verdict.checks}
+    assert "batches of 16 against single images: max |Δp|" in {check.name for check in verdict.checks}
 
 
-def test_a_largest_batch_of_one_is_tried_with_single_pictures_only(trained: Trained) -> None:
+def test_a_largest_batch_of_one_is_tried_with_single_images_only(trained: Trained) -> None:
     card: ModelCard = DIGITS.model_copy(update={"max_batch_size": 1})
     verdict = gate(export_onnx(trained.network, card), trained.network, card, trained.pixels[:20], trained.labels[:20])
     assert [check.name for check in verdict.checks if check.name.startswith("batches")] == ["batches of 1: max |Δp|"]
     assert verdict.failed == ()
 
 
-def test_pictures_of_another_shape_are_a_mistake_of_the_caller(trained: Trained) -> None:
-    with pytest.raises(UsageError, match=r"the gate compares uint8 pictures of shape \(8, 8, 1\), one label each, not uint8 \(360, 8, 8\)"):
+def test_images_of_another_shape_are_a_mistake_of_the_caller(trained: Trained) -> None:
+    with pytest.raises(UsageError, match=r"the gate compares uint8 images of shape \(8, 8, 1\), one label each, not uint8 \(360, 8, 8\)"):
         gate(trained.model, trained.network, trained.card, trained.pixels[..., 0], trained.labels)
 
 

@@ -13,11 +13,11 @@ import pytest
 
 from sightline.card import ModelCard, unseal
 from sightline.cli import run as sightline
-from sightline.errors import DataError, GateRefused, PublishError, UsageError
+from sightline.errors import DataError, GateRefused, RepositoryError, UsageError
 from sightline.reformat import reformat
 from sightline.repository.publish import Published
 from sightline.repository.read import check_files, read_version, versions
-from sightline_export.pipeline import export_run, fitting, flop_per_picture, spread
+from sightline_export.pipeline import export_run, fitting, flop_per_image, spread
 from sightline_training.run.run import load_run
 
 
@@ -57,7 +57,7 @@ def test_a_run_becomes_a_complete_version_with_its_provenance(exported: Publishe
     assert provenance["card_sha256"] == report["card_sha256"] == run.card.sha256
     figures = run.report["accuracy"]["test"]
     assert provenance["judged"] == {"split": "test"} | {key: figures[key] for key in ("n", "accuracy", "interval_95")}
-    assert report["gate"]["data"] == {"name": "digits", "split": "test", "fingerprint": run.pictures("test").fingerprint}
+    assert report["gate"]["data"] == {"name": "digits", "split": "test", "fingerprint": run.images("test").fingerprint}
     assert (report["gate"]["passed"], report["gate"]["pictures"], report["precision"], report["opset"]) == (True, 360, "fp32", 18)
     assert report["model_bytes"] == (exported.folder / "model.onnx").stat().st_size
     assert report["tools"]["torch"].startswith("2.")
@@ -72,21 +72,21 @@ def test_all_copies_of_the_card_are_the_runs(exported: Published, digits_run: Pa
     assert json.loads((exported.folder / "golden" / "golden.json").read_text())["card_sha256"] == card.sha256
 
 
-def test_golden_pictures_are_pictures_of_the_test_set_with_the_trained_networks_answers(exported: Published, digits_run: Path) -> None:
+def test_golden_images_are_images_of_the_test_set_with_the_trained_networks_answers(exported: Published, digits_run: Path) -> None:
     run = load_run(digits_run)
     golden = json.loads((exported.folder / "golden" / "golden.json").read_text())
-    tested = run.pictures("test")
+    tested = run.images("test")
     known = {
         pixels.tobytes(): run.card.labels[label] for pixels, label in zip(tested.pixels(run.card.preprocess), tested.labels, strict=True)
     }
     import torch
 
-    for picture in golden["pictures"]:
-        pixels = reformat(exported.folder / "golden" / picture["file"], run.card.preprocess)
-        assert known[pixels.tobytes()] == picture["label"]
+    for image in golden["pictures"]:
+        pixels = reformat(exported.folder / "golden" / image["file"], run.card.preprocess)
+        assert known[pixels.tobytes()] == image["label"]
         with torch.inference_mode():
             given = run.network()(torch.from_numpy(pixels[None])).numpy()[0]
-        assert np.abs(given - np.float32(picture["probabilities"])).max() < 1e-6
+        assert np.abs(given - np.float32(image["probabilities"])).max() < 1e-6
 
 
 def test_nothing_of_this_machine_is_in_the_repository(exported: Published, digits_run: Path) -> None:
@@ -106,7 +106,7 @@ def test_nothing_of_this_machine_is_in_the_repository(exported: Published, digit
 
 def test_the_same_run_exported_again_is_the_same_file_and_is_not_published_twice(repository: Path, digits_run: Path) -> None:
     said: list[str] = []
-    done = export_run(digits_run, repository, say=said.append)
+    done = export_run(digits_run, repository, notify=said.append)
     assert done.already
     assert (done.published.version, done.published.folder) == (1, repository / "mnist" / "1")
     assert versions(repository / "mnist") == [1]
@@ -114,7 +114,7 @@ def test_the_same_run_exported_again_is_the_same_file_and_is_not_published_twice
 
 
 def test_again_publishes_the_same_model_as_a_new_version(repository: Path, digits_run: Path) -> None:
-    done = export_run(digits_run, repository, again=True, pictures=20)
+    done = export_run(digits_run, repository, again=True, images=20)
     assert (done.already, done.published.version) == (False, 2)
     first, second = (read_version(repository / "mnist" / str(number)) for number in (1, 2))
     assert first.files == second.files
@@ -125,7 +125,7 @@ def test_a_damaged_newest_version_is_no_reason_not_to_publish(repository: Path, 
     model = repository / "mnist" / "1" / "model.onnx"
     model.chmod(0o644)
     model.write_bytes(model.read_bytes()[:-1])
-    done = export_run(digits_run, repository, pictures=20)
+    done = export_run(digits_run, repository, images=20)
     assert (done.already, done.published.version) == (False, 2)
 
 
@@ -136,14 +136,14 @@ def test_a_run_that_reports_an_accuracy_that_its_weights_do_not_have_is_refused(
     with pytest.raises(GateRefused) as refused:
         export_run(changed_run, tmp_path / "models")
     assert str(refused.value).startswith(
-        "mnist was refused by the gate (fp32, 360 pictures) and not published: |Δ accuracy| of torch to the run's report is 0."
+        "mnist was refused by the gate (fp32, 360 images) and not published: |Δ accuracy| of torch to the run's report is 0."
     )
     assert [each.name for each in (tmp_path / "models").iterdir() if each.is_dir()] == []
 
 
 def test_a_run_without_an_accuracy_is_refused(changed_run: Path, tmp_path: Path) -> None:
     edit(changed_run / "report.json", accuracy={"test": {"n": 360}})
-    with pytest.raises(DataError, match=r"says nothing of its accuracy on the test pictures\. Train again with `--restart`\.$"):
+    with pytest.raises(DataError, match=r"says nothing of its accuracy on the test images\. Train again with `--restart`\.$"):
         export_run(changed_run, tmp_path / "models")
 
 
@@ -164,8 +164,8 @@ def test_a_card_that_differs_from_the_published_one_is_refused_before_the_export
     (changed_run / "card.json").write_text(seal(card))
     edit(changed_run / "report.json", card_sha256=card.sha256)
     said: list[str] = []
-    with pytest.raises(PublishError, match=r"^mnist is published in .* with another max_batch_size: \d+ there, 3 here\."):
-        export_run(changed_run, repository, say=said.append)
+    with pytest.raises(RepositoryError, match=r"^mnist is published in .* with another max_batch_size: \d+ there, 3 here\."):
+        export_run(changed_run, repository, notify=said.append)
     assert said == []
 
 
@@ -176,50 +176,50 @@ def test_a_reworded_description_is_exported_with_the_published_one(repository: P
 
     (changed_run / "card.json").write_text(seal(card))
     edit(changed_run / "report.json", card_sha256=card.sha256)
-    done = export_run(changed_run, repository, again=True, pictures=20)
+    done = export_run(changed_run, repository, again=True, images=20)
     assert done.published.version == 2
     report = done.published.report
     assert (report["card_sha256"], report["provenance"]["card_sha256"]) == (run.card.sha256, card.sha256)
     assert report["files"]["model.onnx"] == read_version(repository / "mnist" / "1").files["model.onnx"]
 
 
-def test_pictures_are_taken_from_all_over_the_data() -> None:
+def test_images_are_taken_from_all_over_the_data() -> None:
     assert spread(10, 3).tolist() == [0, 3, 6]
     assert spread(360, 1000).tolist() == list(range(360))
     chosen = spread(50_000, 891)
     assert (len(set(chosen.tolist())), chosen.min(), chosen.max() > 49_900) == (891, 0, True)
-    with pytest.raises(UsageError, match="the gate needs at least one picture to compare, not 0"):
+    with pytest.raises(UsageError, match="the gate needs at least one image to compare, not 0"):
         spread(10, 0)
 
 
-def test_the_default_number_of_pictures_is_bounded_by_their_size(digits_run: Path) -> None:
+def test_the_default_number_of_images_is_bounded_by_their_size(digits_run: Path) -> None:
     card = load_run(digits_run).card
     assert fitting(card) == 10_000
     photos = card.preprocess.model_copy(update={"mode": "RGB", "size": (224, 224)})
     assert fitting(card.model_copy(update={"preprocess": photos})) == 891
 
 
-def test_the_work_of_a_picture_is_counted(digits_run: Path) -> None:
+def test_the_work_of_an_image_is_counted(digits_run: Path) -> None:
     run = load_run(digits_run)
     # Two operations for each weight of 784-512-512-10.
-    assert flop_per_picture(run.network(), run.card) == 2 * (784 * 512 + 512 * 512 + 512 * 10)
+    assert flop_per_image(run.network(), run.card) == 2 * (784 * 512 + 512 * 512 + 512 * 10)
 
 
 def test_the_command_prints_the_result_on_stdout_and_talks_on_stderr(
     digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     repository = tmp_path / "models"
-    sightline(["export", str(digits_run), "--repository", str(repository), "--pictures", "100"])
+    sightline(["export", str(digits_run), "--repository", str(repository), "--images", "100"])
     said = capsys.readouterr()
     lines = [" ".join(line.split()) for line in said.out.splitlines()]
     assert lines[0] == "model mnist version 1"
     assert lines[1].startswith("precision fp32, ONNX opset 18, ")
-    assert lines[2] == "gate passed 30 checks on 100 test pictures of digits"
+    assert lines[2] == "gate passed 30 checks on 100 test images of digits"
     assert lines[3] == "same label 100.00%"
     assert lines[-1] == f"folder {repository / 'mnist' / '1'}"
     assert said.err.splitlines() == [
         "exporting mnist to ONNX (opset 18)",
-        "comparing ONNX Runtime with torch on 100 of 360 test pictures of digits",
+        "comparing ONNX Runtime with torch on 100 of 360 test images of digits",
         "the gate let it pass; publishing",
         "mnist_image takes whole JPEG and PNG files, for clients that cannot reformat by themselves (--no-image leaves it out)",
     ]
@@ -243,7 +243,7 @@ def test_a_run_is_found_by_its_name_and_a_wrong_one_lists_those_that_there_are(
         sightline(["export", "fruit"])
     with pytest.raises(DataError, match=r"^there is no run folder elsewhere/digits; the runs there are: digits$"):
         sightline(["export", "elsewhere/digits"])
-    sightline(["export", "digits", "--pictures", "10"])
+    sightline(["export", "digits", "--images", "10"])
     assert (tmp_path / "model_repository" / "mnist" / "1" / "model.onnx").is_file()
 
 
@@ -257,7 +257,7 @@ def test_the_program_ends_with_the_gates_exit_code_and_one_sentence(changed_run:
     )
     assert done.returncode == GateRefused.exit_code == 12
     assert done.stdout == ""
-    assert done.stderr.splitlines()[-1].startswith("error: mnist was refused by the gate (fp32, 360 pictures) and not published: ")
+    assert done.stderr.splitlines()[-1].startswith("error: mnist was refused by the gate (fp32, 360 images) and not published: ")
     assert len(done.stderr.splitlines()) == 3
     assert "Traceback" not in done.stderr
 
@@ -270,7 +270,7 @@ def test_the_command_module_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.realdata
-def test_mnist_is_exported_and_every_one_of_the_ten_thousand_test_pictures_is_compared(data_folder: Path, tmp_path: Path) -> None:
+def test_mnist_is_exported_and_every_one_of_the_ten_thousand_test_images_is_compared(data_folder: Path, tmp_path: Path) -> None:
     from sightline_training.recipes import recipe_named
     from sightline_training.train import train
 

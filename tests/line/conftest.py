@@ -30,9 +30,9 @@ def server(line: Line) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def digit_files(line: Line, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Ten test pictures as PNG files, one of each digit, called by their label."""
+    """Ten test images as PNG files, one of each digit, called by their label."""
     folder = tmp_path_factory.mktemp("digits")
-    tests = load_run(line.run).pictures("test")
+    tests = load_run(line.run).images("test")
     files = []
     for digit in range(10):
         files.append(folder / f"{digit}.png")

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from sightline import Classifier, cli
 from sightline.bench import find_perf_analyzer
-from sightline.errors import ModelNotFound, PictureError, RowsFailed, UsageError
+from sightline.errors import ImageError, ModelNotFound, RowsFailed, UsageError
 from sightline_serving.server import Server
 from support.line import Line
 
@@ -23,7 +23,7 @@ def url(request: pytest.FixtureRequest, server: Server) -> str:
     return server.grpc_url if request.param == "grpc" else server.http_url
 
 
-def test_classify_answers_for_each_picture_in_order(url: str, digit_files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_classify_answers_for_each_image_in_order(url: str, digit_files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     cli.run(["classify", "mnist", *map(str, digit_files), "--url", url])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [Path(line[0]) for line in lines] == digit_files
@@ -36,21 +36,21 @@ def test_classify_shows_as_many_classes_as_were_asked_for_and_speaks_json(
 ) -> None:
     cli.run(["classify", "mnist", str(digit_files[0]), "--url", url, "--json", "--top", "3"])
     said = json.loads(capsys.readouterr().out)
-    assert (said["picture"], said["model"], said["version"]) == (str(digit_files[0]), "mnist", "1")
+    assert (said["image"], said["model"], said["version"]) == (str(digit_files[0]), "mnist", "1")
     assert [candidate["probability"] for candidate in said["top"]] == sorted((c["probability"] for c in said["top"]), reverse=True)
     assert len(said["top"]) == 3
 
 
-def test_a_picture_that_cannot_be_read_gets_no_label_and_the_others_are_still_answered(
+def test_an_image_that_cannot_be_read_gets_no_label_and_the_others_are_still_answered(
     url: str, digit_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(digit_files[0].read_bytes()[:60])
-    with pytest.raises(PictureError, match=r"^1 of 3 pictures could not be read; they got no label$"):
+    with pytest.raises(ImageError, match=r"^1 of 3 images could not be read; they got no label$"):
         cli.run(["classify", "mnist", str(digit_files[0]), str(broken), str(digit_files[1]), "--url", url])
     printed = capsys.readouterr()
     assert [line.split()[0] for line in printed.out.splitlines()] == [str(digit_files[0]), str(digit_files[1])]
-    assert printed.err.startswith(f"error: {broken}: damaged picture (")
+    assert printed.err.startswith(f"error: {broken}: damaged image (")
 
 
 def test_ink_on_paper_photographed_sideways_is_the_same_digit(url: str, digit_files: list[Path], tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_model_that_is_not_there_is_a_sentence_that_says_how_to_list_them(url:
     assert str(refusal.value).endswith(f"(`sightline models --url {url}` lists what it has)")
 
 
-def test_score_writes_a_row_for_every_picture_the_broken_ones_too(
+def test_score_writes_a_row_for_every_image_the_broken_ones_too(
     url: str, digit_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "in"
@@ -95,19 +95,19 @@ def test_score_writes_a_row_for_every_picture_the_broken_ones_too(
         for file in digit_files:
             shutil.copy(file, place / f"{number:02}_{file.name}")
     (folder / "1" / "cut.png").write_bytes(digit_files[0].read_bytes()[:50])
-    with pytest.raises(RowsFailed, match=r"^1 of 301 pictures could not be read: their rows in .*rows.csv say why$"):
+    with pytest.raises(RowsFailed, match=r"^1 of 301 images could not be read: their rows in .*rows.csv say why$"):
         cli.run(["score", "mnist", str(folder), "--out", str(tmp_path / "rows.csv"), "--url", url])
     assert capsys.readouterr().out.startswith(f"301 rows in {tmp_path / 'rows.csv'} (1 with an error; 0 other files passed over; card ")
     with (tmp_path / "rows.csv").open(newline="") as file_of_rows:
         rows = list(csv.DictReader(file_of_rows))
     with Classifier("mnist", url) as classifier:
         expected = {file.name: guess.label for file, guess in zip(digit_files, classifier.classify(digit_files), strict=True)}
-    assert [row["picture"] for row in rows] == sorted(row["picture"] for row in rows)
-    assert all(row["label"] == expected[row["picture"].partition("_")[2]] for row in rows if not row["error"])
-    assert [row["picture"] for row in rows if row["error"]] == ["1/cut.png"]
+    assert [row["image"] for row in rows] == sorted(row["image"] for row in rows)
+    assert all(row["label"] == expected[row["image"].partition("_")[2]] for row in rows if not row["error"])
+    assert [row["image"] for row in rows if row["error"]] == ["1/cut.png"]
 
 
-def test_bench_measures_with_the_real_perf_analyzer_on_the_golden_pictures(
+def test_bench_measures_with_the_real_perf_analyzer_on_the_golden_images(
     line: Line, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "rows.json"
@@ -133,7 +133,7 @@ def test_bench_measures_with_the_real_perf_analyzer_on_the_golden_pictures(
     rows = json.loads(out.read_text())
     assert [(row["protocol"], row["concurrency"]) for row in rows] == [("grpc", 1), ("grpc", 8), ("http", 1), ("http", 8)]
     for row in rows:
-        assert row["pictures_per_s"] > 10
+        assert row["images_per_s"] > 10
         assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
         assert 0 < row["compute_ms"] < row["mean_ms"]
     assert [re.split(r"\s{2,}", text)[0] for text in printed.out.splitlines()] == ["protocol", "grpc", "grpc", "http", "http"]
@@ -141,7 +141,7 @@ def test_bench_measures_with_the_real_perf_analyzer_on_the_golden_pictures(
 
 def test_bench_says_what_is_missing(line: Line, server: Server, tmp_path: Path) -> None:
     find_perf_analyzer()  # `make test` installs it, so its absence is a failure and no reason to skip
-    with pytest.raises(UsageError, match=r"there are no golden pictures of this model: say which pictures to send with --pictures FOLDER$"):
+    with pytest.raises(UsageError, match=r"there are no golden images of this model: say which images to send with --images FOLDER$"):
         cli.run(["bench", "mnist", "--repository", str(tmp_path), "--grpc-url", server.grpc_url])
     with pytest.raises(UsageError, match=r"the batch must be between 1 and 256, the model's largest, not 999$"):
         cli.run(["bench", "mnist", "--repository", str(line.repository), "--grpc-url", server.grpc_url, "--batch", "999"])

@@ -9,7 +9,7 @@ import pytest
 
 from sightline import Classifier
 from sightline.cli import run as sightline
-from sightline.errors import PublishError
+from sightline.errors import RepositoryError
 from sightline.repository.history import rollback
 from sightline_export.pipeline import export_run
 from sightline_serving.server import start_server
@@ -37,12 +37,12 @@ def test_the_old_version_answers_every_request_while_versions_come_fail_and_go(
         clients = [pool.submit(ask, url) for url in (server.grpc_url, server.http_url) * 2]
         try:
             asked.wait(60)
-            assert export_run(spoiled.run, spoiled.repository, again=True, pictures=20).published.version == 2
-            sightline(["export", str(spoiled.run), "--repository", str(spoiled.repository), "--precision", "int8", "--pictures", "20"])
+            assert export_run(spoiled.run, spoiled.repository, again=True, images=20).published.version == 2
+            sightline(["export", str(spoiled.run), "--repository", str(spoiled.repository), "--precision", "int8", "--images", "20"])
             with monkeypatch.context() as patch:
                 patch.setattr("os.rename", _no_space)
-                with pytest.raises(PublishError, match="No space left on device"):
-                    export_run(spoiled.run, spoiled.repository, again=True, pictures=20)
+                with pytest.raises(RepositoryError, match="No space left on device"):
+                    export_run(spoiled.run, spoiled.repository, again=True, images=20)
             assert rollback(spoiled.repository, "mnist") == 2
         finally:
             stop.set()

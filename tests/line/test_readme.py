@@ -53,9 +53,9 @@ def test_the_python_examples_run_against_a_server(page: str, server: Server, dig
     assert examples
     for name, file in {"a.png": digit_files[7], "b.png": digit_files[3]}.items():
         (tmp_path / name).write_bytes(file.read_bytes())
-    (tmp_path / "runs" / "demo-pictures").mkdir(parents=True)
+    (tmp_path / "runs" / "demo-images").mkdir(parents=True)
     for file in digit_files:
-        (tmp_path / "runs" / "demo-pictures" / file.name).write_bytes(file.read_bytes())
+        (tmp_path / "runs" / "demo-images" / file.name).write_bytes(file.read_bytes())
     for example in examples:
         here = example.replace("grpc://localhost:8001", server.grpc_url).replace("http://localhost:8000", server.http_url)
         assert here != example

@@ -144,7 +144,7 @@ def test_another_model_of_the_same_shape_on_the_server_is_found(
     with start_server(other_line.repository, http_port=0, grpc_port=0, metrics_port=0) as server, pytest.raises(HopDiffers) as difference:
         prove(line, server)
     assert re.match(
-        r"mnist version 1: the answers part at the hop “answers: ONNX → gRPC”: of picture \d+, ONNX says \d \([01]\.\d{4}\) and gRPC says "
+        r"mnist version 1: the answers part at the hop “answers: ONNX → gRPC”: of image \d+, ONNX says \d \([01]\.\d{4}\) and gRPC says "
         r"\d \([01]\.\d{4}\): \|Δp\| [0-9.e-]+, allowed 1e-04$",
         str(difference.value),
     )
@@ -193,7 +193,7 @@ def test_what_cannot_be_compared_is_said_with_its_own_exit_code(line: Line, serv
 
 
 @pytest.mark.realdata
-def test_on_all_10_000_pictures_of_mnist_no_label_and_no_probability_differs(
+def test_on_all_10_000_images_of_mnist_no_label_and_no_probability_differs(
     data_folder: Path, tmp_path: Path, prove: Prove, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = Line(tmp_path / "run", tmp_path / "models")

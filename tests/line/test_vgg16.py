@@ -1,4 +1,4 @@
-"""VGG16, the default backbone, in shape: random weights and few pictures, but the whole line. Its real weights are a download of 528 MB."""
+"""VGG16, the default backbone, in shape: random weights and few images, but the whole line. Its real weights are a download of 528 MB."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ RECIPES = {
 
 @pytest.fixture(scope="module")
 def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The courses' folders with a few drawn pictures each: noise around a colour that belongs to the class."""
+    """The courses' folders with a few drawn images each: noise around a colour that belongs to the class."""
     root = tmp_path_factory.mktemp("data")
     draw = np.random.default_rng(3)
 

@@ -66,7 +66,7 @@ def test_the_whole_config_of_a_small_model() -> None:
         (0, (1, 16)),
     ],
 )
-def test_a_model_is_warmed_up_with_one_picture_and_with_as_many_as_are_cheap(flop: int, sizes: tuple[int, ...]) -> None:
+def test_a_model_is_warmed_up_with_one_image_and_with_as_many_as_are_cheap(flop: int, sizes: tuple[int, ...]) -> None:
     assert warm_batches(DIGITS, flop) == sizes
     config = parsed(config_text(DIGITS, SMALL, sizes))
     assert [sample.batch_size for sample in config.model_warmup] == list(sizes)
@@ -94,14 +94,14 @@ def test_the_instance_kind_is_auto_so_that_a_gpu_is_used_where_there_is_one() ->
         (31_000_000_000, Shape(1, 0)),  # VGG16
     ],
 )
-def test_instances_and_threads_follow_the_work_that_a_picture_makes(flop: int, shape: Shape) -> None:
+def test_instances_and_threads_follow_the_work_that_an_image_makes(flop: int, shape: Shape) -> None:
     assert shape_for(flop) == shape
     config = parsed(config_text(DIGITS, shape))
     assert config.instance_group[0].count == shape.instances
     assert config.parameters["intra_op_thread_count"].string_value == str(shape.threads)
 
 
-def test_a_model_for_single_pictures_has_no_dynamic_batching() -> None:
+def test_a_model_for_single_images_has_no_dynamic_batching() -> None:
     card = DIGITS.model_copy(update={"max_batch_size": 1})
     assert not parsed(config_text(card, SMALL)).HasField("dynamic_batching")
     assert parsed(config_text(DIGITS, SMALL)).HasField("dynamic_batching")

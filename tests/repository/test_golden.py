@@ -1,4 +1,4 @@
-"""Golden pictures are real, lossless, one of each class first, and come with the trained network's answers."""
+"""Golden images are real, lossless, one of each class first, and come with the trained network's answers."""
 
 import hashlib
 import io
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sightline.card import ModelCard
-from sightline.errors import PublishError
+from sightline.errors import RepositoryError
 from sightline.reformat import reformat
 from sightline.repository.golden import by_turns, golden_files
 from sightline_export.gate.compare import in_torch
@@ -53,25 +53,25 @@ def one(image: Image.Image, card: ModelCard) -> tuple[bytes, dict[str, object]]:
     return files["golden/00.png"], json.loads(files["golden/golden.json"])["pictures"][0]
 
 
-def test_the_pictures_reformat_to_the_very_pixels_and_carry_the_networks_answers(trained: Trained) -> None:
+def test_the_images_reformat_to_the_very_pixels_and_carry_the_networks_answers(trained: Trained) -> None:
     files = made(trained)
     golden = json.loads(files["golden/golden.json"])
     assert (golden["schema"], golden["card_sha256"], golden["tolerance"]) == (1, trained.card.sha256, 1e-4)
     assert set(files) == {"golden/golden.json", *(f"golden/0{at}.png" for at in range(8))}
     known = {pixels.tobytes(): label for pixels, label in zip(trained.pixels, trained.labels, strict=True)}
-    for picture in golden["pictures"]:
-        content = files[f"golden/{picture['file']}"]
+    for image in golden["pictures"]:
+        content = files[f"golden/{image['file']}"]
         pixels = reformat(content, trained.card.preprocess)
-        assert trained.card.labels[known[pixels.tobytes()]] == picture["label"]
-        assert picture["sha256"] == hashlib.sha256(content).hexdigest()
-        assert picture["pixels_sha256"] == hashlib.sha256(pixels.tobytes()).hexdigest()
-        assert np.array_equal(np.float32(picture["probabilities"]), in_torch(trained.network)(pixels[None])[0])
+        assert trained.card.labels[known[pixels.tobytes()]] == image["label"]
+        assert image["sha256"] == hashlib.sha256(content).hexdigest()
+        assert image["pixels_sha256"] == hashlib.sha256(pixels.tobytes()).hexdigest()
+        assert np.array_equal(np.float32(image["probabilities"]), in_torch(trained.network)(pixels[None])[0])
 
 
 def test_each_class_comes_once_before_any_comes_twice(trained: Trained) -> None:
-    labels = [picture["label"] for picture in json.loads(made(trained)["golden/golden.json"])["pictures"]]
+    labels = [image["label"] for image in json.loads(made(trained)["golden/golden.json"])["pictures"]]
     assert labels == list("01234567")
-    twelve = [picture["label"] for picture in json.loads(made(trained, count=12)["golden/golden.json"])["pictures"]]
+    twelve = [image["label"] for image in json.loads(made(trained, count=12)["golden/golden.json"])["pictures"]]
     assert twelve == [*"0123456789", *"01"]
     assert by_turns([1, 1, 1, 0, 2, 1], 4) == [3, 0, 4, 1]
 
@@ -90,10 +90,10 @@ def test_every_mode_survives_being_written_as_png(mode: str) -> None:
         image = (
             full.convert("P").convert("PA") if mode == "PA" else full.convert("RGB").convert(mode) if mode == "HSV" else full.convert(mode)
         )
-    content, picture = one(image, PHOTOS)
+    content, entry = one(image, PHOTOS)
     pixels = reformat(image, PHOTOS.preprocess)
     assert len(np.unique(pixels)) > 1
-    assert picture["pixels_sha256"] == hashlib.sha256(pixels.tobytes()).hexdigest()
+    assert entry["pixels_sha256"] == hashlib.sha256(pixels.tobytes()).hexdigest()
     assert np.array_equal(reformat(content, PHOTOS.preprocess), pixels)
     assert content.startswith(b"\x89PNG")
 
@@ -107,24 +107,24 @@ def test_an_exif_orientation_is_kept_and_nothing_else_of_a_photographers_data(or
     exif.get_ifd(0x8825)[1] = "N"
     Image.fromarray(np.arange(40 * 30 * 3, dtype=np.uint32).reshape(40, 30, 3).astype(np.uint8)).save(buffer, "JPEG", exif=exif)
     image = Image.open(io.BytesIO(buffer.getvalue()))
-    content, picture = one(image, PHOTOS)
-    assert picture["pixels_sha256"] == hashlib.sha256(reformat(buffer.getvalue(), PHOTOS.preprocess).tobytes()).hexdigest()
+    content, entry = one(image, PHOTOS)
+    assert entry["pixels_sha256"] == hashlib.sha256(reformat(buffer.getvalue(), PHOTOS.preprocess).tobytes()).hexdigest()
     assert dict(Image.open(io.BytesIO(content)).getexif()) == {0x0112: orientation}
     assert b"camera" not in content
 
 
 def test_a_large_photo_is_made_smaller_and_its_own_answer_is_expected() -> None:
     large = Image.fromarray(np.random.default_rng(0).integers(0, 256, (2000, 1500, 3), np.uint8))
-    content, picture = one(large, PHOTOS)
+    content, entry = one(large, PHOTOS)
     assert Image.open(io.BytesIO(content)).size == (768, 1024)
-    assert picture["pixels_sha256"] == hashlib.sha256(reformat(content, PHOTOS.preprocess).tobytes()).hexdigest()
+    assert entry["pixels_sha256"] == hashlib.sha256(reformat(content, PHOTOS.preprocess).tobytes()).hexdigest()
 
 
-def test_a_picture_that_png_cannot_hold_makes_room_for_the_next() -> None:
+def test_an_image_that_png_cannot_hold_makes_room_for_the_next() -> None:
     wide = Image.frombytes("I;16B", (9, 9), bytes(range(162)))
     assert reformat(wide, DIGITS.preprocess).any()
-    pictures = [wide, Image.new("L", (9, 9), 7)]
-    files = golden_files(DIGITS, lambda at: pictures[at], np.array([0, 1]), uniform, 1e-4)
+    images = [wide, Image.new("L", (9, 9), 7)]
+    files = golden_files(DIGITS, lambda at: images[at], np.array([0, 1]), uniform, 1e-4)
     assert [each["label"] for each in json.loads(files["golden/golden.json"])["pictures"]] == ["1"]
-    with pytest.raises(PublishError, match="none of the pictures that digits was tried on can be written as PNG with the same pixels"):
+    with pytest.raises(RepositoryError, match="none of the images that digits was tried on can be written as PNG with the same pixels"):
         golden_files(DIGITS, lambda _at: wide, np.array([0]), uniform, 1e-4)

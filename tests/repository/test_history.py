@@ -8,7 +8,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from sightline.cli import run as sightline
-from sightline.errors import PublishError, UsageError
+from sightline.errors import RepositoryError, UsageError
 from sightline.repository.config import Shape, config_text
 from sightline.repository.history import history, rollback, serve_newest
 from sightline.repository.publish import publish
@@ -39,7 +39,7 @@ def test_the_newest_version_is_served_until_a_rollback_and_each_one_goes_back_on
     assert served(repository) == [2]
     assert rollback(repository, "digits") == 1
     assert served(repository) == [1]
-    with pytest.raises(PublishError, match=r"digits in .* has no version before 1: there is 1, 2, 3$"):
+    with pytest.raises(RepositoryError, match=r"digits in .* has no version before 1: there is 1, 2, 3$"):
         rollback(repository, "digits")
     assert served(repository) == [1]
     assert rollback(repository, "digits", to=3) == 3
@@ -66,7 +66,7 @@ def test_settings_that_would_be_lost_are_left_alone(repository: Path) -> None:
     file = repository / "digits" / "config.pbtxt"
     file.write_text(file.read_text() + "setting_of_tomorrow: 1\n")
     before = file.read_text()
-    with pytest.raises(PublishError, match="settings of a newer Triton than this program knows"):
+    with pytest.raises(RepositoryError, match="settings of a newer Triton than this program knows"):
         rollback(repository, "digits")
     assert file.read_text() == before
 
@@ -86,7 +86,7 @@ def test_no_way_back_to_a_version_whose_file_was_changed(to: int | None, reposit
     file = repository / "digits" / "2" / "model.onnx"
     file.chmod(0o644)
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(PublishError, match=r"version 2 of model digits in .* is damaged: model.onnx was changed after it was published"):
+    with pytest.raises(RepositoryError, match=r"version 2 of model digits in .* is damaged: model.onnx was changed after it was published"):
         rollback(repository, "digits", to)
     assert served(repository) == [3]
 
@@ -94,12 +94,12 @@ def test_no_way_back_to_a_version_whose_file_was_changed(to: int | None, reposit
 @pytest.mark.parametrize("name", ["fruit", "..", "", "digits/1", "/"])
 def test_an_unknown_model_is_named_with_those_that_there_are(name: str, repository: Path) -> None:
     for ask in (history, rollback, serve_newest):
-        with pytest.raises(PublishError, match=r"^there is no model .* in .*: it has digits$"):
+        with pytest.raises(RepositoryError, match=r"^there is no model .* in .*: it has digits$"):
             ask(repository, name)
 
 
 def test_a_version_that_is_not_there_is_named_with_those_that_are(repository: Path) -> None:
-    with pytest.raises(PublishError, match="has no version 9: there is 1, 2, 3"):
+    with pytest.raises(RepositoryError, match="has no version 9: there is 1, 2, 3"):
         rollback(repository, "digits", to=9)
 
 
@@ -126,7 +126,7 @@ def test_the_commands_show_and_change_what_is_served(repository: Path, capsys: p
 def test_the_list_names_a_damaged_version_and_ends_with_an_error(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(repository / "digits" / "1")
     (repository / "digits" / "1").mkdir()
-    with pytest.raises(PublishError, match=r"digits/1/report\.json cannot be read"):
+    with pytest.raises(RepositoryError, match=r"digits/1/report\.json cannot be read"):
         sightline(["versions", "digits", "--repository", str(repository)])
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split()[0] == "1"

@@ -39,13 +39,13 @@ def test_a_published_run_is_served_and_gives_the_golden_answers(digits_run: Path
                 assert np.abs(given - np.float32([each["probabilities"] for each in golden["pictures"]])).max() <= golden["tolerance"]
 
 
-def test_a_model_is_warmed_up_with_a_golden_picture_before_it_is_ready(digits_run: Path, tmp_path: Path) -> None:
-    model = export_run(digits_run, tmp_path / "models", pictures=20).published.folder.parent
+def test_a_model_is_warmed_up_with_a_golden_image_before_it_is_ready(digits_run: Path, tmp_path: Path) -> None:
+    model = export_run(digits_run, tmp_path / "models", images=20).published.folder.parent
     card = unseal((model / "card.json").read_text(), "test")
     warm = model / "warmup" / "golden"
     assert warm.read_bytes() == reformat(model / "1" / "golden" / "00.png", card.preprocess).tobytes()
     with serve(tmp_path / "models") as server, connect(server.grpc_url) as transport:
-        # One picture and a batch of 256; a JPEG and a PNG. Triton counts them among what it answered.
+        # One image and a batch of 256; a JPEG and a PNG. Triton counts them among what it answered.
         assert {each.name: each.inferences for each in transport.models()} == {"mnist": 257, "mnist_image": 0, "mnist_reformat": 2}
     warm.write_bytes(b"too short")
     with pytest.raises(ServerStartError, match=r"mnist.*warmup"), serve(tmp_path / "models"):
@@ -71,7 +71,7 @@ def test_after_a_kill_at_any_of_some_steps_triton_serves_the_old_state_or_the_ne
 ) -> None:
     before = tmp_path / "before"
     neighbour = trained.card.model_copy(update={"name": "neighbour"})
-    files = {"model.onnx": trained.model, "golden/00.png": b"a picture"}
+    files = {"model.onnx": trained.model, "golden/00.png": b"an image"}
     config = config_text(trained.card, Shape(1, 1))
     published(before / "models", neighbour, config_text(neighbour, Shape(1, 1)), files, "")
     if existing:

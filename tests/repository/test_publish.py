@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sightline.card import ModelCard, seal
-from sightline.errors import PublishError
+from sightline.errors import RepositoryError
 from sightline.repository import publish as publishing
 from sightline.repository.config import Shape, config_text
 from sightline.repository.publish import LOCK, agreed_card, publish
@@ -95,7 +95,7 @@ def test_a_version_made_by_hand_is_never_overwritten(repository: Path, monkeypat
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", someone_is_faster)
-    with pytest.raises(PublishError, match=r"Directory not empty\. Nothing was published in "):
+    with pytest.raises(RepositoryError, match=r"Directory not empty\. Nothing was published in "):
         publish(repository, DIGITS, CONFIG, FILES, {})
     assert tree(repository / "digits" / "2") == {"model.onnx": b"mine"}
 
@@ -208,13 +208,13 @@ def test_an_export_waits_for_another_one_says_so_and_goes_on_when_that_one_is_ki
     assert ours.recv() == "held"
     said: list[str] = []
 
-    def say(sentence: str) -> None:
+    def notify(sentence: str) -> None:
         said.append(sentence)
         waiting.set()
 
     waiting = threading.Event()
     results: list[int] = []
-    thread = threading.Thread(target=lambda: results.append(publish(repository, DIGITS, CONFIG, FILES, {}, say).version))
+    thread = threading.Thread(target=lambda: results.append(publish(repository, DIGITS, CONFIG, FILES, {}, notify).version))
     thread.start()
     assert waiting.wait(30)
     assert said == [f"another export is publishing in {repository}: waiting until it is done"]
@@ -230,7 +230,7 @@ def test_a_full_disk_is_one_sentence_and_changes_nothing(repository: Path, tmp_p
     publish(repository, DIGITS, CONFIG, {"model.onnx": b"small"}, {})
     before = tree(repository)
     large = {"model.onnx": bytes(100_000)}
-    assert in_process(publish_without_room, 20_000, str(tmp_path / "said"), (repository, DIGITS, CONFIG, large, "large")) == 13
+    assert in_process(publish_without_room, 20_000, str(tmp_path / "said"), (repository, DIGITS, CONFIG, large, "large")) == 19
     assert (tmp_path / "said").read_text() == f"{repository}: File too large. Nothing was published in {repository}"
     assert tree(repository) == before
     assert sorted(each.name for each in (repository / "digits").iterdir()) == ["1", "card.json", "config.pbtxt", "labels.txt"]
@@ -255,7 +255,7 @@ def test_a_version_with_another_card_is_refused_and_the_field_is_named(fields: d
     before = tree(repository)
     card = card_with(**fields)
     for refused in (lambda: agreed_card(repository, card, unspoken), lambda: publish(repository, card, CONFIG, FILES, {})):
-        with pytest.raises(PublishError) as error:
+        with pytest.raises(RepositoryError) as error:
             refused()
         assert str(error.value).startswith(f"digits is published in {repository} with {sentence}")
         assert str(error.value).endswith(
@@ -274,7 +274,7 @@ def test_the_description_stays_the_one_that_was_published_first_and_that_is_said
 def test_a_model_published_meanwhile_with_another_description_is_not_mixed_up(repository: Path) -> None:
     agreed = agreed_card(repository, card_with(description="Reworded."), unspoken)
     publish(repository, DIGITS, CONFIG, FILES, {})
-    with pytest.raises(PublishError, match=f"^digits in {repository} was published by someone else meanwhile: export again$"):
+    with pytest.raises(RepositoryError, match=f"^digits in {repository} was published by someone else meanwhile: export again$"):
         publish(repository, agreed, CONFIG, FILES, {})
 
 
@@ -304,7 +304,7 @@ def test_a_changed_file_of_the_model_is_found_and_a_lost_one_is_restored(name: s
     file = repository / "digits" / name
     good = file.read_bytes()
     file.write_bytes(good.replace(b"3", b"4", 1))
-    with pytest.raises(PublishError) as error:
+    with pytest.raises(RepositoryError) as error:
         publish(repository, DIGITS, CONFIG, FILES, {})
     assert str(error.value) == (
         f"{file} does not hold what config.pbtxt beside it says: one of the two was changed after it was published. "
@@ -318,7 +318,7 @@ def test_a_changed_file_of_the_model_is_found_and_a_lost_one_is_restored(name: s
 def test_a_folder_that_is_no_published_model_is_left_alone(repository: Path) -> None:
     (repository / "digits" / "1").mkdir(parents=True)
     (repository / "digits" / "1" / "model.onnx").write_bytes(b"precious")
-    with pytest.raises(PublishError, match=r"digits/config\.pbtxt cannot be read: No such file or directory$"):
+    with pytest.raises(RepositoryError, match=r"digits/config\.pbtxt cannot be read: No such file or directory$"):
         publish(repository, DIGITS, CONFIG, FILES, {})
     assert tree(repository / "digits") == {"1/model.onnx": b"precious"}
 
@@ -330,7 +330,7 @@ def test_an_empty_folder_of_the_models_name_is_used(repository: Path) -> None:
 
 def test_a_repository_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("")
-    with pytest.raises(PublishError, match=r"models: File exists\. Nothing was published in "):
+    with pytest.raises(RepositoryError, match=r"models: File exists\. Nothing was published in "):
         agreed_card(tmp_path / "models", DIGITS, unspoken)
 
 
@@ -339,7 +339,7 @@ def test_a_mount_point_is_refused_before_the_work_with_what_to_do(repository: Pa
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
     monkeypatch.setattr(os, "rename", across)
-    with pytest.raises(PublishError) as error:
+    with pytest.raises(RepositoryError) as error:
         agreed_card(repository, DIGITS, unspoken)
     assert str(error.value) == (
         f"{repository} is a mount point of its own, so that a new model cannot appear in it all at once: name a folder inside it, "
@@ -354,6 +354,6 @@ def test_a_link_in_the_place_of_staging_is_not_followed(repository: Path, tmp_pa
     precious.mkdir()
     (precious / "photo.png").write_bytes(b"only copy")
     (repository / "digits" / publishing.STAGING).symlink_to(precious)
-    with pytest.raises(PublishError):
+    with pytest.raises(RepositoryError):
         publish(repository, DIGITS, CONFIG, FILES, {})
     assert tree(precious) == {"photo.png": b"only copy"}

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from sightline.errors import PublishError
+from sightline.errors import RepositoryError
 from sightline.repository import read as reading
 from sightline.repository.config import Shape, config_text
 from sightline.repository.publish import publish
 from sightline.repository.read import check_files, read_model, read_version
 from support.digits import DIGITS
 
-FILES = {"model.onnx": b"network", "golden/00.png": b"picture"}
+FILES = {"model.onnx": b"network", "golden/00.png": b"image"}
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def rewrite(folder: Path, **fields: Any) -> None:
 
 
 def damage(version: Path) -> str:
-    with pytest.raises(PublishError) as error:
+    with pytest.raises(RepositoryError) as error:
         check_files(read_version(version))
     opening = f"version {version.name} of model digits in {version.parent.parent} is damaged: "
     ending = ". Restore its files, or delete its folder and export again"
@@ -124,17 +124,17 @@ def test_a_report_that_is_no_report_is_refused(text: str, version: Path) -> None
 
 def test_a_report_that_is_not_text_is_refused(version: Path) -> None:
     (version / "report.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(PublishError, match=r"report\.json: not UTF-8 text$"):
+    with pytest.raises(RepositoryError, match=r"report\.json: not UTF-8 text$"):
         read_version(version)
 
 
 def test_a_huge_report_is_not_read(version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "MAX_BYTES", 100)
-    with pytest.raises(PublishError, match=r"report\.json: larger than 100 bytes, the most that is read$"):
+    with pytest.raises(RepositoryError, match=r"report\.json: larger than 100 bytes, the most that is read$"):
         read_version(version)
 
 
 def test_a_model_in_the_folder_of_another_is_refused(version: Path) -> None:
     version.parent.rename(version.parent.with_name("letters"))
-    with pytest.raises(PublishError, match=r"it belongs to a model called digits\. Restore the file that was published$"):
+    with pytest.raises(RepositoryError, match=r"it belongs to a model called digits\. Restore the file that was published$"):
         read_model(version.parent.with_name("letters"))

@@ -3,6 +3,7 @@
 A test that needs Triton fails where there is none: nothing here skips.
 """
 
+from support.digits import digits_run, trained
 from support.tiny_models import about, in_process, publish, repository, served
 
-__all__ = ["about", "in_process", "publish", "repository", "served"]
+__all__ = ["about", "digits_run", "in_process", "publish", "repository", "served", "trained"]

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.triton
 LABELS = ("ape", 'bear "brown"', "cat, house", "dög")
 
 
-def pictures(count: int, seed: int = 0) -> np.ndarray:
+def images(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 6, 5, 3), np.uint8)
 
 
@@ -45,7 +45,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8])
 def test_a_batch_of_any_size_is_answered_as_in_process(kind, served, in_process, count):
     server, folder = served
-    pixels = pictures(count, seed=count)
+    pixels = images(count, seed=count)
     answer = ask(kind, server, pixels)
     assert answer.dtype == np.float32
     np.testing.assert_allclose(answer, in_process(folder / "tiny/1/model.onnx", pixels), rtol=0, atol=1e-6)
@@ -54,7 +54,7 @@ def test_a_batch_of_any_size_is_answered_as_in_process(kind, served, in_process,
 
 def test_two_models_are_not_taken_for_each_other(kind, served, in_process):
     server, folder = served
-    pixels = pictures(3)
+    pixels = images(3)
     tiny, other = ask(kind, server, pixels, "tiny"), ask(kind, server, pixels, "other")
     assert np.abs(tiny - other).max() > 0.01
     np.testing.assert_allclose(other, in_process(folder / "other/1/model.onnx", pixels), rtol=0, atol=1e-6)
@@ -62,7 +62,7 @@ def test_two_models_are_not_taken_for_each_other(kind, served, in_process):
 
 @pytest.mark.parametrize("kind", ["http", "grpc"])
 def test_32_callers_with_batches_of_every_size_each_get_their_own_answers(kind, served, in_process):
-    """Every caller's pictures are its own, so that an answer that belongs to another caller, or to another row, differs."""
+    """Every caller's images are its own, so that an answer that belongs to another caller, or to another row, differs."""
     server, folder = served
     module, _ = asked(kind, server)
     apart = threading.Barrier(32)
@@ -74,7 +74,7 @@ def test_32_callers_with_batches_of_every_size_each_get_their_own_answers(kind, 
         with client:
             apart.wait()
             for turn in range(25):
-                pixels = pictures(shuffled.randint(1, 8), seed=1000 * caller + turn)
+                pixels = images(shuffled.randint(1, 8), seed=1000 * caller + turn)
                 given = module.InferInput("pixels", pixels.shape, "UINT8")
                 given.set_data_from_numpy(pixels)
                 answer = client.infer("tiny", [given]).as_numpy("probabilities")
@@ -83,7 +83,7 @@ def test_32_callers_with_batches_of_every_size_each_get_their_own_answers(kind, 
                 worst = max(worst, float(np.abs(answer - expected).max()))
         return worst
 
-    in_process(folder / "tiny/1/model.onnx", pictures(1))
+    in_process(folder / "tiny/1/model.onnx", images(1))
     before = batches(server)
     with concurrent.futures.ThreadPoolExecutor(32) as callers:
         worst = max(callers.map(call, range(32)))
@@ -102,7 +102,7 @@ def batches(server: Server) -> tuple[int, int]:
 
 def test_the_classification_extension_answers_with_labels(kind, served, in_process):
     server, folder = served
-    pixels = pictures(5, seed=3)
+    pixels = images(5, seed=3)
     answer = ask(kind, server, pixels, top=2)
     expected = in_process(folder / "tiny/1/model.onnx", pixels)
     for row, probabilities in zip(answer, expected, strict=True):
@@ -111,16 +111,16 @@ def test_the_classification_extension_answers_with_labels(kind, served, in_proce
         assert [label for _, _, label in best] == [LABELS[index] for index in np.argsort(-probabilities)[:2]]
 
 
-def test_one_picture_more_than_the_largest_batch_is_refused(kind, served):
+def test_one_image_more_than_the_largest_batch_is_refused(kind, served):
     server, _ = served
     with pytest.raises(InferenceServerException, match="inference request batch-size must be <= 8 for 'tiny'"):
-        ask(kind, server, pictures(9))
+        ask(kind, server, images(9))
 
 
 def test_pixels_of_another_type_are_refused(kind, served):
     server, _ = served
     with pytest.raises(InferenceServerException, match="inference input 'pixels' data-type is 'FP32', but model 'tiny' expects 'UINT8'"):
-        ask(kind, server, pictures(1).astype(np.float32), datatype="FP32")
+        ask(kind, server, images(1).astype(np.float32), datatype="FP32")
 
 
 def test_pixels_of_another_shape_are_refused(kind, served):
@@ -128,7 +128,7 @@ def test_pixels_of_another_shape_are_refused(kind, served):
     with pytest.raises(
         InferenceServerException, match=r"unexpected shape for input 'pixels' for model 'tiny'. Expected \[-1,6,5,3\], got \[1,5,6,3\]"
     ):
-        ask(kind, server, np.ascontiguousarray(pictures(1).transpose(0, 2, 1, 3)))
+        ask(kind, server, np.ascontiguousarray(images(1).transpose(0, 2, 1, 3)))
 
 
 def test_the_card_comes_back_as_it_was_sealed(kind, served):

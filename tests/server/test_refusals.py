@@ -128,7 +128,7 @@ def test_a_changed_model_file_is_refused_by_name(repository):
     )
 
 
-def test_a_changed_golden_picture_is_refused_by_name(repository):
+def test_a_changed_golden_image_is_refused_by_name(repository):
     version = repository / "tiny" / "1"
     (version / "golden").mkdir()
     (version / "golden" / "0.png").write_bytes(b"one")

@@ -139,7 +139,7 @@ def test_the_command_tells_scripts_what_it_serves_and_people_the_rest(repository
         assert [key for key, _ in told] == ["http", "grpc", "metrics", "model", "model", "try"]
         assert told[3][1] == "other 1"
         assert told[4][1] == "tiny 1"
-        assert told[5][1] == f"sightline classify other picture.png --url {told[1][1]}"
+        assert told[5][1] == f"sightline classify other image.png --url {told[1][1]}"
         with tritonclient.http.InferenceServerClient(told[0][1].removeprefix("http://")) as client:
             assert client.is_model_ready("tiny")
         talk = []

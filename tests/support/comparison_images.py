@@ -1,4 +1,4 @@
-"""Pictures on which two ways of preprocessing are compared, and Pillow made to scale in the order that a card fixes."""
+"""Images on which two ways of preprocessing are compared, and Pillow made to scale in the order that a card fixes."""
 
 import numpy as np
 import pytest
@@ -19,13 +19,13 @@ def noise(number: int, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(np.random.RandomState(number).randint(0, 256, (size[1], size[0], 3)).astype(np.uint8))
 
 
-def all_pictures() -> list[Image.Image]:
+def all_images() -> list[Image.Image]:
     return [draw(number, size) for number, size in enumerate(SIZES) for draw in (smooth, noise)]
 
 
 @pytest.fixture
 def width_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow 13 scales the height of a tall picture first, as no Pillow before it did; here it scales the width first again."""
+    """Pillow 13 scales the height of a tall image first, as no Pillow before it did; here it scales the width first again."""
     once = Image.Image.resize
 
     def resize(self: Image.Image, size, resample=None, box=None, reducing_gap=None) -> Image.Image:

@@ -57,7 +57,7 @@ class Trained:
     card: ModelCard
     network: Net
     pixels: npt.NDArray[np.uint8]
-    """Test pictures, uint8 [360, 8, 8, 1]."""
+    """Test images, uint8 [360, 8, 8, 1]."""
     labels: npt.NDArray[np.int64]
     model: bytes
     """The network as ONNX."""

@@ -22,9 +22,9 @@ TEN = tuple(f"class {number}" for number in range(10))
 
 
 def as_tensor(preprocessing: dict[str, Any]) -> Callable[[Image.Image], torch.Tensor]:
-    """transformers' own preprocessing: a picture → normalised float32 [3, H, W]."""
+    """transformers' own preprocessing: an image → normalised float32 [3, H, W]."""
     own = processor(preprocessing)
-    return lambda picture: torch.tensor(np.asarray(own(picture, return_tensors="np")["pixel_values"][0]))
+    return lambda image: torch.tensor(np.asarray(own(image, return_tensors="np")["pixel_values"][0]))
 
 
 def saved(folder: Path, name: str, preprocessing: dict[str, Any] | None = None, **config: Any) -> Path:
@@ -32,7 +32,7 @@ def saved(folder: Path, name: str, preprocessing: dict[str, Any] | None = None, 
     kind, public, small = SMALL[name]
     made = getattr(transformers, f"{kind}Config")(**small, **{"id2label": dict(enumerate(TEN)), **config})
     torch.manual_seed(0)
-    # Wider than transformers begins: answers that differ from picture to picture are what a comparison needs.
+    # Wider than transformers begins: answers that differ from image to image are what a comparison needs.
     made.initializer_range = 0.1
     lively(getattr(transformers, f"{kind}ForImageClassification")(made), as_tensor(public)).save_pretrained(folder / name)
     (folder / name / "preprocessor_config.json").write_text(json.dumps(preprocessing or public))
@@ -47,9 +47,9 @@ SMALL = {
 
 
 def lively(network: nn.Module, transform: Callable[[Image.Image], torch.Tensor]) -> nn.Module:
-    """Random weights whose answers differ from picture to picture: layers as they begin say the same of all of them, or of none.
+    """Random weights whose answers differ from image to image: layers as they begin say the same of all of them, or of none.
 
-    Batch normalisation gets the statistics of some pictures, and the last layer is scaled until its answers to them differ by 1.
+    Batch normalisation gets the statistics of some images, and the last layer is scaled until its answers to them differ by 1.
     """
     planes = torch.stack([transform(smooth(number, (320, 280))) for number in range(16)])
     last = network.get_submodule(last_layer(network))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.card import Preprocess
-from sightline.errors import PictureError
+from sightline.errors import ImageError
 
 CORPUS: Final = Path(__file__).resolve().parents[1] / "contract" / "corpus"
 CASES: Final[dict[str, Any]] = json.loads((CORPUS / "cases.json").read_text(encoding="utf-8"))
@@ -29,7 +29,7 @@ def specifications() -> dict[str, Preprocess]:
 
 @cache
 def expectations() -> dict[str, Pixels]:
-    """For each specification, the expected pixels (pictures, height, width, channels), in the order of READABLE."""
+    """For each specification, the expected pixels (images, height, width, channels), in the order of READABLE."""
     with np.load(CORPUS / "expected.npz", allow_pickle=False) as arrays:
         return {title: arrays[title] for title in CASES["specifications"]}
 
@@ -40,7 +40,7 @@ def tolerance(name: str) -> int:
 
 
 def missed(reformat: Reformat) -> Iterator[str]:
-    """Give `picture under specification` for each expectation that `reformat` does not meet; none for the reference."""
+    """Give `image under specification` for each expectation that `reformat` does not meet; none for the reference."""
     expected = expectations()
     for title, spec in specifications().items():
         for row, name in enumerate(READABLE):
@@ -55,7 +55,7 @@ def missed(reformat: Reformat) -> Iterator[str]:
         for name in REFUSED:
             try:
                 reformat(CORPUS / name, spec)
-            except PictureError as error:
+            except ImageError as error:
                 if str(error) == f"{CORPUS / name}: {REFUSED[name]}":
                     continue
             except Exception as error:

@@ -1,10 +1,10 @@
-"""Makes the golden corpus: some sixty tiny pictures of every kind that people send, and what `reformat` must make of each.
+"""Makes the golden corpus: some sixty tiny images of every kind that people send, and what `reformat` must make of each.
 
     python tests/contract/make_corpus.py            writes tests/contract/corpus/ anew
 
-The pictures are drawn with numpy; PNG files are written chunk by chunk here, the other formats by Pillow. Beside them lie
-`cases.json` (the specifications, what each picture is, the exact sentence of each refusal; readable from any language) and
-`expected.npz` (for each specification, one array of all pictures that are not refused, in the order of `cases.json`). An
+The images are drawn with numpy; PNG files are written chunk by chunk here, the other formats by Pillow. Beside them lie
+`cases.json` (the specifications, what each image is, the exact sentence of each refusal; readable from any language) and
+`expected.npz` (for each specification, one array of all images that are not refused, in the order of `cases.json`). An
 expectation that the independent oracle does not confirm is not written.
 """
 
@@ -24,14 +24,14 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sightline.errors import PictureError
+from sightline.errors import ImageError
 from sightline.reformat import reformat
 from support import oracle
 from support.specs import SPECS
 
 CORPUS: Final = Path(__file__).resolve().parents[1] / "contract" / "corpus"
 DECODER_TOLERANCE: Final = 3
-"""The most by which a pixel of a lossy picture may differ, since JPEG leaves some rounding to the decoder; 0 with Pillow's own wheels."""
+"""The most by which a pixel of a lossy image may differ, since JPEG leaves some rounding to the decoder; 0 with Pillow's own wheels."""
 
 ADAM7: Final = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 """First row, first column, step down and step right of each pass of an interlaced PNG."""
@@ -59,38 +59,38 @@ def main() -> None:
 
 
 def write(folder: Path) -> None:
-    """Write pictures, `cases.json` and `expected.npz` into `folder`; raises AssertionError where reference and oracle part."""
+    """Write images, `cases.json` and `expected.npz` into `folder`; raises AssertionError where reference and oracle part."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, list[Pixels]] = {title: [] for title in SPECS}
     refusals: dict[str, str] = {}
-    made = pictures()
-    for name, picture in made.items():
+    made = images()
+    for name, image in made.items():
         path = folder / name
-        path.write_bytes(picture.content)
+        path.write_bytes(image.content)
         for title, spec in SPECS.items():
             try:
                 pixels = reformat(path, spec)
-            except PictureError as error:
+            except ImageError as error:
                 sentence = str(error).removeprefix(f"{path}: ")
                 assert refusals.setdefault(name, sentence) == sentence, f"{name} is not refused alike under every specification"
                 continue
-            truth = oracle.stored(picture.content) if picture.truth is None else picture.truth
-            expected = oracle.reformat(truth, picture.orientation, spec)
+            truth = oracle.stored(image.content) if image.truth is None else image.truth
+            expected = oracle.reformat(truth, image.orientation, spec)
             apart = int(np.abs(pixels.astype(int) - expected).max())
-            assert apart <= (DECODER_TOLERANCE if picture.lossy else 0), f"{name} under {title}: the oracle differs by {apart}"
+            assert apart <= (DECODER_TOLERANCE if image.lossy else 0), f"{name} under {title}: the oracle differs by {apart}"
             arrays[title].append(pixels)
-    assert {name for name, picture in made.items() if picture.refused} == set(refusals), sorted(refusals)
+    assert {name for name, image in made.items() if image.refused} == set(refusals), sorted(refusals)
     np.savez_compressed(folder / "expected.npz", **{title: np.stack(rows) for title, rows in arrays.items()})  # type: ignore[arg-type]
     cases = {
         "decoder_tolerance": DECODER_TOLERANCE,
         "specifications": {title: spec.model_dump(mode="json") for title, spec in SPECS.items()},
-        "pictures": {name: {"about": picture.about, "lossy": picture.lossy} for name, picture in made.items()},
+        "pictures": {name: {"about": image.about, "lossy": image.lossy} for name, image in made.items()},
         "refusals": refusals,
     }
     (folder / "cases.json").write_text(json.dumps(cases, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def pictures() -> dict[str, Made]:
+def images() -> dict[str, Made]:
     """Every file of the corpus by its name, in the order in which the documentation speaks of them."""
     return {**_jpegs(), **_orientations(), **_transparent(), **_depths(), **_extremes(), **_animations(), **_others(), **_broken()}
 
@@ -265,7 +265,7 @@ def _broken() -> dict[str, Made]:
     made = {
         "truncated.jpg": Made(jpeg[: len(jpeg) * 4 // 5], "JPEG, the last fifth missing"),
         "truncated.png": Made(whole[: len(whole) // 2], "PNG, the second half missing"),
-        "text.png": Made(b"This is not a picture, whatever its name says.\n", "a text called .png"),
+        "text.png": Made(b"This is not an image, whatever its name says.\n", "a text called .png"),
         "empty.png": Made(b"", "an empty file"),
         "float.tif": Made(_saved(photo[..., 0].astype(np.float32) / 255, "TIFF"), "32-bit floating-point TIFF"),
         "int32.tif": Made(_saved(photo[..., 0].astype(np.int32), "TIFF"), "32-bit integer TIFF of values below 256"),
@@ -273,24 +273,24 @@ def _broken() -> dict[str, Made]:
         "script.eps": Made(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n%%EOF\n", "EPS, which would start Ghostscript"),
         "icon.ico": Made(_saved(photo, "ICO", sizes=[(16, 16)]), "ICO, not among the formats"),
     }
-    return {name: Made(picture.content, picture.about, refused=True) for name, picture in made.items()}
+    return {name: Made(image.content, image.about, refused=True) for name, image in made.items()}
 
 
 def scene(height: int, width: int) -> Pixels:
-    """A picture that shows every mistake: no channel like another, no symmetry, slopes, edges and texture. uint8 (H, W, 3)."""
+    """An image that shows every mistake: no channel like another, no symmetry, slopes, edges and texture. uint8 (H, W, 3)."""
     y, x = np.mgrid[:height, :width]
     down, right = y / max(1, height - 1), x / max(1, width - 1)
     red = 235 * right + 15 * np.sin(y * 1.7)
     green = 200 * down * (1 - right) + 20
     blue = 128 + 110 * np.cos(5 * down + 3 * right)
-    picture = np.dstack([red, green, blue])
+    image = np.dstack([red, green, blue])
     stem = (right > 0.2) & (right < 0.34) & (down > 0.12) & (down < 0.9)
     bars = (right > 0.2) & (right < 0.75) & (((down > 0.12) & (down < 0.26)) | ((down > 0.45) & (down < 0.56) & (right < 0.6)))
-    picture[stem | bars] = (250, 240, 20)
-    picture[(down > 0.7) & (right > 0.7)] = (10, 30, 240)
+    image[stem | bars] = (250, 240, 20)
+    image[(down > 0.7) & (right > 0.7)] = (10, 30, 240)
     checks = (down > 0.6) & (right > 0.4) & (right < 0.65)
-    picture[checks] = np.where(((x + y) % 2 == 0)[..., None], (0, 255, 90), (220, 0, 60))[checks]
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    image[checks] = np.where(((x + y) % 2 == 0)[..., None], (0, 255, 90), (220, 0, 60))[checks]
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
 def png(
@@ -330,9 +330,9 @@ def _png_rows(samples: npt.NDArray[Any], depth: int) -> bytes:
     return b"".join(rows)
 
 
-def _saved(picture: npt.NDArray[Any] | Image.Image, kind: str, **settings: Any) -> bytes:
+def _saved(image: npt.NDArray[Any] | Image.Image, kind: str, **settings: Any) -> bytes:
     buffer = io.BytesIO()
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(np.ascontiguousarray(picture))
+    image = image if isinstance(image, Image.Image) else Image.fromarray(np.ascontiguousarray(image))
     image.save(buffer, kind, **settings)
     return buffer.getvalue()
 

@@ -24,17 +24,17 @@ INVERSE: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
 def reformat(truth: Pixels, orientation: int, spec: Preprocess) -> Pixels:
     """What `spec` makes of stored RGBA pixels (H, W, 4): uint8 (height, width, channels)."""
     under = np.array(spec.background * (3 // spec.channels), np.int64)
-    picture = over(truth, under)
+    image = over(truth, under)
     if spec.mode == "L":
-        picture = luma(picture)[..., None]
+        image = luma(image)[..., None]
     if spec.exif == "apply":
-        picture = turned(picture, orientation)
+        image = turned(image, orientation)
     high, wide = spec.size
     if spec.fit == "stretch":
-        return polarised(resampled(picture, (high, wide), spec.resample), spec)
+        return polarised(resampled(image, (high, wide), spec.resample), spec)
     if spec.fit == "crop":
-        return polarised(_cropped(picture, spec), spec)
-    return _padded(picture, spec)
+        return polarised(_cropped(image, spec), spec)
+    return _padded(image, spec)
 
 
 def stored(content: bytes) -> Pixels:
@@ -45,15 +45,15 @@ def stored(content: bytes) -> Pixels:
     return np.dstack([planes, np.full(planes.shape[:2], 255, np.uint8)])
 
 
-def turned(picture: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
-    """Upright, from how a picture of that EXIF orientation is stored: row 0 and column 0 go where tag 274 says."""
+def turned(image: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """Upright, from how an image of that EXIF orientation is stored: row 0 and column 0 go where tag 274 says."""
     if orientation in (5, 6, 7, 8):
-        picture = picture.swapaxes(0, 1)
+        image = image.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
-        picture = picture[:, ::-1]
+        image = image[:, ::-1]
     if orientation in (3, 4, 7, 8):
-        picture = picture[::-1]
-    return picture
+        image = image[::-1]
+    return image
 
 
 def over(rgba: Pixels, under: npt.NDArray[np.int64]) -> Pixels:
@@ -67,18 +67,18 @@ def luma(rgb: Pixels) -> Pixels:
     return ((rgb.astype(np.int64) @ np.array([19595, 38470, 7471]) + 0x8000) >> 16).astype(np.uint8)
 
 
-def polarised(picture: Pixels, spec: Preprocess) -> Pixels:
+def polarised(image: Pixels, spec: Preprocess) -> Pixels:
     """Inverted, if `light-on-dark` is asked for and the median of all samples on the edge is above 127."""
-    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
-    edge = sorted(picture[(y == 0) | (x == 0) | (y == y.max()) | (x == x.max())].ravel().tolist())
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    edge = sorted(image[(y == 0) | (x == 0) | (y == y.max()) | (x == x.max())].ravel().tolist())
     twice_median = edge[len(edge) // 2] + edge[(len(edge) - 1) // 2]
-    return 255 - picture if spec.polarity == "light-on-dark" and twice_median > 254 else picture
+    return 255 - image if spec.polarity == "light-on-dark" and twice_median > 254 else image
 
 
-def _cropped(picture: Pixels, spec: Preprocess) -> Pixels:
+def _cropped(image: Pixels, spec: Preprocess) -> Pixels:
     high, wide = spec.size
     part = Fraction(str(spec.crop_fraction))
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     cover = round(high / part), round(wide / part)
     # The side that has to grow most sets the scale; the other follows and is cut down to whole pixels.
     if Fraction(cover[0], height) >= Fraction(cover[1], width):
@@ -86,15 +86,15 @@ def _cropped(picture: Pixels, spec: Preprocess) -> Pixels:
     else:
         scaled = height * cover[1] // width, cover[1]
     corner = round(Fraction(scaled[0] - high, 2)), round(Fraction(scaled[1] - wide, 2))
-    return resampled(picture, scaled, spec.resample, corner, (high, wide))
+    return resampled(image, scaled, spec.resample, corner, (high, wide))
 
 
-def _padded(picture: Pixels, spec: Preprocess) -> Pixels:
+def _padded(image: Pixels, spec: Preprocess) -> Pixels:
     high, wide = spec.size
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     scale = min(Fraction(high, height), Fraction(wide, width))
     scaled = max(1, round(height * scale)), max(1, round(width * scale))
-    inside = polarised(resampled(picture, scaled, spec.resample), spec)
+    inside = polarised(resampled(image, scaled, spec.resample), spec)
     above, left = (high - scaled[0]) // 2, (wide - scaled[1]) // 2
     rows, columns = np.arange(high) - above, np.arange(wide) - left
     within = ((rows >= 0) & (rows < scaled[0]))[:, None] & ((columns >= 0) & (columns < scaled[1]))
@@ -103,25 +103,25 @@ def _padded(picture: Pixels, spec: Preprocess) -> Pixels:
 
 
 def resampled(
-    picture: Pixels,
+    image: Pixels,
     size: tuple[int, int],
     method: str,
     corner: tuple[int, int] = (0, 0),
     shape: tuple[int, int] | None = None,
 ) -> Pixels:
-    """The window `shape` at `corner` of `picture` (H, W, C) scaled to `size`; width first, rounded to 8 bits between."""
+    """The window `shape` at `corner` of `image` (H, W, C) scaled to `size`; width first, rounded to 8 bits between."""
     shape = shape or size
     if method == "nearest":
-        rows, columns = (_nearest(picture.shape[axis], size[axis])[corner[axis] :][: shape[axis]] for axis in (0, 1))
-        return picture[rows][:, columns]
-    across = _matrix(picture.shape[1], size[1], method, corner[1], shape[1])
-    down = _matrix(picture.shape[0], size[0], method, corner[0], shape[0])
-    return _product(down, _product(across, picture.swapaxes(0, 1)).swapaxes(0, 1))
+        rows, columns = (_nearest(image.shape[axis], size[axis])[corner[axis] :][: shape[axis]] for axis in (0, 1))
+        return image[rows][:, columns]
+    across = _matrix(image.shape[1], size[1], method, corner[1], shape[1])
+    down = _matrix(image.shape[0], size[0], method, corner[0], shape[0])
+    return _product(down, _product(across, image.swapaxes(0, 1)).swapaxes(0, 1))
 
 
-def _product(weights: npt.NDArray[np.int64], picture: Pixels) -> Pixels:
+def _product(weights: npt.NDArray[np.int64], image: Pixels) -> Pixels:
     # Whole numbers below 2**53: doubles add them exactly, and faster than numpy's integers.
-    summed = np.tensordot(weights.astype(np.float64), picture.astype(np.float64), axes=1).astype(np.int64)
+    summed = np.tensordot(weights.astype(np.float64), image.astype(np.float64), axes=1).astype(np.int64)
     return np.clip((summed + (1 << 21)) >> 22, 0, 255).astype(np.uint8)
 
 

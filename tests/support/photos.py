@@ -1,4 +1,4 @@
-"""Pictures that differ as photos do: smooth patches of random colours, another one for each number."""
+"""Images that differ as photos do: smooth patches of random colours, another one for each number."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The preprocessing specifications under which every golden picture is looked at; each field's every value occurs in one of them."""
+"""The preprocessing specifications under which every golden image is looked at; each field's every value occurs in one of them."""
 
 from typing import Any, Final
 

@@ -38,7 +38,7 @@ def idx_bytes() -> Callable[..., bytes]:
 
 @pytest.fixture
 def small_mnist(tmp_path: Path, idx_bytes: Callable[..., bytes]) -> Path:
-    """A data folder with four good files: 240 training and 40 test pictures, train gzipped, test plain."""
+    """A data folder with four good files: 240 training and 40 test images, train gzipped, test plain."""
     folder = tmp_path / "mnist"
     folder.mkdir()
     draw = np.random.default_rng(7)

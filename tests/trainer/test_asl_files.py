@@ -44,7 +44,7 @@ def small_asl(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_gzipped_and_plain_files_give_their_pictures_and_letters(small_asl: Path) -> None:
+def test_gzipped_and_plain_files_give_their_images_and_letters(small_asl: Path) -> None:
     dataset = open_asl(small_asl)
     assert [(each.split, len(each)) for each in dataset.splits] == [("train", 60), ("test", 30)]
     last = rows_of(30, seed=8)[29]
@@ -221,7 +221,7 @@ class Kaggle:
 def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kaggle]:
     """The server, in place of Kaggle's, publishing two small files and keeping to their checksums."""
     published = Kaggle()
-    published.files = {TRAIN: csv_of(rows_of(60)), f"below/{TEST}": csv_of(rows_of(30, seed=8)), "a.png": b"picture"}
+    published.files = {TRAIN: csv_of(rows_of(60)), f"below/{TEST}": csv_of(rows_of(30, seed=8)), "a.png": b"image"}
 
     class Quiet(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -334,7 +334,7 @@ def test_a_server_that_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.realdata
-def test_the_real_files_have_27455_and_7172_pictures_of_24_letters(data_folder: Path) -> None:
+def test_the_real_files_have_27455_and_7172_images_of_24_letters(data_folder: Path) -> None:
     began = time.process_time()
     dataset = open_asl(data_folder)
     # 1.3 s were measured; a busy machine's shared caches may double that.

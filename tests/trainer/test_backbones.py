@@ -125,7 +125,7 @@ def test_features_are_counted(name: str, counts: tuple[int, int]) -> None:
     assert (feature_count(Backbone(name)), feature_count(Backbone(name, "features"))) == counts
 
 
-def test_the_convolutional_part_is_averaged_over_the_picture() -> None:
+def test_the_convolutional_part_is_averaged_over_the_image() -> None:
     backbone = Backbone("mobilenet_v3_small", "features")
     trunk = trunk_of(backbone).eval()
     assert isinstance(trunk, PooledFeatures)
@@ -186,13 +186,13 @@ def test_the_preprocessing_of_all_published_weights_can_be_said(name: str) -> No
 
 @pytest.mark.parametrize("size", [(301, 477), (640, 283), (256, 256)])
 @pytest.mark.parametrize("name", ["vgg16", "efficientnet_b1", "inception_v3"])
-def test_a_picture_is_seen_as_torchvision_sees_it(name: str, size: tuple[int, int]) -> None:
+def test_an_image_is_seen_as_torchvision_sees_it(name: str, size: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)
-    picture = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+    image = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
     meant = next(iter(published(name).values())).transforms()
-    expected = transforms.center_crop(transforms.resize(picture, meant.resize_size, meant.interpolation), meant.crop_size)
-    found = reformat(picture, preprocess_of(Backbone(name)))
-    # Pillow rounds once more between the two directions if it scales the height first, as it does with tall pictures.
+    expected = transforms.center_crop(transforms.resize(image, meant.resize_size, meant.interpolation), meant.crop_size)
+    found = reformat(image, preprocess_of(Backbone(name)))
+    # Pillow rounds once more between the two directions if it scales the height first, as it does with tall images.
     assert np.abs(found.astype(int) - np.asarray(expected).astype(int)).max() <= 2
 
 

@@ -18,7 +18,7 @@ from sightline.errors import DataError
 from sightline_training.datasets import cifar10 as module
 from sightline_training.datasets import zipped
 from sightline_training.datasets.cifar10 import ARCHIVE, CLASSES, MIRRORS, RECORD_BYTES, TEST_FILE, TRAIN_FILES, open_cifar10
-from sightline_training.datasets.zipped import zipped_pictures
+from sightline_training.datasets.zipped import zipped_images
 from support.photos import photo
 
 
@@ -37,7 +37,7 @@ def write_zip(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_S
 
 
 def members(each: int, first: int = 0) -> dict[str, bytes]:
-    """So many pictures a class, the classes backwards."""
+    """So many images a class, the classes backwards."""
     return {
         f"{name}/{number:04d}.jpg": encoded(first + at * each + number)
         for at, name in enumerate(reversed(CLASSES))
@@ -52,7 +52,7 @@ def zips(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_zips_give_their_pictures_by_name(zips: Path) -> None:
+def test_zips_give_their_images_by_name(zips: Path) -> None:
     cifar = open_cifar10(zips)
     assert [(part.split, len(part)) for part in cifar.splits] == [("train", 38), ("valid", 2), ("test", 10)]
     assert cifar.test.labels.tolist() == list(range(10))
@@ -69,7 +69,7 @@ def test_stored_and_deflated_zips_are_the_same_dataset(zips: Path) -> None:
 
 def refusal(path: Path) -> str:
     with pytest.raises(DataError) as refused:
-        zipped_pictures(path, CLASSES)
+        zipped_images(path, CLASSES)
     return str(refused.value)
 
 
@@ -103,7 +103,7 @@ def test_many_members_that_are_too_much_together_are_refused(tmp_path: Path, mon
     path = write_zip(tmp_path / "a.zip", {f"cat/{number}.jpg": bytes(1024**2) for number in range(3)}, zipfile.ZIP_DEFLATED)
     assert refusal(path) == f"{path}: its members have more than 2 MiB unpacked."
     monkeypatch.setattr(zipped, "MAX_MEMBERS", 2)
-    assert refusal(path) == f"{path}: it holds 3 pictures; expected 1 to 2."
+    assert refusal(path) == f"{path}: it holds 3 images; expected 1 to 2."
     monkeypatch.setattr(zipped, "MAX_ZIP_BYTES", 1024)
     assert refusal(path) == f"{path}: larger than 0 MiB, the most that such a file may have."
 
@@ -129,7 +129,7 @@ def test_what_is_no_zip_file_is_refused(tmp_path: Path, content: bytes) -> None:
     assert refusal(path) == f"{path}: cannot be read as a zip file (File is not a zip file). Put a good copy in its place."
 
 
-def test_whatever_bytes_are_damaged_the_answer_is_a_sentence_or_the_pictures(tmp_path: Path) -> None:
+def test_whatever_bytes_are_damaged_the_answer_is_a_sentence_or_the_images(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "a.zip", {f"{name}/0.jpg": encoded(at) for at, name in enumerate(CLASSES)}, zipfile.ZIP_DEFLATED)
     whole, draw = path.read_bytes(), random.Random(0)
     for _ in range(400):
@@ -138,7 +138,7 @@ def test_whatever_bytes_are_damaged_the_answer_is_a_sentence_or_the_pictures(tmp
             content[draw.randrange(len(content))] = draw.randrange(256)
         path.write_bytes(content[: draw.choice([len(content), draw.randrange(len(content))])])
         try:
-            zipped_pictures(path, CLASSES)
+            zipped_images(path, CLASSES)
         except DataError as error:
             assert str(error).startswith(f"{path}: ")  # noqa: PT017 - either outcome is right
 
@@ -164,7 +164,7 @@ def write_archive(root: Path, files: dict[str, bytes], change: Callable[[bytes],
     return path
 
 
-def test_the_published_archive_gives_pictures_in_colour_the_training_files_in_their_order(tmp_path: Path) -> None:
+def test_the_published_archive_gives_images_in_colour_the_training_files_in_their_order(tmp_path: Path) -> None:
     write_archive(tmp_path, {"readme.html": b"<html>", **dict(reversed(BATCHES.items()))})
     cifar = open_cifar10(tmp_path)
     assert [(part.split, len(part)) for part in cifar.splits] == [("train", 95), ("valid", 5), ("test", 20)]
@@ -256,7 +256,7 @@ def test_without_a_network_the_sentence_says_which_files_go_where(tmp_path: Path
     folder = tmp_path / "cifar10"
     assert archive_refusal(tmp_path) == (
         f"CIFAR-10 is not in {folder} and could not be fetched (Connection refused). Put cifar-10-binary.tar.gz from http://127.0.0.1:9/ "
-        "there, or train.zip and test.zip with pictures in folders named after the classes."
+        "there, or train.zip and test.zip with images in folders named after the classes."
     )
     assert MIRRORS == ("https://www.cs.toronto.edu/~kriz/",)
 

@@ -1,4 +1,4 @@
-"""Pictures in class folders are all found, in one order; what is no picture is named and left out; nothing on a disk makes it hang."""
+"""Images in class folders are all found, in one order; what is no image is named and left out; nothing on a disk makes it hang."""
 
 import os
 import tracemalloc
@@ -36,11 +36,11 @@ def refusal(folder: Path, classes: tuple[str, ...] | None = None) -> str:
     return str(refused.value)
 
 
-def test_classes_come_by_name_and_pictures_by_path(pets: Path) -> None:
-    pictures, classes, remarks = class_folders("pets", "train", pets)
+def test_classes_come_by_name_and_images_by_path(pets: Path) -> None:
+    images, classes, remarks = class_folders("pets", "train", pets)
     assert classes == ("cat", "dog")
-    assert pictures.labels.tolist() == [0, 0, 0, 1, 1]
-    assert pictures.places == (
+    assert images.labels.tolist() == [0, 0, 0, 1, 1]
+    assert images.places == (
         "train/cat/0002.png",
         "train/cat/0003.png",
         "train/cat/young/kitten.jpg",
@@ -48,7 +48,7 @@ def test_classes_come_by_name_and_pictures_by_path(pets: Path) -> None:
         "train/dog/0001.png",
     )
     assert remarks == ()
-    assert np.array_equal(np.asarray(pictures.open(1)), np.asarray(photo(3)))
+    assert np.array_equal(np.asarray(images.open(1)), np.asarray(photo(3)))
 
 
 def test_the_fingerprint_is_of_contents_and_classes_and_not_of_dates_or_names_of_the_root(pets: Path, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_other_classes_than_the_given_ones_are_named(pets: Path) -> None:
     )
 
 
-def test_what_is_no_picture_is_left_out_and_named_with_the_reason(pets: Path) -> None:
+def test_what_is_no_image_is_left_out_and_named_with_the_reason(pets: Path) -> None:
     (pets / "cat" / "notes.txt").write_text("three cats")
     (pets / "cat" / "empty.jpg").touch()
     cut = save(photo(9), pets / "dog" / "cut.png").read_bytes()[:-200]
@@ -110,25 +110,25 @@ def test_what_is_no_picture_is_left_out_and_named_with_the_reason(pets: Path) ->
         "train: 7 files were left out: readme.md (it lies in no class folder), cat/empty.jpg (the file is empty), "
     )
     for named in (
-        "cat/notes.txt (not a picture in a format that is read here (JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM))",
-        "dog/cut.png (damaged picture (",
+        "cat/notes.txt (not an image in a format that is read here (JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM))",
+        "dog/cut.png (damaged image (",
         "dog/pipe.jpg (not a file but a pipe, a socket or a device)",
         "dog/gone.jpg (cannot be read: No such file or directory)",
-        "dog/film.jpg (larger than 64 MiB, the most that one picture may have)",
+        "dog/film.jpg (larger than 64 MiB, the most that one image may have)",
     ):
         assert named in found.remarks[0]
 
 
-def test_a_picture_that_no_network_here_could_be_shown_is_left_out_before_the_training(pets: Path) -> None:
+def test_an_image_that_no_network_here_could_be_shown_is_left_out_before_the_training(pets: Path) -> None:
     Image.fromarray(np.random.default_rng(0).random((20, 20), np.float32)).save(pets / "cat" / "heat.tif")
-    assert "cat/heat.tif (a picture of 32-bit floating-point pixels has no defined white" in look_through(pets).remarks[0]
+    assert "cat/heat.tif (an image of 32-bit floating-point pixels has no defined white" in look_through(pets).remarks[0]
 
 
 def test_the_first_twenty_left_out_are_named_and_the_others_counted(pets: Path) -> None:
     for number in range(23):
-        (pets / "cat" / f"{number:02d}.txt").write_text("no picture")
+        (pets / "cat" / f"{number:02d}.txt").write_text("no image")
     (remark,) = look_through(pets).remarks
-    assert remark.startswith("23 files were left out: cat/00.txt (not a picture")
+    assert remark.startswith("23 files were left out: cat/00.txt (not an image")
     assert "cat/19.txt" in remark
     assert "cat/20.txt" not in remark
     assert remark.endswith(", and 3 more.")
@@ -146,15 +146,15 @@ def test_hidden_files_and_litter_are_passed_over_in_silence(pets: Path) -> None:
 
 def test_an_empty_class_is_an_error_that_says_so(pets: Path) -> None:
     (pets / "bird").mkdir()
-    assert refusal(pets) == f"{pets}/bird: the class has no readable picture. Add pictures, or remove the folder."
+    assert refusal(pets) == f"{pets}/bird: the class has no readable image. Add images, or remove the folder."
     (pets / "bird" / "song.mp3").write_bytes(b"tweet")
     assert refusal(pets) == (
-        f"{pets}/bird: the class has no readable picture: bird/song.mp3 (not a picture in a format that is read here "
-        "(JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM)) cannot be used. Add pictures, or remove the folder."
+        f"{pets}/bird: the class has no readable image: bird/song.mp3 (not an image in a format that is read here "
+        "(JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM)) cannot be used. Add images, or remove the folder."
     )
 
 
-ADVICE = "A classifier needs two or more: put the pictures of each class into a folder of its own, named after the class."
+ADVICE = "A classifier needs two or more: put the images of each class into a folder of its own, named after the class."
 
 
 def test_a_single_class_is_an_error_that_says_so(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_single_class_is_an_error_that_says_so(tmp_path: Path) -> None:
     assert refusal(tmp_path / "all") == f"{tmp_path}/all: it holds only one class folder (cat). {ADVICE}"
 
 
-def test_a_folder_of_pictures_without_classes_is_an_error_that_says_so(tmp_path: Path) -> None:
+def test_a_folder_of_images_without_classes_is_an_error_that_says_so(tmp_path: Path) -> None:
     make_class(tmp_path / "all", range(3))
     assert refusal(tmp_path / "all") == f"{tmp_path}/all: it holds no class folders. {ADVICE}"
 
@@ -209,9 +209,9 @@ def test_an_accent_is_one_label_however_it_is_spelled(pets: Path) -> None:
 
 def test_a_file_name_that_is_no_unicode_is_read_and_shown_escaped(pets: Path) -> None:
     os.rename(pets / "dog" / "0001.png", os.fsencode(pets) + b"/dog/b\xe9b\xe9.png")
-    pictures, _, _ = class_folders("pets", "train", pets)
-    assert pictures.places[-1] == "train/dog/b\\udce9b\\udce9.png"
-    assert pictures.open(4).size == (96, 80)
+    images, _, _ = class_folders("pets", "train", pets)
+    assert images.places[-1] == "train/dog/b\\udce9b\\udce9.png"
+    assert images.open(4).size == (96, 80)
 
 
 def test_links_to_folders_are_followed_and_loops_are_not(pets: Path, tmp_path: Path) -> None:
@@ -242,14 +242,14 @@ def test_more_files_than_a_dataset_has_are_refused_before_one_is_read(pets: Path
 
 
 def test_a_file_that_changed_after_the_scan_is_refused_by_name(pets: Path) -> None:
-    pictures, _, _ = class_folders("pets", "train", pets)
+    images, _, _ = class_folders("pets", "train", pets)
     save(photo(99), pets / "cat" / "0002.png")
     with pytest.raises(DataError) as refused:
-        pictures.open(0)
+        images.open(0)
     assert str(refused.value) == f"{pets}/cat/0002.png: the file was changed after it was first read. Run the same command again."
     (pets / "cat" / "0003.png").unlink()
     with pytest.raises(DataError) as refused:
-        pictures.open(1)
+        images.open(1)
     assert str(refused.value) == f"{pets}/cat/0003.png: cannot be read: No such file or directory"
 
 
@@ -259,8 +259,8 @@ def test_contents_are_not_kept_in_memory(tmp_path: Path) -> None:
         save(Image.fromarray(np.roll(noise, number, axis=0)), tmp_path / "big" / "ab"[number % 2] / f"{number}.bmp")
     look_through(tmp_path / "big")
     tracemalloc.start()
-    pictures, _, _ = class_folders("big", "train", tmp_path / "big")
-    pictures.open(39)
+    images, _, _ = class_folders("big", "train", tmp_path / "big")
+    images.open(39)
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert sum(path.stat().st_size for path in (tmp_path / "big").rglob("*.bmp")) > 19_000_000
@@ -271,7 +271,7 @@ def test_a_second_look_decodes_nothing_and_finds_the_same(pets: Path, monkeypatc
     first = look_through(pets)
     save(photo(50), pets / "dog" / "new.png")
     decoded = []
-    monkeypatch.setattr(module, "look_of", lambda picture, real=module.look_of: decoded.append(picture) or real(picture))
+    monkeypatch.setattr(module, "look_of", lambda image, real=module.look_of: decoded.append(image) or real(image))
     second = look_through(pets)
     assert len(decoded) == 1
     assert np.array_equal(second.looks[:5], first.looks)

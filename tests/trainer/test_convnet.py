@@ -27,17 +27,17 @@ def test_a_deeper_block_convolves_more_often_before_it_is_thinned_and_halved() -
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (31, 40, 3), (8, 8, 1)])
-def test_pictures_of_any_shape_that_can_be_halved_give_logits(shape: tuple[int, int, int]) -> None:
+def test_images_of_any_shape_that_can_be_halved_give_logits(shape: tuple[int, int, int]) -> None:
     height, width, channels = shape
     assert small(shape)(torch.randn(3, channels, height, width)).shape == (3, 5)
 
 
-def test_a_picture_too_small_for_so_many_blocks_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^pictures of 7 x 28 pixels cannot be halved 3 times$"):
+def test_an_image_too_small_for_so_many_blocks_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^images of 7 x 28 pixels cannot be halved 3 times$"):
         small((7, 28, 1))
 
 
-def test_a_picture_is_answered_alike_alone_and_among_others() -> None:
+def test_an_image_is_answered_alike_alone_and_among_others() -> None:
     network = small().eval()
     planes = torch.randn(7, 1, 28, 28)
     together = network(planes)

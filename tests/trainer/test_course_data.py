@@ -1,4 +1,4 @@
-"""The courses' pictures: found where they belong, in the order of their cards' labels, their leaks counted; what is missing is named."""
+"""The courses' images: found where they belong, in the order of their cards' labels, their leaks counted; what is missing is named."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ def refusal(opened: object, root: Path) -> str:
 
 @pytest.fixture
 def fruits(tmp_path: Path) -> Path:
-    """Two training and one validation picture of each kind of fruit."""
+    """Two training and one validation image of each kind of fruit."""
     for at, name in enumerate(LABELS):
         make_class(tmp_path / "fruits" / "train" / name, range(2 * at, 2 * at + 2))
         make_class(tmp_path / "fruits" / "valid" / name, range(100 + at, 101 + at))
@@ -66,7 +66,7 @@ def test_listed_and_found_near_duplicates_are_counted_together(fruits: Path) -> 
     assert {dataset.valid.places[at] for at in dataset.near_duplicates} == {"valid/rottenoranges/0105.png", "valid/freshapples/z.jpg"}
     (remark,) = dataset.remarks
     assert remark == (
-        "2 of 7 pictures in valid/ are other crops or copies of training pictures, 1 by near_duplicates.csv and 1 more by their looks: "
+        "2 of 7 images in valid/ are other crops or copies of training images, 1 by near_duplicates.csv and 1 more by their looks: "
         "the accuracy without them stands beside the other."
     )
 
@@ -120,15 +120,15 @@ def test_without_a_network_the_sentence_says_where_the_fruits_go(tmp_path: Path,
     folder = tmp_path / "fruits"
     assert refusal(open_fruits, tmp_path) == (
         f"the fruits are not in {folder} and could not be fetched (Connection refused). Put the folders train/ and valid/ into {folder}, "
-        "each with the pictures in freshapples, freshbanana, freshoranges, rottenapples, rottenbanana and rottenoranges."
+        "each with the images in freshapples, freshbanana, freshoranges, rottenapples, rottenbanana and rottenoranges."
     )
 
 
 def test_bo_is_the_first_class_and_the_folders_are_named_if_missing(tmp_path: Path) -> None:
     folder = tmp_path / "doggy_door" / "presidential_doggy_door"
     assert refusal(open_bo, tmp_path) == (
-        f"the pictures of Bo are not in {folder}, and cannot be fetched. Put the course's folders train/ and valid/ there, "
-        "each with the pictures in bo/ and not_bo/."
+        f"the images of Bo are not in {folder}, and cannot be fetched. Put the course's folders train/ and valid/ there, "
+        "each with the images in bo/ and not_bo/."
     )
     for at, split in enumerate(("train", "valid")):
         make_class(folder / split / "bo", range(10 * at, 10 * at + 2))
@@ -241,7 +241,7 @@ def test_of_the_45_known_crops_among_the_real_fruits_33_are_found_by_their_looks
 
 
 @pytest.mark.realdata
-def test_the_real_bo_has_137_and_26_pictures(data_folder: Path) -> None:
+def test_the_real_bo_has_137_and_26_images(data_folder: Path) -> None:
     dataset = open_bo(data_folder)
     assert [np.bincount(part.labels).tolist() for part in dataset.splits] == [[17, 120], [6, 20]]
     assert dataset.near_duplicates == frozenset()

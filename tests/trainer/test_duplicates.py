@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from sightline.errors import PictureError
-from sightline.image import open_picture
+from sightline.errors import ImageError
+from sightline.image import open_image
 from sightline_training.datasets import duplicates
 from sightline_training.datasets.class_folders import look_through
 from sightline_training.datasets.duplicates import BITS, LOOK, look_of, mixed, near_duplicates, same_photo
@@ -22,15 +22,15 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
 
 
-def looks_of(*pictures: Image.Image) -> np.ndarray:
-    return np.array([look_of(each) for each in pictures], LOOK)
+def looks_of(*images: Image.Image) -> np.ndarray:
+    return np.array([look_of(each) for each in images], LOOK)
 
 
-def encoded(picture: Image.Image, kind: str, **settings: object) -> Image.Image:
-    """The picture as it comes back from a file."""
+def encoded(image: Image.Image, kind: str, **settings: object) -> Image.Image:
+    """The image as it comes back from a file."""
     file = io.BytesIO()
-    picture.save(file, kind, **settings)
-    return open_picture(file.getvalue())
+    image.save(file, kind, **settings)
+    return open_image(file.getvalue())
 
 
 def zeros(count: int) -> np.ndarray:
@@ -43,21 +43,21 @@ def is_found(copy: Image.Image, of: Image.Image) -> bool:
 
 
 COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "the same": lambda picture: picture,
-    "as JPEG": lambda picture: encoded(picture, "JPEG", quality=60),
-    "as WebP": lambda picture: encoded(picture, "WEBP", quality=50),
-    "half the size": lambda picture: picture.resize((picture.width // 2, picture.height // 2)),
-    "twice as wide": lambda picture: picture.resize((picture.width * 2, picture.height)),
-    "brighter": lambda picture: ImageEnhance.Brightness(picture).enhance(1.1),
+    "the same": lambda image: image,
+    "as JPEG": lambda image: encoded(image, "JPEG", quality=60),
+    "as WebP": lambda image: encoded(image, "WEBP", quality=50),
+    "half the size": lambda image: image.resize((image.width // 2, image.height // 2)),
+    "twice as wide": lambda image: image.resize((image.width * 2, image.height)),
+    "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.1),
     "mirrored": ImageOps.mirror,
     "upside down": ImageOps.flip,
-    "turned by 90": lambda picture: picture.transpose(Image.Transpose.ROTATE_90),
-    "turned by 180": lambda picture: picture.transpose(Image.Transpose.ROTATE_180),
-    "turned by 270 and small": lambda picture: picture.transpose(Image.Transpose.ROTATE_270).resize((40, 48)),
-    "transposed": lambda picture: picture.transpose(Image.Transpose.TRANSPOSE),
-    "transversed": lambda picture: picture.transpose(Image.Transpose.TRANSVERSE),
-    "cropped a little": lambda picture: picture.crop((2, 2, picture.width - 1, picture.height - 2)),
-    "on a wide white ground": lambda picture: ImageOps.expand(picture, (90, 60, 30, 80), "white"),
+    "turned by 90": lambda image: image.transpose(Image.Transpose.ROTATE_90),
+    "turned by 180": lambda image: image.transpose(Image.Transpose.ROTATE_180),
+    "turned by 270 and small": lambda image: image.transpose(Image.Transpose.ROTATE_270).resize((40, 48)),
+    "transposed": lambda image: image.transpose(Image.Transpose.TRANSPOSE),
+    "transversed": lambda image: image.transpose(Image.Transpose.TRANSVERSE),
+    "cropped a little": lambda image: image.crop((2, 2, image.width - 1, image.height - 2)),
+    "on a wide white ground": lambda image: ImageOps.expand(image, (90, 60, 30, 80), "white"),
 }
 
 
@@ -73,7 +73,7 @@ def test_other_photos_are_not_taken_for_it() -> None:
     assert near_duplicates(known, zeros(60), judged, zeros(60)) == {}
 
 
-def test_the_same_shapes_in_another_colour_are_another_picture() -> None:
+def test_the_same_shapes_in_another_colour_are_another_image() -> None:
     red, green, blue = photo(1).split()
     assert not is_found(Image.merge("RGB", (blue, red, green)), photo(1))
 
@@ -90,7 +90,7 @@ def test_another_file_with_the_same_pixels_is_an_exact_copy(kind: str) -> None:
     assert one["exact"].tobytes() == other["exact"].tobytes()
 
 
-def test_a_picture_that_its_tag_turns_upright_is_an_exact_copy_of_the_upright_one() -> None:
+def test_an_image_that_its_tag_turns_upright_is_an_exact_copy_of_the_upright_one() -> None:
     exif = Image.Exif()
     exif[274] = 6
     sideways = encoded(photo(1).transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
@@ -98,12 +98,12 @@ def test_a_picture_that_its_tag_turns_upright_is_an_exact_copy_of_the_upright_on
     assert one["exact"].tobytes() == other["exact"].tobytes()
 
 
-def test_16_bit_pictures_are_compared_by_what_they_show() -> None:
+def test_16_bit_images_are_compared_by_what_they_show() -> None:
     ramp = np.linspace(0, 60_000, 64 * 64).reshape(64, 64)
     wide = [Image.fromarray(each.astype(np.uint16)) for each in (ramp, ramp.T.copy(), ramp)]
     one, other, again = looks_of(*wide)
     assert one["exact"].tobytes() == again["exact"].tobytes() != other["exact"].tobytes()
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         look_of(Image.fromarray(ramp.astype(np.float32)))
 
 
@@ -113,17 +113,17 @@ def test_the_most_alike_is_named() -> None:
     assert near_duplicates(known, zeros(3), looks_of(original), zeros(1)) == {0: 2}
 
 
-def test_linked_pictures_are_one_group_and_others_stay_alone() -> None:
-    pictures = [photo(1), photo(2), ImageOps.mirror(photo(1)), encoded(photo(2), "JPEG"), photo(4), photo(1).resize((48, 40))]
-    groups = same_photo(looks_of(*pictures), zeros(6))
+def test_linked_images_are_one_group_and_others_stay_alone() -> None:
+    images = [photo(1), photo(2), ImageOps.mirror(photo(1)), encoded(photo(2), "JPEG"), photo(4), photo(1).resize((48, 40))]
+    groups = same_photo(looks_of(*images), zeros(6))
     assert groups[0] == groups[2] == groups[5]
     assert groups[1] == groups[3]
     assert len(set(groups)) == 3
 
 
 def test_blocks_and_folding_do_not_change_the_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = [photo(number // 3).resize((96 - number % 3, 80)) for number in range(60)]
-    looks = looks_of(*pictures)
+    images = [photo(number // 3).resize((96 - number % 3, 80)) for number in range(60)]
+    looks = looks_of(*images)
     before = same_photo(looks, zeros(60))
     assert np.array_equal(before, np.repeat(before[::3], 3))
     assert len(set(before)) == 20
@@ -135,7 +135,7 @@ def test_blocks_and_folding_do_not_change_the_groups(monkeypatch: pytest.MonkeyP
 
 
 def _alike_in_two_classes(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Looks that differ in 20 bits at most, as digits or scans may: no two of them one picture."""
+    """Looks that differ in 20 bits at most, as digits or scans may: no two of them one image."""
     draw = np.random.default_rng(0)
     looks = np.zeros(count, LOOK)
     looks["exact"] = draw.integers(0, 256, (count, 32))
@@ -158,15 +158,15 @@ def test_where_different_classes_look_alike_only_what_is_more_alike_counts() -> 
     assert len(near) < 20
 
 
-def test_a_few_pictures_in_two_classes_do_not_make_the_search_stricter() -> None:
-    pictures = [photo(number) for number in range(8)] + [ImageOps.mirror(photo(0))]
+def test_a_few_images_in_two_classes_do_not_make_the_search_stricter() -> None:
+    images = [photo(number) for number in range(8)] + [ImageOps.mirror(photo(0))]
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1])
-    groups = same_photo(looks_of(*pictures), labels)
+    groups = same_photo(looks_of(*images), labels)
     assert groups[0] == groups[8]
     assert mixed(groups, labels).nonzero()[0].tolist() == [0, 8]
 
 
-def test_of_too_many_pictures_only_exact_copies_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_too_many_images_only_exact_copies_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates, "MOST_COMPARED", 2)
     looks = looks_of(photo(1), ImageOps.mirror(photo(1)), photo(1))
     groups = same_photo(looks, zeros(3))
@@ -175,7 +175,7 @@ def test_of_too_many_pictures_only_exact_copies_are_found(monkeypatch: pytest.Mo
     assert near_duplicates(np.repeat(looks[1:2], 5), zeros(5), looks[:1], zeros(1)) == {}
 
 
-def test_six_thousand_pictures_are_grouped_in_seconds() -> None:
+def test_six_thousand_images_are_grouped_in_seconds() -> None:
     draw = np.random.default_rng(1)
     looks = np.zeros(6_000, LOOK)
     looks["exact"] = draw.integers(0, 256, (6_000, 32))
@@ -189,6 +189,6 @@ def test_six_thousand_pictures_are_grouped_in_seconds() -> None:
 
 
 @pytest.mark.realdata
-def test_no_two_pictures_of_bo_are_taken_for_one(data_folder: Path) -> None:
+def test_no_two_images_of_bo_are_taken_for_one(data_folder: Path) -> None:
     bo = look_through(data_folder / "doggy_door" / "presidential_doggy_door" / "train")
     assert len(set(same_photo(bo.looks, bo.labels))) == 137

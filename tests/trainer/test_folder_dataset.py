@@ -1,4 +1,4 @@
-"""A folder of one's own pictures becomes a dataset on the first try: labels from names, an honest split, and a word on every copy."""
+"""A folder of one's own images becomes a dataset on the first try: labels from names, an honest split, and a word on every copy."""
 
 import os
 import shutil
@@ -55,7 +55,7 @@ def test_class_folders_are_split_in_proportion_without_loss_or_overlap(pets: Pat
     assert np.bincount(dataset.valid.labels).tolist() == [2, 4]
     assert len({*dataset.train.places, *dataset.valid.places}) == 30
     assert dataset.near_duplicates == frozenset()
-    assert dataset.remarks == ("6 of 30 pictures were set aside for validation here, the same ones every time.",)
+    assert dataset.remarks == ("6 of 30 images were set aside for validation here, the same ones every time.",)
     for part in (dataset.train, dataset.valid):
         for place, label in zip(part.places, part.labels, strict=True):
             assert place.startswith(f"{dataset.labels[label]}/")
@@ -90,17 +90,17 @@ def test_copies_of_a_photo_stand_on_one_side(tmp_path: Path) -> None:
     assert not sides[0] & sides[1]
     assert np.bincount(dataset.valid.labels).tolist() == [6, 6, 6]
     assert dataset.remarks[1] == (
-        "90 pictures are or nearly are the same as another one, such as bird/11.png and bird/mirrored 11.jpg: "
+        "90 images are or nearly are the same as another one, such as bird/11.png and bird/mirrored 11.jpg: "
         "they stand on one side of the split."
     )
 
 
-def test_a_picture_in_two_classes_is_told_and_never_judged_by(pets: Path) -> None:
+def test_an_image_in_two_classes_is_told_and_never_judged_by(pets: Path) -> None:
     shutil.copy(pets / "cat" / "0003.png", pets / "dog" / "copy.png")
     dataset = open_folder(pets)
     assert {"cat/0003.png", "dog/copy.png"} <= set(dataset.train.places)
     assert dataset.remarks[1] == (
-        "2 pictures are or nearly are the same as one of another class, such as cat/0003.png and dog/copy.png: "
+        "2 images are or nearly are the same as one of another class, such as cat/0003.png and dog/copy.png: "
         "they are learned from, and none is judged by."
     )
 
@@ -108,12 +108,12 @@ def test_a_picture_in_two_classes_is_told_and_never_judged_by(pets: Path) -> Non
 def test_a_class_that_shows_one_photo_only_cannot_be_split(pets: Path) -> None:
     save(photo(90), pets / "bird" / "a.png")
     assert refusal(pets) == (
-        "the class bird: its 1 picture shows only 1 different photo, but two are needed, one to learn from and one to be judged by. "
-        "Add pictures, or make the folders train/ and valid/ yourself."
+        "the class bird: its 1 image shows only 1 different photo, but two are needed, one to learn from and one to be judged by. "
+        "Add images, or make the folders train/ and valid/ yourself."
     )
     for size in range(40, 60, 4):
         save(photo(90).resize((size, 40)), pets / "bird" / f"{size}.png")
-    assert refusal(pets).startswith("the class bird: its 6 pictures show only 1 different photo, but two are needed")
+    assert refusal(pets).startswith("the class bird: its 6 images show only 1 different photo, but two are needed")
     save(photo(91), pets / "bird" / "b.png")
     dataset = open_folder(pets)
     assert [place for place in dataset.valid.places if place.startswith("bird")] == ["bird/b.png"]
@@ -122,12 +122,10 @@ def test_a_class_that_shows_one_photo_only_cannot_be_split(pets: Path) -> None:
 def test_a_class_all_of_whose_photos_are_in_another_one_cannot_be_judged(pets: Path) -> None:
     for number in (3, 4):
         save(photo(number), pets / "kitten" / f"{number}.png")
-    assert refusal(pets).startswith(
-        "the class kitten: its 2 pictures show only 2 different photos, each of them also in another class, but"
-    )
+    assert refusal(pets).startswith("the class kitten: its 2 images show only 2 different photos, each of them also in another class, but")
 
 
-def test_two_pictures_a_class_are_enough(tmp_path: Path) -> None:
+def test_two_images_a_class_are_enough(tmp_path: Path) -> None:
     make_class(tmp_path / "x" / "a", range(2))
     make_class(tmp_path / "x" / "b", range(2, 4))
     dataset = open_folder(tmp_path / "x")
@@ -178,7 +176,7 @@ def test_a_test_folder_is_what_is_reported(given: Path) -> None:
 
 def test_one_split_twice_is_an_error_that_says_so(given: Path) -> None:
     shutil.copytree(given / "valid", given / "val")
-    assert refusal(given) == f"{given}: both val/ and valid/ seem to hold the valid pictures. Keep one of them."
+    assert refusal(given) == f"{given}: both val/ and valid/ seem to hold the valid images. Keep one of them."
 
 
 def test_a_class_that_is_not_on_both_sides_is_named(given: Path) -> None:
@@ -191,7 +189,7 @@ def test_a_class_that_is_not_on_both_sides_is_named(given: Path) -> None:
 def test_an_empty_class_on_one_side_is_named(given: Path) -> None:
     for path in (given / "valid" / "dog").iterdir():
         path.unlink()
-    assert refusal(given) == f"{given}/valid/dog: the class has no readable picture. Add pictures, or remove the folder."
+    assert refusal(given) == f"{given}/valid/dog: the class has no readable image. Add images, or remove the folder."
 
 
 def test_copies_across_a_given_split_are_counted_apart(given: Path) -> None:
@@ -201,7 +199,7 @@ def test_copies_across_a_given_split_are_counted_apart(given: Path) -> None:
     assert {dataset.valid.places[at] for at in dataset.near_duplicates} == {"valid/cat/b.jpg", "valid/dog/a.png"}
     (remark,) = dataset.remarks
     assert remark == (
-        "2 of 7 pictures in valid/ are or nearly are training pictures, such as valid/cat/b.jpg and train/cat/0001.png: "
+        "2 of 7 images in valid/ are or nearly are training images, such as valid/cat/b.jpg and train/cat/0001.png: "
         "the accuracy without them stands beside the other."
     )
 
@@ -237,7 +235,7 @@ def test_what_was_left_out_stands_in_the_remarks_of_its_split(given: Path) -> No
     assert second.startswith("valid: 1 file was left out: cat/broken.jpg (")
 
 
-def test_a_picture_that_is_deleted_after_opening_is_named(given: Path) -> None:
+def test_an_image_that_is_deleted_after_opening_is_named(given: Path) -> None:
     dataset = open_folder(given)
     os.unlink(given / "train" / "cat" / "0002.png")
     with pytest.raises(DataError, match=r"train/cat/0002\.png: cannot be read: No such file or directory"):
@@ -257,6 +255,6 @@ def test_the_command_trains_on_a_folder_and_the_card_bears_its_classes_and_the_g
     assert run.report["accuracy"]["valid"]["n"] == 6
     remarks = run.report["remarks"]
     assert len(remarks) == 3
-    assert remarks[1].startswith("2 pictures are or nearly are the same as another one, such as cat/0003.png and cat/mirrored.jpg")
+    assert remarks[1].startswith("2 images are or nearly are the same as another one, such as cat/0003.png and cat/mirrored.jpg")
     assert remarks[2].startswith("1 file was left out: dog/broken.jpg (")
     assert str(tmp_path) not in str(remarks)

@@ -19,7 +19,7 @@ TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
 IdxBytes = Callable[..., bytes]
 
 
-def test_gzipped_and_plain_files_give_their_pictures_and_labels(small_mnist: Path) -> None:
+def test_gzipped_and_plain_files_give_their_images_and_labels(small_mnist: Path) -> None:
     mnist = open_dataset("mnist", small_mnist)
     assert [(each.split, len(each)) for each in mnist.splits] == [("train", 220), ("valid", 20), ("test", 40)]
     planes = read_idx(small_mnist / "mnist" / TEST_IMAGES, 3)
@@ -28,7 +28,7 @@ def test_gzipped_and_plain_files_give_their_pictures_and_labels(small_mnist: Pat
     assert mnist.test.labels.tolist() == [index % 10 for index in range(40)]
 
 
-def test_the_validation_pictures_are_stratified_and_none_is_lost_or_twice(small_mnist: Path) -> None:
+def test_the_validation_images_are_stratified_and_none_is_lost_or_twice(small_mnist: Path) -> None:
     mnist = open_dataset("mnist", small_mnist)
     assert np.bincount(mnist.valid.labels).tolist() == [2] * 10
     every = [np.asarray(part.open(index)).tobytes() for part in (mnist.train, mnist.valid) for index in range(len(part))]
@@ -65,7 +65,7 @@ def test_a_wrong_magic_number_is_refused(tmp_path: Path, idx_bytes: IdxBytes) ->
     assert str(refused.value) == f"{path}: no IDX file of 3-dimensional bytes: it begins with 00000d03, not with 00000803. {ADVICE}"
 
 
-def test_labels_where_pictures_are_expected_are_refused(tmp_path: Path, idx_bytes: IdxBytes) -> None:
+def test_labels_where_images_are_expected_are_refused(tmp_path: Path, idx_bytes: IdxBytes) -> None:
     path = tmp_path / "a"
     path.write_bytes(idx_bytes(np.arange(100)))
     with pytest.raises(DataError, match="no IDX file of 3-dimensional bytes: it begins with 00000801"):
@@ -151,20 +151,20 @@ def test_a_label_that_is_no_digit_is_refused_with_its_position(small_mnist: Path
     assert str(refused.value) == f"{path}: label 10 at position 17 is no digit (0 to 9)."
 
 
-def test_more_labels_than_pictures_are_refused(small_mnist: Path, idx_bytes: IdxBytes) -> None:
+def test_more_labels_than_images_are_refused(small_mnist: Path, idx_bytes: IdxBytes) -> None:
     path = small_mnist / "mnist" / TEST_LABELS
     path.write_bytes(idx_bytes(np.zeros(41)))
     with pytest.raises(DataError) as refused:
         open_dataset("mnist", small_mnist)
-    assert str(refused.value) == f"{path}: 41 labels for the 40 pictures in {TEST_IMAGES}."
+    assert str(refused.value) == f"{path}: 41 labels for the 40 images in {TEST_IMAGES}."
 
 
-def test_pictures_of_another_size_are_refused(small_mnist: Path, idx_bytes: IdxBytes) -> None:
+def test_images_of_another_size_are_refused(small_mnist: Path, idx_bytes: IdxBytes) -> None:
     path = small_mnist / "mnist" / TEST_IMAGES
     path.write_bytes(idx_bytes(np.zeros((40, 8, 8))))
     with pytest.raises(DataError) as refused:
         open_dataset("mnist", small_mnist)
-    assert str(refused.value) == f"{path}: its pictures have 8 x 8 pixels; MNIST's have 28 x 28."
+    assert str(refused.value) == f"{path}: its images have 8 x 8 pixels; MNIST's have 28 x 28."
 
 
 def test_the_data_folder_is_the_named_one_then_the_environments_then_data(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +231,7 @@ def test_without_a_network_the_sentence_says_which_files_go_where_and_what_works
 
 
 @pytest.mark.realdata
-def test_the_real_mnist_has_55000_training_5000_validation_and_10000_test_pictures(data_folder: Path) -> None:
+def test_the_real_mnist_has_55000_training_5000_validation_and_10000_test_images(data_folder: Path) -> None:
     mnist = open_dataset("mnist", data_folder)
     assert [len(each) for each in mnist.splits] == [55_000, 5_000, 10_000]
     assert np.bincount(mnist.test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

@@ -45,14 +45,14 @@ def test_the_page_is_written_from_the_reports(page: ModuleType, digits_folder: P
     low, high = test["interval_95"]
     assert f"| 0 | {test['accuracy']:.2%} | {test['n']:,} | {low:.2%} to {high:.2%} |" in text
     assert "sightline train mnist --augment --data digits" in text
-    assert "The epoch that is kept was chosen on the validation pictures." in text
+    assert "The epoch that is kept was chosen on the validation images." in text
     assert f"torch {report['versions']['torch']}" in text
     assert report["hardware"]["cpu"] in text
     for each in report["per_class"]:
         assert f"| {each['label']} | {each['n']:,} | {each['recall']:.2%} |" in text
-    picture = tmp_path / "docs" / "models" / "mnist-augmented" / "confusion.png"
-    assert picture.read_bytes() == (digits_folder / "confusion.png").read_bytes()
-    assert f"({picture.relative_to(tmp_path / 'docs')})" in text
+    image = tmp_path / "docs" / "models" / "mnist-augmented" / "confusion.png"
+    assert image.read_bytes() == (digits_folder / "confusion.png").read_bytes()
+    assert f"({image.relative_to(tmp_path / 'docs')})" in text
     assert str(tmp_path) not in text
 
 
@@ -112,5 +112,5 @@ def test_the_page_is_the_one_that_the_kept_reports_give(page: ModuleType, tmp_pa
 def test_make_models_makes_every_recipe_but_the_users_own() -> None:
     models = script("scripts/models.py")
     made = {job.arguments[0] for job in (*models.MODELS, *models.OWN_VGG16)}
-    assert made == {name for name, recipe in RECIPES.items() if not recipe.own_pictures}
+    assert made == {name for name, recipe in RECIPES.items() if not recipe.own_images}
     assert [job.arguments[-1] for job in models.MODELS if job.arguments[0] == "asl"] == ["asl", "1", "2"]

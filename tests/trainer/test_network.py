@@ -62,7 +62,7 @@ def test_mnists_network_is_784_512_512_10() -> None:
 
 def test_batching_does_not_change_an_answer(digits_run) -> None:
     card: ModelCard = digits_run.card
-    pixels = digits_run.pictures("test").pixels(card.preprocess, range(33))
+    pixels = digits_run.images("test").pixels(card.preprocess, range(33))
     network = digits_run.network()
     one_by_one = np.concatenate([probabilities(network, pixels[at : at + 1]) for at in range(33)])
     assert np.abs(one_by_one - probabilities(network, pixels)).max() < 1e-6

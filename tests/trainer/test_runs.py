@@ -160,13 +160,13 @@ def test_a_huge_report_is_refused_unparsed(folder: Path) -> None:
         load_run(folder)
 
 
-def test_other_pictures_than_the_runs_are_refused(folder: Path) -> None:
+def test_other_images_than_the_runs_are_refused(folder: Path) -> None:
     _edit_report(folder, lambda report: report["dataset"]["splits"]["test"].update(fingerprint="0" * 64))
     with pytest.raises(
         DataError,
-        match=r"the test pictures of digits are not those of the run .*: their fingerprint is [0-9a-f]{12}…, the run's 000000000000…",
+        match=r"the test images of digits are not those of the run .*: their fingerprint is [0-9a-f]{12}…, the run's 000000000000…",
     ):
-        load_run(folder).pictures("test")
+        load_run(folder).images("test")
 
 
 def test_the_weights_hash_is_that_of_the_file(digits_run: Run) -> None:

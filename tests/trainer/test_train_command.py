@@ -43,17 +43,17 @@ def test_the_card_in_the_folder_is_the_recipes_sealed(digits_folder: Path) -> No
     assert unseal((digits_folder / "card.json").read_text(), "card.json") == RECIPES["mnist"].card
 
 
-def test_the_reports_accuracy_is_what_the_saved_network_gives_on_the_pictures(digits_run: Run) -> None:
+def test_the_reports_accuracy_is_what_the_saved_network_gives_on_the_images(digits_run: Run) -> None:
     network = digits_run.network()
     assert not network.training
     for split in ("test", "valid", "train"):
-        pictures = digits_run.pictures(split)
-        answers = probabilities(network, pictures.pixels(digits_run.card.preprocess))
+        images = digits_run.images(split)
+        answers = probabilities(network, images.pixels(digits_run.card.preprocess))
         figures = digits_run.report["accuracy"][split]
         assert answers.dtype == np.float32
         assert np.abs(answers.sum(axis=1) - 1).max() < 1e-5
-        assert figures["n"] == len(pictures) == digits_run.report["dataset"]["splits"][split]["n"]
-        assert figures["correct"] == (answers.argmax(axis=1) == pictures.labels).sum()
+        assert figures["n"] == len(images) == digits_run.report["dataset"]["splits"][split]["n"]
+        assert figures["correct"] == (answers.argmax(axis=1) == images.labels).sum()
         assert figures["accuracy"] == figures["correct"] / figures["n"]
     # Chance is 10 %; an untrained network, a permuted card or unnormalised pixels stay near it.
     assert digits_run.report["accuracy"]["test"]["accuracy"] > 0.85
@@ -76,7 +76,7 @@ def test_the_reports_parts_agree_with_each_other(digits_run: Run) -> None:
 def test_the_report_says_what_it_was_made_from_and_with(digits_run: Run) -> None:
     report = digits_run.report
     assert report["dataset"]["name"] == "digits"
-    assert report["settings"]["fingerprints"] == {split: digits_run.pictures(split).fingerprint for split in ("train", "valid", "test")}
+    assert report["settings"]["fingerprints"] == {split: digits_run.images(split).fingerprint for split in ("train", "valid", "test")}
     assert (report["seed"], report["recipe"], report["settings"]["augmented"]) == (0, "mnist", True)
     assert report["versions"]["torch"] == __import__("torch").__version__.split("+")[0]
     assert report["hardware"]["cores"] >= 1
@@ -84,7 +84,7 @@ def test_the_report_says_what_it_was_made_from_and_with(digits_run: Run) -> None
     assert report["training"]["seconds"] > 0
     assert report["training"]["cpu_seconds"] > 0
     assert report["card_sha256"] == digits_run.card.sha256
-    # The promise is for MNIST, these were other pictures.
+    # The promise is for MNIST, these were other images.
     assert report["target"] == {"accuracy": None, "reached": None}
 
 
@@ -99,10 +99,10 @@ def test_metrics_has_a_line_an_epoch_and_the_kept_one_is_the_best_on_validation(
 
 
 @pytest.mark.parametrize("name", ["curves.png", "confusion.png", "mistakes.png", "augmentations.png"])
-def test_the_pictures_show_something(digits_folder: Path, name: str) -> None:
-    with Image.open(digits_folder / name) as picture:
-        assert min(picture.size) >= 200
-        pixels = np.asarray(picture.convert("L"))
+def test_the_images_show_something(digits_folder: Path, name: str) -> None:
+    with Image.open(digits_folder / name) as image:
+        assert min(image.size) >= 200
+        pixels = np.asarray(image.convert("L"))
     inked = (pixels < 200).mean()
     assert 0.01 < inked < 0.9
     assert len(np.unique(pixels)) > 50
@@ -126,7 +126,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path, capsys: pytest.Capt
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     assert second.err == f"{folder} already holds this run, finished. `--restart` trains it anew.\n"
     assert second.out == first.out
-    assert "of 360 test pictures (95 % interval" in first.out
+    assert "of 360 test images (95 % interval" in first.out
     assert str(folder) in first.out
     assert first.err.startswith("epoch 1/1  train loss ")
 
@@ -172,7 +172,7 @@ def test_an_unknown_recipe_lists_the_known_ones(tmp_path: Path) -> None:
     assert str(refused.value) == f"there is no recipe minst. Known recipes: {', '.join(sorted(RECIPES))}."
 
 
-def test_a_data_folder_without_pictures_leaves_no_run_folder_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_folder_without_images_leaves_no_run_folder_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torchvision.datasets import MNIST
 
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
@@ -211,9 +211,7 @@ def test_what_fails_after_training_is_made_up_for_without_training_again(tmp_pat
     assert load_run(folder).report["training"]["epochs"] == 1
 
 
-def test_changed_pictures_do_not_continue_a_run_begun_with_others(
-    small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changed_images_do_not_continue_a_run_begun_with_others(small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run"
     command = ["train", "mnist", "--data", str(small_mnist), "--epochs", "1", "--run", str(folder)]
     with monkeypatch.context() as patched:
@@ -250,5 +248,5 @@ def test_three_epochs_on_the_real_mnist_reach_97_percent(data_folder: Path, tmp_
     assert report["accuracy"]["test"]["accuracy"] > 0.97
     assert report["target"]["accuracy"] == 0.986
     assert report["target"]["reached"] == (report["accuracy"]["test"]["accuracy"] >= 0.986)
-    # Known of MNIST: no test picture is, pixel for pixel, also a training picture.
+    # Known of MNIST: no test image is, pixel for pixel, also a training image.
     assert report["duplicates"]["seen"] == 0

@@ -1,4 +1,4 @@
-"""`sightline train` on a backbone, and on pictures of one's own: the real command, on a small backbone with random weights."""
+"""`sightline train` on a backbone, and on images of one's own: the real command, on a small backbone with random weights."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ SMALL = ("--backbone", "mobilenet_v3_small", "--weights", "random", "--size", "3
 
 @pytest.fixture(scope="module")
 def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of six different pictures, and a file that is no picture."""
+    """Two classes of six different images, and a file that is no image."""
     folder = tmp_path_factory.mktemp("own") / "pets"
     draw = np.random.default_rng(11)
     for kind in ("cats", "dogs"):
@@ -26,7 +26,7 @@ def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(6):
             coarse = Image.fromarray(draw.integers(0, 256, (5, 5, 3), dtype=np.uint8))
             coarse.resize((60, 40), Image.Resampling.BICUBIC).save(folder / kind / f"{number}.png")
-    (folder / "dogs" / "notes.txt").write_text("no picture")
+    (folder / "dogs" / "notes.txt").write_text("no image")
     return folder
 
 
@@ -39,7 +39,7 @@ def trained(pets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_ones_own_pictures_give_the_card_its_labels_and_the_command_its_name(trained: Path) -> None:
+def test_ones_own_images_give_the_card_its_labels_and_the_command_its_name(trained: Path) -> None:
     run = load_run(trained)
     assert (run.card.name, run.card.labels, run.card.preprocess.size) == ("pets", ("cats", "dogs"), (32, 32))
     assert run.report["backbone"]["source"] == "random"
@@ -49,14 +49,14 @@ def test_ones_own_pictures_give_the_card_its_labels_and_the_command_its_name(tra
     assert {split: entry["n"] for split, entry in run.report["dataset"]["splits"].items()} == {"train": 10, "valid": 2}
 
 
-def test_where_the_pictures_lie_is_remembered_but_not_reported(trained: Path, pets: Path) -> None:
+def test_where_the_images_lie_is_remembered_but_not_reported(trained: Path, pets: Path) -> None:
     run = load_run(trained)
     assert str(pets) not in (trained / "report.json").read_text(encoding="utf-8")
-    assert len(run.pictures("valid")) == 2
-    assert np.isfinite(run.network()(torch.from_numpy(run.pictures("valid").pixels(run.card.preprocess))).detach().numpy()).all()
+    assert len(run.images("valid")) == 2
+    assert np.isfinite(run.network()(torch.from_numpy(run.images("valid").pixels(run.card.preprocess))).detach().numpy()).all()
 
 
-def test_the_same_command_again_trains_nothing_wherever_the_pictures_lie_now(
+def test_the_same_command_again_trains_nothing_wherever_the_images_lie_now(
     trained: Path, pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moved = tmp_path / "elsewhere"
@@ -65,7 +65,7 @@ def test_the_same_command_again_trains_nothing_wherever_the_pictures_lie_now(
     assert "already holds this run, finished" in capsys.readouterr().err
 
 
-def test_other_pictures_do_not_pass_for_those_of_the_run(trained: Path, pets: Path, tmp_path: Path) -> None:
+def test_other_images_do_not_pass_for_those_of_the_run(trained: Path, pets: Path, tmp_path: Path) -> None:
     changed = tmp_path / "pets"
     shutil.copytree(pets, changed)
     Image.new("RGB", (50, 50), (255, 0, 0)).save(changed / "cats" / "new.png")
@@ -85,7 +85,7 @@ def test_a_run_whose_backbone_was_changed_in_its_report_is_refused(trained: Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["folder"], "`sightline train folder` needs your pictures: name their folder with `--data DIR`."),
+        (["folder"], "`sightline train folder` needs your images: name their folder with `--data DIR`."),
         (
             ["mnist", "--data", "digits", "--backbone", "vgg16"],
             "the recipe mnist is not built on a pre-trained network: leave out `--backbone`.",

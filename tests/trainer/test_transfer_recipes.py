@@ -109,7 +109,7 @@ def test_the_door_knows_a_dog_a_bear_and_a_cat(data_folder: Path, tmp_path: Path
     given = ["--backbone", "mobilenet_v2", "--weights", str(weights), "--data", str(data_folder), "--run", str(tmp_path / "run")]
     sightline(["train", "doggy_door", *given])
     run = load_run(tmp_path / "run")
-    answers = probabilities(run.network(), run.pictures("test", data_folder).pixels(run.card.preprocess))
+    answers = probabilities(run.network(), run.images("test", data_folder).pixels(run.card.preprocess))
     assert [run.card.labels[row.argmax()] for row in answers] == ["dog", "other", "cat"]
     assert answers[0, 1] > 0.9
     assert answers[1, 2] > 0.9
@@ -161,7 +161,7 @@ def test_training_moves_only_what_may_learn(drawn: Path, tmp_path: Path, monkeyp
     moved = {name for name in body.state_dict() if name.startswith("trunk.") and not torch.equal(ended[f"body.{name}"], began[name[6:]])}
     # Batch normalisation's statistics are buffers, and never learn.
     assert moved == {name for name in freed if name.startswith("trunk.")}
-    # The plain pictures of both splits have one key, the augmented view another.
+    # The plain images of both splits have one key, the augmented view another.
     assert len(list((tmp_path / "cache" / "features").iterdir())) == 2
 
 

@@ -27,7 +27,7 @@ from sightline_training.networks.imagenet_labels import LABELS
 from sightline_training.networks.transfer import Transferred
 from sightline_training.networks.weights import pour, weights_from
 from sightline_training.networks.wrappers import Answering, Network, probabilities
-from sightline_training.recipes.cifar10 import CARD as SMALL_COLOUR_PICTURES
+from sightline_training.recipes.cifar10 import CARD as SMALL_COLOUR_IMAGES
 
 NAME = "mobilenet_v3_small"
 BACKBONE = Backbone(NAME)
@@ -283,7 +283,7 @@ def run(state: State, tmp_path: Path) -> Path:
     """What a finished transfer leaves: its own preprocessing, a trunk, a head."""
     folder = tmp_path / "flowers"
     folder.mkdir()
-    card = ModelCard(name="flowers", description="", labels=("a", "b"), preprocess=SMALL_COLOUR_PICTURES.preprocess, max_batch_size=1)
+    card = ModelCard(name="flowers", description="", labels=("a", "b"), preprocess=SMALL_COLOUR_IMAGES.preprocess, max_batch_size=1)
     (folder / "card.json").write_text(seal(card))
     trunk = {f"body.trunk.{name}": tensor for name, tensor in state.items() if not name.startswith("classifier.3.")}
     _saved(trunk | {"body.head.weight": torch.zeros(2, 1024), "body.head.bias": torch.zeros(2)}, folder / "weights.safetensors")
@@ -293,7 +293,7 @@ def run(state: State, tmp_path: Path) -> Path:
 def test_a_run_gives_its_trunk_and_its_preprocessing(run: Path, state: State) -> None:
     found = weights_from(NAME, str(run))
     assert (found.part, found.source) == ("network", "run of flowers")
-    assert found.preprocess == SMALL_COLOUR_PICTURES.preprocess
+    assert found.preprocess == SMALL_COLOUR_IMAGES.preprocess
     assert found.sha256 == hashlib.sha256((run / "weights.safetensors").read_bytes()).hexdigest()
     trunk = trunk_of(BACKBONE)
     pour(trunk, found)

@@ -35,7 +35,7 @@ class Stopwatch:
         self.wall, self.cpu = time.perf_counter(), time.process_time()
 
     def read(self) -> dict[str, float | int]:
-        """For report.json. Getting the pictures, features of a frozen trunk and the evaluation count too, starting Python does not."""
+        """For report.json. Getting the images, features of a frozen trunk and the evaluation count too, starting Python does not."""
         return {
             "seconds": round(time.perf_counter() - self.wall, 2),
             "cpu_seconds": round(time.process_time() - self.cpu, 2),

@@ -18,16 +18,16 @@ class Stage:
     """One stretch of training with its own optimizer: a one-cycle schedule, cross-entropy, early stopping."""
 
     epochs: int
-    """The most passes over the training pictures; the schedule is stretched over them."""
+    """The most passes over the training images; the schedule is stretched over them."""
     batch_size: int
-    """The most pictures a step; an epoch is cut into steps of equal size, so that no picture is dropped and no batch is tiny."""
+    """The most images a step; an epoch is cut into steps of equal size, so that no image is dropped and no batch is tiny."""
     learning_rate: float
     """The peak of the one-cycle schedule (Smith and Topin 2017, arXiv:1708.07120)."""
     weight_decay: float
     """AdamW's decoupled decay, or the L2 penalty of SGD."""
     patience: int
     """Epochs without a better one, by validation accuracy and then validation loss, after which the stage stops early; if the dataset
-    has no validation pictures besides those that it is judged on, nothing stops early."""
+    has no validation images besides those that it is judged on, nothing stops early."""
     label_smoothing: float = 0.0
     """Szegedy et al. 2015, arXiv:1512.00567, section 7. Validation loss is never smoothed."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -37,7 +37,7 @@ class Stage:
     trunk_share: float = 1.0
     """Of a network with a trunk, the share of the trunk's layers that learn, counted from its output; the head always learns."""
     views: int = 0
-    """While the trunk is frozen (`trunk_share` 0), its features of each training picture and of so many augmented views of it are
+    """While the trunk is frozen (`trunk_share` 0), its features of each training image and of so many augmented views of it are
     computed once, and the head draws one of them at each step."""
 
 
@@ -54,17 +54,17 @@ class Recipe:
     stages: tuple[Stage, ...]
     """Run one after the other, each from the weights that the one before kept. None at all: the network answers as it is."""
     target_accuracy: float | None
-    """What the judged pictures of `data` must reach; None if nobody can promise."""
+    """What the judged images of `data` must reach; None if nobody can promise."""
     target_on_run: float | None = None
-    """The same, built on another run's trunk: one that knows fewer kinds of pictures than ImageNet has."""
+    """The same, built on another run's trunk: one that knows fewer kinds of images than ImageNet has."""
     network: Callable[[ModelCard], nn.Module] | None = None
     """Makes the untrained body: normalised float32 [N, C, H, W] in, logits [N, classes] out."""
     transfer: Callable[[ModelCard, Backbone], nn.Module] | None = None
     """Instead of `network`: makes the body around a pre-trained backbone; the weights are filled in by the training."""
     backbone: str = "vgg16"
     """With `transfer`: torchvision's name of the backbone that is used if nobody names another."""
-    own_pictures: bool = False
-    """Whether labels and the model's name come with the user's pictures, so that those of `card` only hold their places."""
+    own_images: bool = False
+    """Whether labels and the model's name come with the user's images, so that those of `card` only hold their places."""
     stand_in: str | None = None
     """A dataset with the same labels that needs no download; `--data` takes its name in place of a folder."""
     augmentation: Augmentation | None = None
@@ -85,10 +85,10 @@ class Recipe:
         return replace(self, stages=tuple(replace(stage, epochs=epochs) for stage in self.stages))
 
     def with_preprocess(self, of_weights: Preprocess, size: int | None) -> "Recipe":
-        """The same recipe for the pictures that its pre-trained weights know; `size` (pixels a side) instead of theirs.
+        """The same recipe for the images that its pre-trained weights know; `size` (pixels a side) instead of theirs.
 
         What is not trained is asked exactly as it was trained. What learns anew keeps the way in which this recipe's card fits a
-        picture, and takes size, mean and deviation from the weights.
+        image, and takes size, mean and deviation from the weights.
         """
         preprocess = of_weights
         if self.stages:

@@ -1,4 +1,4 @@
-"""Trains a recipe from pictures to a finished run folder. The report is written last, so that a folder with one is complete."""
+"""Trains a recipe from images to a finished run folder. The report is written last, so that a folder with one is complete."""
 
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from sightline.card import ModelCard, seal
 from sightline.errors import DataError, UsageError
 from sightline_training import environment as provenance
 from sightline_training.datasets import Dataset, open_dataset
-from sightline_training.datasets.image_set import UNKNOWN, PictureSet, Split
+from sightline_training.datasets.image_set import UNKNOWN, ImageSet, Split
 from sightline_training.files import write_json, write_whole
 from sightline_training.loop.allocator import keep_freed_memory
 from sightline_training.loop.batches import Memory, seed_of
@@ -30,7 +30,7 @@ from sightline_training.run import figures as drawings
 from sightline_training.run import folder as run_folder
 from sightline_training.run.metrics import Labels, Pixels
 from sightline_training.run.report import history_as_csv, judged, taught
-from sightline_training.run.run import CARD, OWN_PICTURES, REPORT, SETTINGS, WEIGHTS, Run, load_run
+from sightline_training.run.run import CARD, OWN_IMAGES, REPORT, SETTINGS, WEIGHTS, Run, load_run
 
 Device = Literal["auto", "cpu", "gpu"]
 
@@ -54,7 +54,7 @@ class _Pretrained:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a run will be, settled before a picture is read."""
+    """What a run will be, settled before an image is read."""
 
     recipe: Recipe
     pretrained: _Pretrained | None
@@ -79,22 +79,22 @@ def train(
 ) -> Trained:
     """Train `recipe` into the run folder `folder`: begin, or continue what was interrupted there.
 
-    `dataset` names another dataset than the recipe's own; `data` is the data folder, or that of the user's own pictures.
+    `dataset` names another dataset than the recipe's own; `data` is the data folder, or that of the user's own images.
     `backbone`, `weights` (see `weights_from`), `size` (pixels a side) and `every_block` (whether the head sees what each block of the
     convolutional part makes, not the last one alone) are for recipes that build on a pre-trained network, `name` is the model's name
     on its card. Raises UsageError if an option does not fit or the folder holds a run with other settings,
-    DataError if the pictures or weights are missing or damaged.
+    DataError if the images or weights are missing or damaged.
     """
     began = provenance.Stopwatch()
-    pictures = None
-    if recipe.own_pictures:
+    images = None
+    if recipe.own_images:
         if data is None:
-            raise UsageError(f"`sightline train {recipe.name}` needs your pictures: name their folder with `--data DIR`.")
+            raise UsageError(f"`sightline train {recipe.name}` needs your images: name their folder with `--data DIR`.")
         data = data.resolve()
-        pictures = open_dataset(recipe.data, data)
-        recipe = recipe.with_card(labels=pictures.labels)
+        images = open_dataset(recipe.data, data)
+        recipe = recipe.with_card(labels=images.labels)
     plan = _planned(recipe, dataset or recipe.data, seed, epochs, backbone, weights, size, every_block, name)
-    settings = plan.settings | ({} if pictures is None else _fingerprints(pictures))
+    settings = plan.settings | ({} if images is None else _fingerprints(images))
     with run_folder.claimed(folder):
         begun = run_folder.begun_with(folder)
         if restart:
@@ -107,20 +107,20 @@ def train(
         chosen = _device(device)
         torch.set_num_threads(provenance.usable_threads())
         keep_freed_memory()
-        pictures = pictures or open_dataset(settings["dataset"], data)
-        settings |= _fingerprints(pictures)
+        images = images or open_dataset(settings["dataset"], data)
+        settings |= _fingerprints(images)
         if begun is None:
-            # Where a user's pictures lie is this machine's business: it stays out of the report, which is published.
-            write_json(folder / SETTINGS, settings | ({OWN_PICTURES: str(data)} if recipe.own_pictures else {}))
+            # Where a user's images lie is this machine's business: it stays out of the report, which is published.
+            write_json(folder / SETTINGS, settings | ({OWN_IMAGES: str(data)} if recipe.own_images else {}))
         else:
             run_folder.demand_same(begun, settings, folder)
             talk().print(f"continuing the run in {folder}")
-        _fill(folder, replace(plan, settings=settings), pictures, seed, chosen, began, resumed=begun is not None)
+        _fill(folder, replace(plan, settings=settings), images, seed, chosen, began, resumed=begun is not None)
         return Trained(load_run(folder), fresh=True)
 
 
-def _fingerprints(pictures: Dataset) -> dict[str, Any]:
-    return {"fingerprints": {each.split: each.fingerprint for each in pictures.splits}}
+def _fingerprints(images: Dataset) -> dict[str, Any]:
+    return {"fingerprints": {each.split: each.fingerprint for each in images.splits}}
 
 
 def _planned(
@@ -176,20 +176,20 @@ def _device(device: Device) -> Literal["cpu", "gpu"]:
 
 
 def _fill(
-    folder: Path, plan: _Plan, pictures: Dataset, seed: int, device: Literal["cpu", "gpu"], began: provenance.Stopwatch, *, resumed: bool
+    folder: Path, plan: _Plan, images: Dataset, seed: int, device: Literal["cpu", "gpu"], began: provenance.Stopwatch, *, resumed: bool
 ) -> None:
     """Everything from pixels to the report."""
     recipe, card = plan.recipe, plan.recipe.card
-    labels = {each.split: _labels_of(each, card) for each in pictures.splits}
+    labels = {each.split: _labels_of(each, card) for each in images.splits}
     spilled = folder / run_folder.PIXELS
     spilled.mkdir(exist_ok=True)
-    pixels = {each.split: each.pixels(card.preprocess, spill=spilled / f"{each.split}.npy") for each in pictures.splits}
+    pixels = {each.split: each.pixels(card.preprocess, spill=spilled / f"{each.split}.npy") for each in images.splits}
 
     torch.manual_seed(seed_of(seed, "weights"))
     network = Network(card, recipe.build(card, None if plan.pretrained is None else plan.pretrained.backbone))
     if plan.pretrained is not None:
         pour(network.body, plan.pretrained.weights)
-    history = _taught(network, plan, pictures, pixels, labels, seed, device, folder) if recipe.stages else []
+    history = _taught(network, plan, images, pixels, labels, seed, device, folder) if recipe.stages else []
 
     weights = safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()})
     write_whole(folder / WEIGHTS, weights)
@@ -203,12 +203,12 @@ def _fill(
     report = {
         "recipe": recipe.name,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        **judged(recipe, pictures, pixels, labels, answers),
+        **judged(recipe, images, pixels, labels, answers),
         "seed": seed,
-        "training": taught(recipe, history, pictures.choosing is not None, device),
+        "training": taught(recipe, history, images.choosing is not None, device),
         "dataset": {
-            "name": pictures.name,
-            "splits": {each.split: {"n": len(each), "fingerprint": each.fingerprint} for each in pictures.splits},
+            "name": images.name,
+            "splits": {each.split: {"n": len(each), "fingerprint": each.fingerprint} for each in images.splits},
         },
         "backbone": plan.settings["backbone"],
         "settings": plan.settings,
@@ -226,7 +226,7 @@ def _fill(
 def _taught(
     network: Network,
     plan: _Plan,
-    pictures: Dataset,
+    images: Dataset,
     pixels: dict[Split, Pixels],
     labels: dict[Split, Labels],
     seed: int,
@@ -234,7 +234,7 @@ def _taught(
     folder: Path,
 ) -> list[Epoch]:
     """Train the network through the recipe's stages."""
-    on = (pictures.choosing or pictures.judged).split
+    on = (images.choosing or images.judged).split
 
     pretrained = plan.pretrained
     kept = None if pretrained is None else _kept_features(network, plan.recipe, pretrained, pixels["train"], pixels[on])
@@ -242,7 +242,7 @@ def _taught(
         network,
         plan.recipe,
         Memory(pixels["train"], labels["train"]),
-        Watched(Memory(pixels[on], labels[on]), chooses=pictures.choosing is not None),
+        Watched(Memory(pixels[on], labels[on]), chooses=images.choosing is not None),
         seed=seed,
         device=device,
         checkpoints=folder / run_folder.CHECKPOINTS,
@@ -251,7 +251,7 @@ def _taught(
 
 
 def _kept_features(network: Network, recipe: Recipe, pretrained: _Pretrained, train: Pixels, watched: Pixels) -> FeaturesOf:
-    """What the frozen trunk makes of the pictures, kept on disk for the next run."""
+    """What the frozen trunk makes of the images, kept on disk for the next run."""
 
     def features(of: Literal["train", "watched"], view: int) -> npt.NDArray[float32]:
         given = train if of == "train" else watched
@@ -260,9 +260,9 @@ def _kept_features(network: Network, recipe: Recipe, pretrained: _Pretrained, tr
     return features
 
 
-def _labels_of(pictures: PictureSet, card: ModelCard) -> Labels:
-    least = 0 if pictures.split == "train" else UNKNOWN
-    if not len(pictures) or pictures.labels.min() < least or pictures.labels.max() >= len(card.labels):
-        where = f"{pictures.name}/{pictures.split}"
-        raise DataError(f"{where}: expected pictures of classes 0 to {len(card.labels) - 1}, as the card of {card.name} names them.")
-    return pictures.labels
+def _labels_of(images: ImageSet, card: ModelCard) -> Labels:
+    least = 0 if images.split == "train" else UNKNOWN
+    if not len(images) or images.labels.min() < least or images.labels.max() >= len(card.labels):
+        where = f"{images.name}/{images.split}"
+        raise DataError(f"{where}: expected images of classes 0 to {len(card.labels) - 1}, as the card of {card.name} names them.")
+    return images.labels

@@ -1,4 +1,4 @@
-"""`sightline bench`: throughput and latency of a served model, on real pictures, over both protocols."""
+"""`sightline bench`: throughput and latency of a served model, on real images, over both protocols."""
 
 import json
 from dataclasses import asdict
@@ -12,16 +12,16 @@ from sightline.errors import UsageError
 @click.command(short_help="Measure a served model with perf_analyzer.")
 @click.argument("model")
 @click.option(
-    "--pictures",
+    "--images",
     type=click.Path(path_type=Path),
-    help="Folder of pictures to send.  [default: the model's golden pictures in --repository]",
+    help="Folder of images to send.  [default: the model's golden images in --repository]",
 )
 @click.option(
     "--repository",
     type=click.Path(path_type=Path),
     default=Path("model_repository"),
     show_default=True,
-    help="Where the golden pictures are.",
+    help="Where the golden images are.",
 )
 @click.option("--grpc-url", default="grpc://localhost:8001", show_default=True, help="The server over gRPC; '' leaves it out.")
 @click.option("--http-url", default="http://localhost:8000", show_default=True, help="The server over HTTP; '' leaves it out.")
@@ -34,7 +34,7 @@ from sightline.errors import UsageError
     show_default=True,
     help="Requests under way at a time; repeatable.",
 )
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Pictures in each request.")
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Images in each request.")
 @click.option(
     "--window",
     "window_s",
@@ -47,7 +47,7 @@ from sightline.errors import UsageError
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the rows as JSON to this file.")
 def bench(
     model: str,
-    pictures: Path | None,
+    images: Path | None,
     repository: Path,
     grpc_url: str,
     http_url: str,
@@ -57,18 +57,18 @@ def bench(
     version: str,
     out: Path | None,
 ) -> None:
-    """Measure MODEL with NVIDIA's perf_analyzer, fed with real pictures."""
+    """Measure MODEL with NVIDIA's perf_analyzer, fed with real images."""
     from sightline.bench import bench as measure
     from sightline.bench import find_perf_analyzer
     from sightline.classifier import Classifier
     from sightline.console import results, table, talk
-    from sightline.scoring import pictures_below
+    from sightline.scoring import images_below
 
     find_perf_analyzer()
     urls = [url for url in (grpc_url, http_url) if url]
     if not urls:
         raise UsageError("there is no server to measure: give --grpc-url or --http-url")
-    folder = pictures or _golden(repository, model, version)
+    folder = images or _golden(repository, model, version)
     with Classifier(model, urls[0], version=version) as classifier:
         card = classifier.card
     console = talk()
@@ -81,7 +81,7 @@ def bench(
 
         rows = measure(
             card,
-            pictures_below(folder),
+            images_below(folder),
             urls,
             version=version,
             concurrencies=concurrencies,
@@ -89,10 +89,10 @@ def bench(
             window_s=window_s,
             progress=progress,
         )
-    shown = table("protocol", "concurrency", "batch", "pictures/s", "± %", "mean ms", "p50", "p95", "p99", "queue", "compute")
+    shown = table("protocol", "concurrency", "batch", "images/s", "± %", "mean ms", "p50", "p95", "p99", "queue", "compute")
     for row in rows:
         times = [f"{value:.2f}" for value in (row.mean_ms, row.p50_ms, row.p95_ms, row.p99_ms, row.queue_ms, row.compute_ms)]
-        rate = (f"{row.pictures_per_s:,.0f}", f"{row.spread_percent:.0f}")
+        rate = (f"{row.images_per_s:,.0f}", f"{row.spread_percent:.0f}")
         shown.add_row(row.protocol, str(row.concurrency), str(row.batch), *rate, *times)
     results().print(shown)
     if out is not None:
@@ -102,7 +102,5 @@ def bench(
 def _golden(repository: Path, model: str, version: str) -> Path:
     folders = [folder for folder in (repository / model).glob(f"{version or '*'}/golden") if folder.parent.name.isdigit()]
     if not folders:
-        raise UsageError(
-            f"{repository / model}: there are no golden pictures of this model: say which pictures to send with --pictures FOLDER"
-        )
+        raise UsageError(f"{repository / model}: there are no golden images of this model: say which images to send with --images FOLDER")
     return max(folders, key=lambda folder: int(folder.parent.name))

@@ -27,7 +27,7 @@ def models(as_json: bool, server: Server) -> None:
             try:
                 if config.pictures_of is not None:
                     of = unseal(config.pictures_of, f"config.pbtxt of the model {served.name} on {server.url}")
-                    what = "encoded pictures" if served.name == of.name + IMAGE else "(a step before it)"
+                    what = "encoded images" if served.name == of.name + IMAGE else "(a step before it)"
                     rows.add_row(served.name, served.version, what, "-", f"for {of.name}", of.sha256[:12], str(served.inferences))
                     if as_json:
                         click.echo(json.dumps({**row, "card": None, "pictures_of": of.name}))

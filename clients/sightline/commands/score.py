@@ -1,4 +1,4 @@
-"""`sightline score`: a CSV row for every picture of a folder."""
+"""`sightline score`: a CSV row for every image of a folder."""
 
 from pathlib import Path
 
@@ -8,32 +8,32 @@ from sightline.commands.options import Server, server_options, version_option
 from sightline.errors import RowsFailed
 
 
-@click.command(short_help="Score a folder of pictures: a CSV row for each.")
+@click.command(short_help="Score a folder of images: a CSV row for each.")
 @click.argument("model")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The CSV file to write.")
-@click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="How many classes to write for each picture.")
+@click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="How many classes to write for each image.")
 @click.option(
-    "--workers", type=click.IntRange(1, 64), help="Threads that read pictures and ask the server.  [default: 2 for each core, at most 8]"
+    "--workers", type=click.IntRange(1, 64), help="Threads that read images and ask the server.  [default: 2 for each core, at most 8]"
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
 @version_option
 @server_options
 def score(model: str, folder: Path, out: Path, top: int, workers: int | None, overwrite: bool, version: str, server: Server) -> None:
-    """Score every picture below FOLDER with MODEL: one row per picture, the broken ones included.
+    """Score every image below FOLDER with MODEL: one row per image, the broken ones included.
 
-    A picture that cannot be read gets a row with the reason and no label; the command then ends with exit code 16.
+    An image that cannot be read gets a row with the reason and no label; the command then ends with exit code 16.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from sightline.classifier import Classifier
     from sightline.console import talk
-    from sightline.scoring import pictures_below, score_folder
+    from sightline.scoring import images_below, score_folder
 
     with Classifier(model, server.url, version=version, timeout_s=server.timeout_s, tls=server.tls) as classifier:
         columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(), TimeRemainingColumn())
         with Progress(*columns, console=talk()) as bar:
-            task = bar.add_task("scoring", total=sum(1 for _ in pictures_below(folder)))
+            task = bar.add_task("scoring", total=sum(1 for _ in images_below(folder)))
             done = score_folder(
                 classifier, folder, out, top=top, workers=workers, overwrite=overwrite, progress=lambda rows: bar.advance(task, rows)
             )
@@ -42,4 +42,4 @@ def score(model: str, folder: Path, out: Path, top: int, workers: int | None, ov
         f"{done.rows} rows in {done.out} ({done.broken} with an error; {done.passed_over} other files passed over; card {card[:12]})"
     )
     if done.broken:
-        raise RowsFailed(f"{done.broken} of {done.rows} pictures could not be read: their rows in {done.out} say why")
+        raise RowsFailed(f"{done.broken} of {done.rows} images could not be read: their rows in {done.out} say why")

@@ -20,7 +20,7 @@ def versions(model: str, repository: Path) -> None:
     from rich.text import Text
 
     from sightline.console import results, table
-    from sightline.errors import PublishError
+    from sightline.errors import RepositoryError
     from sightline.repository.history import history
 
     entries = history(repository, model)
@@ -33,13 +33,13 @@ def versions(model: str, repository: Path) -> None:
             entry.precision,
             "" if entry.accuracy is None else f"{entry.accuracy:.2%}",
             f"{entry.bytes / 1e6:,.1f} MB",
-            f"{entry.checks} checks on {entry.pictures:,} pictures",
+            f"{entry.checks} checks on {entry.images:,} images",
             Text("damaged", style="bold red") if entry.damaged else Text("served" if entry.served else "", style="green"),
         )
     results().print(rows)
     damaged = [entry.damaged for entry in entries if entry.damaged]
     if damaged:
-        raise PublishError(f"{damaged[0]}{f' ({len(damaged) - 1} more)' if damaged[1:] else ''}")
+        raise RepositoryError(f"{damaged[0]}{f' ({len(damaged) - 1} more)' if damaged[1:] else ''}")
 
 
 @click.command(short_help="Serve an earlier version of a model again.")

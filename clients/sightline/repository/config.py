@@ -41,7 +41,7 @@ class Shape:
 
 
 def shape_for(flop: int) -> Shape:
-    """The shape for a network of `flop` floating-point operations a picture (a multiplication and an addition are two).
+    """The shape for a network of `flop` floating-point operations an image (a multiplication and an addition are two).
 
     From requests/s measured on two CPU cores: an MLP of 1.3 MFLOP was fastest as one instance of one thread, a CNN of some 30 MFLOP
     as two of one thread, VGG16 (31 GFLOP) as one with both cores; a wrong shape cost up to half.
@@ -74,14 +74,14 @@ def shape_in(config: Any) -> Shape:
 
 
 def warm_batches(card: ModelCard, flop: int) -> tuple[int, ...]:
-    """The sizes of batch that a model of `flop` floating-point operations a picture is warmed up with: one, and as many as are cheap."""
+    """The sizes of batch that a model of `flop` floating-point operations an image is warmed up with: one, and as many as are cheap."""
     return tuple(dict.fromkeys((1, max(1, min(card.max_batch_size, WARM_UP_FLOP // max(1, flop))))))
 
 
 def config_text(card: ModelCard, shape: Shape, warm_up: tuple[int, ...] = ()) -> str:
     """The text of `config.pbtxt`: ASCII, and the same for the same arguments.
 
-    `warm_up` are sizes of batch that Triton sends, each filled with the picture in `warmup/`, before it says that the model is ready:
+    `warm_up` are sizes of batch that Triton sends, each filled with the image in `warmup/`, before it says that the model is ready:
     memory is then allocated, and a GPU's kernels are chosen.
     """
     config = model_config_pb2.ModelConfig(name=card.name, backend=BACKEND, default_model_filename=MODEL_FILE)
@@ -91,7 +91,7 @@ def config_text(card: ModelCard, shape: Shape, warm_up: tuple[int, ...] = ()) ->
     config.version_policy.latest.num_versions = 1
     give_shape(config, shape)
     for size in warm_up:
-        sample = config.model_warmup.add(name=f"golden picture, batch of {size}", batch_size=size)
+        sample = config.model_warmup.add(name=f"golden image, batch of {size}", batch_size=size)
         pixels = sample.inputs[card.input]
         pixels.data_type, pixels.input_data_file = model_config_pb2.TYPE_UINT8, WARM_UP_FILE
         pixels.dims.extend(card.preprocess.shape)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from sightline.errors import PublishError, UsageError
+from sightline.errors import RepositoryError, UsageError
 from sightline.in_triton import IMAGE, REFORMAT
 from sightline.repository.config import Shape, give_shape, shape_in
 from sightline.repository.publish import locked, sync_folder, write_new
@@ -27,7 +27,7 @@ def change_shape(
     queue_delay_us: int | None = None,
     no_batching: bool = False,
 ) -> Shape:
-    """Change what is given of the model's shape, keep the rest, and give the whole. Raises UsageError or PublishError."""
+    """Change what is given of the model's shape, keep the rest, and give the whole. Raises UsageError or RepositoryError."""
     if queue_delay_us is not None and no_batching:
         raise UsageError("--queue-delay is a setting of batching: leave out it or --no-batching")
     changes = {"instances": instances, "threads": threads, "queue_delay_us": queue_delay_us}
@@ -40,7 +40,7 @@ def change_shape(
 
 
 def set_shape(repository: Path, name: str, shape: Shape) -> None:
-    """Let the model `name` be spread over a machine as `shape` says, from its server's next start on. Raises PublishError."""
+    """Let the model `name` be spread over a machine as `shape` says, from its server's next start on. Raises RepositoryError."""
     with locked(repository, lambda _sentence: None):
         model = published_model(repository, name)
         config = own_config(model)
@@ -49,26 +49,26 @@ def set_shape(repository: Path, name: str, shape: Shape) -> None:
 
 
 def published_model(repository: Path, name: str) -> Model:
-    """The model `name` of `repository`. Raises PublishError, which names those that there are."""
+    """The model `name` of `repository`. Raises RepositoryError, which names those that there are."""
     for suffix in (IMAGE, REFORMAT):
         of = name.removesuffix(suffix)
         if of != name and (repository / of / CARD_FILE).is_file() and not (repository / name / CARD_FILE).exists():
-            raise PublishError(f"{name} only takes encoded pictures for {of} and has no versions of its own: name {of}")
+            raise RepositoryError(f"{name} only takes encoded images for {of} and has no versions of its own: name {of}")
     # The name comes from a command line, and must not lead out of the repository.
     model = read_model(repository / name) if repository.is_dir() and Path(name).name == name and name not in ("", ".", "..") else None
     if model is None:
         there = sorted(each.name for each in repository.iterdir() if (each / CARD_FILE).is_file()) if repository.is_dir() else []
-        raise PublishError(f"there is no model {name} in {repository}: it has {', '.join(there) or 'none'}")
+        raise RepositoryError(f"there is no model {name} in {repository}: it has {', '.join(there) or 'none'}")
     return model
 
 
 def own_config(model: Model) -> Any:
-    """The configuration to change. Raises PublishError if it holds what would be lost on the way."""
+    """The configuration to change. Raises RepositoryError if it holds what would be lost on the way."""
     file = model.folder / CONFIG_FILE
     try:
         return text_format.Parse(read_text(file), model_config_pb2.ModelConfig())
     except text_format.ParseError as error:
-        raise PublishError(
+        raise RepositoryError(
             f"{file} holds settings of a newer Triton than this program knows, which would be lost: {error}. Change it by hand"
         ) from None
 

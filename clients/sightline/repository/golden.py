@@ -1,4 +1,4 @@
-"""Golden pictures: a few real ones that travel with a version, with the answers expected for them, so that anyone can check any server."""
+"""Golden images: a few real ones that travel with a version, with the answers expected for them, so that anyone can check any server."""
 
 import hashlib
 import io
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from sightline.card import ModelCard
-from sightline.errors import PublishError
+from sightline.errors import RepositoryError
 from sightline.reformat import reformat
 
 FOLDER: Final = "golden"
@@ -21,7 +21,7 @@ SCHEMA: Final = 1
 COUNT: Final = 8
 
 LONGEST_SIDE: Final = 1024
-"""Larger pictures are made smaller first: a version is copied around, and these are examples."""
+"""Larger images are made smaller first: a version is copied around, and these are examples."""
 
 PNG_MODES: Final = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
 ORIENTATION: Final = 0x0112
@@ -29,23 +29,23 @@ ORIENTATION: Final = 0x0112
 
 def golden_files(
     card: ModelCard,
-    open_picture: Callable[[int], Image.Image],
+    open_image: Callable[[int], Image.Image],
     labels: npt.NDArray[np.int64],
     answer: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
     tolerance: float,
     count: int = COUNT,
 ) -> dict[str, bytes]:
-    """Choose up to `count` pictures, one of each class first; give the files of the golden folder (name → content).
+    """Choose up to `count` images, one of each class first; give the files of the golden folder (name → content).
 
-    `open_picture(i)` opens picture i as its dataset gives it, `labels` int64 [n] are the pictures' classes, `answer` maps uint8 pixels
+    `open_image(i)` opens image i as its dataset gives it, `labels` int64 [n] are the images' classes, `answer` maps uint8 pixels
     [N, height, width, channels] to float32 probabilities [N, classes] and is the trained network. `tolerance` is the largest |Δp| that
-    a server's answer may have. A picture that PNG cannot hold as it is (16 bits, big-endian) makes room for the next one; raises
-    PublishError if none is left.
+    a server's answer may have. An image that PNG cannot hold as it is (16 bits, big-endian) makes room for the next one; raises
+    RepositoryError if none is left.
     """
     files: dict[str, bytes] = {}
     entries: list[dict[str, Any]] = []
     for index in by_turns(labels, 4 * count):
-        original = open_picture(index)
+        original = open_image(index)
         content = _as_png(original)
         if content is None:
             continue
@@ -67,14 +67,14 @@ def golden_files(
         if len(entries) == count:
             break
     if not entries:
-        raise PublishError(f"none of the pictures that {card.name} was tried on can be written as PNG with the same pixels")
+        raise RepositoryError(f"none of the images that {card.name} was tried on can be written as PNG with the same pixels")
     golden: dict[str, Any] = {"schema": SCHEMA, "card_sha256": card.sha256, "tolerance": tolerance, "pictures": entries}
     files[f"{FOLDER}/{INDEX}"] = (json.dumps(golden, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
     return files
 
 
 def by_turns(labels: Sequence[int] | npt.NDArray[np.int64], count: int) -> list[int]:
-    """Indices of up to `count` pictures: the first of each class, then the second of each, and so on."""
+    """Indices of up to `count` images: the first of each class, then the second of each, and so on."""
     seen: Counter[int] = Counter()
     turns = []
     for index, label in enumerate(labels):
@@ -84,7 +84,7 @@ def by_turns(labels: Sequence[int] | npt.NDArray[np.int64], count: int) -> list[
 
 
 def _as_png(image: Image.Image) -> bytes | None:
-    """Encode as PNG, large pictures made smaller; None if Pillow cannot. Only the orientation is kept of EXIF data."""
+    """Encode as PNG, large images made smaller; None if Pillow cannot. Only the orientation is kept of EXIF data."""
     orientation = image.getexif().get(ORIENTATION)
     exif = Image.Exif()
     if orientation is not None:

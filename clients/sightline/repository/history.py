@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import PublishError
+from sightline.errors import RepositoryError
 from sightline.repository.edit import own_config, published_model, replace_config
 from sightline.repository.publish import locked
 from sightline.repository.read import Model, check_files, read_version, versions
@@ -21,10 +21,10 @@ class Entry:
     """ISO 8601, UTC."""
     precision: str
     accuracy: float | None
-    """Of this file in ONNX Runtime on the pictures of the gate, 0..1; None if nobody knows what those show."""
+    """Of this file in ONNX Runtime on the images of the gate, 0..1; None if nobody knows what those show."""
     checks: int
-    pictures: int
-    """How many checks the gate made, on how many pictures."""
+    images: int
+    """How many checks the gate made, on how many images."""
     bytes: int
     served: bool
     damaged: str
@@ -32,7 +32,7 @@ class Entry:
 
 
 def history(repository: Path, name: str) -> list[Entry]:
-    """All versions of the model `name`, oldest first; the files of each are hashed. Raises PublishError if there is no such model."""
+    """All versions of the model `name`, oldest first; the files of each are hashed. Raises RepositoryError if there is no such model."""
     model = published_model(repository, name)
     there = versions(model.folder)
     served = served_of(model, there)
@@ -54,7 +54,7 @@ def rollback(repository: Path, name: str, to: int | None = None) -> int:
     """Make an earlier version of `name` the one that is served: `to`, or the newest before the one that is served now.
 
     Nothing is deleted. `config.pbtxt` names the version afterwards, so what is published later is not served until `serve_newest`
-    or another `rollback`. Gives the version. Raises PublishError if there is none, or if its files are not the published ones.
+    or another `rollback`. Gives the version. Raises RepositoryError if there is none, or if its files are not the published ones.
     """
     with locked(repository, lambda _sentence: None):
         model = published_model(repository, name)
@@ -63,10 +63,10 @@ def rollback(repository: Path, name: str, to: int | None = None) -> int:
         if to is None:
             earlier = [number for number in there if number < max(now, default=0)]
             if not earlier:
-                raise PublishError(f"{name} in {repository} has no version before {max(now, default='any')}: there is {listed}")
+                raise RepositoryError(f"{name} in {repository} has no version before {max(now, default='any')}: there is {listed}")
             to = earlier[-1]
         if to not in there:
-            raise PublishError(f"{name} in {repository} has no version {to}: there is {listed}")
+            raise RepositoryError(f"{name} in {repository} has no version {to}: there is {listed}")
         check_files(read_version(model.folder / str(to)))
         config = own_config(model)
         config.version_policy.specific.versions[:] = [to]
@@ -75,12 +75,12 @@ def rollback(repository: Path, name: str, to: int | None = None) -> int:
 
 
 def serve_newest(repository: Path, name: str) -> int:
-    """Take a rollback back: from now on the newest version is served, whichever that is. Gives it. Raises PublishError."""
+    """Take a rollback back: from now on the newest version is served, whichever that is. Gives it. Raises RepositoryError."""
     with locked(repository, lambda _sentence: None):
         model = published_model(repository, name)
         there = versions(model.folder)
         if not there:
-            raise PublishError(f"{name} in {repository} has no version: export it")
+            raise RepositoryError(f"{name} in {repository} has no version: export it")
         check_files(read_version(model.folder / str(there[-1])))
         config = own_config(model)
         config.version_policy.latest.num_versions = 1
@@ -95,7 +95,7 @@ def _entry(folder: Path, *, served: bool) -> Entry:
         version = read_version(folder)
         report = version.report
         check_files(version)
-    except PublishError as error:
+    except RepositoryError as error:
         damaged = str(error)
     gate = report.get("gate")
     gate = gate if isinstance(gate, dict) else {}
@@ -107,7 +107,7 @@ def _entry(folder: Path, *, served: bool) -> Entry:
         precision=str(report.get("precision", "")),
         accuracy=float(accuracy) if isinstance(accuracy, int | float) else None,
         checks=len(checks),
-        pictures=int(gate.get("pictures") or 0),
+        images=int(gate.get("pictures") or 0),
         bytes=int(report.get("model_bytes") or 0),
         served=served,
         damaged=damaged,

@@ -1,4 +1,4 @@
-"""Pictures in: beside each model `<model>_image`, which takes encoded pictures, for clients that cannot reformat by themselves.
+"""Images in: beside each model `<model>_image`, which takes encoded images, for clients that cannot reformat by themselves.
 
 It is a Triton ensemble of two steps. `<model>_reformat`, a Python model, calls the same `sightline.reformat` as the Python client; its
 pixels go to whatever version of the model is served. Neither changes when a version is published or rolled back, since all versions of a
@@ -17,7 +17,7 @@ from PIL import Image
 from tritonclient.grpc import model_config_pb2
 
 from sightline.card import PICTURES_OF, ModelCard, seal
-from sightline.errors import PublishError
+from sightline.errors import RepositoryError
 from sightline.in_triton import ENCODED, IMAGE, REFORMAT
 from sightline.repository.config import LABELS_FILE
 from sightline.repository.publish import locked, put_model
@@ -33,23 +33,23 @@ __all__ = ["TritonPythonModel"]
 '''
 
 
-def check_pictures_in(repository: Path, card: ModelCard) -> None:
-    """Raise PublishError if a folder in `repository` has one of the names and is anything else."""
+def check_image_ensemble(repository: Path, card: ModelCard) -> None:
+    """Raise RepositoryError if a folder in `repository` has one of the names and is anything else."""
     for name, (shared, version) in _models(card).items():
         if (repository / name).exists():
-            # All but the pictures to warm up with, which are encoded anew each time.
+            # All but the images to warm up with, which are encoded anew each time.
             _demand_same(repository / name, {**shared, **{f"1/{file}": content for file, content in version.items()}})
 
 
-def publish_pictures_in(repository: Path, card: ModelCard) -> tuple[str, ...]:
-    """Publish the two models that let `card`'s model take encoded pictures, as far as they are missing; give the names of the new ones.
+def publish_image_ensemble(repository: Path, card: ModelCard) -> tuple[str, ...]:
+    """Publish the two models that let `card`'s model take encoded images, as far as they are missing; give the names of the new ones.
 
-    The ensemble comes last, since Triton does not start with one whose steps are not there. Raises PublishError if a folder of such a
+    The ensemble comes last, since Triton does not start with one whose steps are not there. Raises RepositoryError if a folder of such a
     name holds anything else; the model itself is published by then.
     """
     made = []
     with locked(repository, lambda _sentence: None):
-        check_pictures_in(repository, card)
+        check_image_ensemble(repository, card)
         for name, (shared, version) in _models(card).items():
             if not (repository / name).exists():
                 put_model(repository, name, {**shared, **(_warm_up() if name.endswith(REFORMAT) else {})}, version)
@@ -80,15 +80,15 @@ def _reformat(card: ModelCard) -> Any:
     for format_name in WARM_UP:
         # Pillow loads a decoder when it first meets its format.
         sample = config.model_warmup.add(name=f"a {format_name}", batch_size=1)
-        picture = sample.inputs[ENCODED]
-        picture.data_type, picture.input_data_file = model_config_pb2.TYPE_STRING, format_name
-        picture.dims.append(1)
+        image = sample.inputs[ENCODED]
+        image.data_type, image.input_data_file = model_config_pb2.TYPE_STRING, format_name
+        image.dims.append(1)
     config.parameters[PICTURES_OF].string_value = seal(card)
     return config
 
 
 def _warm_up() -> dict[str, bytes]:
-    """Small pictures as Triton reads them for an input of bytes: the length in four bytes, little-endian, and the file."""
+    """Small images as Triton reads them for an input of bytes: the length in four bytes, little-endian, and the file."""
     files = {}
     for format_name in WARM_UP:
         buffer = io.BytesIO()
@@ -128,7 +128,7 @@ def _with_report(name: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
 def _demand_same(folder: Path, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
         if not (folder / name).is_file() or read_text(folder / name).encode() != content:
-            raise PublishError(
-                f"{folder} is there and is not what takes encoded pictures for a model of this card: {name} differs. "
+            raise RepositoryError(
+                f"{folder} is there and is not what takes encoded images for a model of this card: {name} differs. "
                 "Delete the folder and export again, give the model another name, or export with --no-image"
             )

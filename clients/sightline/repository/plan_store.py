@@ -8,23 +8,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from sightline.repository.publish import STAGING, Say, locked, staging, sync_folder, write_new
+from sightline.repository.publish import STAGING, Notify, locked, staging, sync_folder, write_new
 from sightline.repository.tensorrt_plan import FOLDER, LAYERS_FILE, PLAN_FILE, RECORD_FILE, SCHEMA, Plan, Record, identity, read_plan
 
 REPLACED: Final = "replaced"
 
 
-def check_writable(version: Path, say: Say = lambda _sentence: None) -> None:
-    """Find out before the minutes of a build whether a plan can be put beside the version. Raises PublishError."""
-    with locked(version.parents[1], say), staging(version.parent / STAGING):
+def check_writable(version: Path, notify: Notify = lambda _sentence: None) -> None:
+    """Find out before the minutes of a build whether a plan can be put beside the version. Raises RepositoryError."""
+    with locked(version.parents[1], notify), staging(version.parent / STAGING):
         pass
 
 
-def publish_plan(version: Path, plan: bytes, layers: str, record: Mapping[str, Any], say: Say = lambda _sentence: None) -> Plan:
+def publish_plan(version: Path, plan: bytes, layers: str, record: Mapping[str, Any], notify: Notify = lambda _sentence: None) -> Plan:
     """Write the plan of the version in the folder `version`, its layers and its record; one of the same identity is replaced.
 
     `record` is completed with the schema, the names and the hashes. Whoever serves meanwhile sees the old plan, none, or the new one
-    whole. Raises PublishError, and nothing was published.
+    whole. Raises RepositoryError, and nothing was published.
     """
     files = {PLAN_FILE: plan, LAYERS_FILE: layers.encode()}
     complete = {
@@ -39,7 +39,7 @@ def publish_plan(version: Path, plan: bytes, layers: str, record: Mapping[str, A
     name = identity(believed.fingerprint, believed.profile, believed.hardware_compatibility, version_compatible=believed.version_compatible)
     model = version.parent
     folder = model / FOLDER / version.name / name
-    with locked(model.parent, say), staging(model / STAGING) as stage:
+    with locked(model.parent, notify), staging(model / STAGING) as stage:
         (stage / name).mkdir()
         for file, content in {**files, RECORD_FILE: text.encode()}.items():
             write_new(stage / name / file, content, mode=0o444)

@@ -29,7 +29,7 @@ LOCK: Final = ".sightline.lock"
 PROBE: Final = ".sightline.probe"
 STAGING: Final = ".sightline.staging"
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,19 @@ class Published:
     report: Mapping[str, Any]
 
 
-def agreed_card(repository: Path, card: ModelCard, say: Say) -> ModelCard:
+def agreed_card(repository: Path, card: ModelCard, notify: Notify) -> ModelCard:
     """The card under which `card`'s model can be published in `repository`, which is made if it is missing.
 
     It is `card` itself, but for the description: the one that the model was first published with stays, since the card lies in
     every version and in the model's folder, and all copies are the same. Raises PublishError if another field differs, if the
     repository is damaged, or if nothing can be published there.
     """
-    with locked(repository, say):
+    with locked(repository, notify):
         model = read_model(repository / card.name)
         if model is None:
             _probe(repository)
             return card
-        return _agreed(model, card, say)
+        return _agreed(model, card, notify)
 
 
 def publish(
@@ -63,7 +63,7 @@ def publish(
     config: str,
     files: Mapping[str, bytes],
     report: Mapping[str, Any],
-    say: Say = lambda _sentence: None,
+    notify: Notify = lambda _sentence: None,
     *,
     beside: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Published:
@@ -73,7 +73,7 @@ def publish(
     `config.pbtxt` for a new model, and `beside` are files that it names; an existing one is kept with its own. Raises PublishError, and
     nothing has changed.
     """
-    with locked(repository, say):
+    with locked(repository, notify):
         model = read_model(repository / card.name)
         if model is not None and _agreed(model, card, lambda _sentence: None) != card:
             raise PublishError(f"{card.name} in {repository} was published by someone else meanwhile: export again")
@@ -92,7 +92,7 @@ def publish(
             put_model(repository, card.name, shared, contents)
         else:
             _publish_version(model, number, contents)
-            _tell(model, number, config, say)
+            _tell(model, number, config, notify)
     return Published(card.name, number, folder / str(number), complete)
 
 
@@ -154,7 +154,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked(repository: Path, say: Say) -> Iterator[None]:
+def locked(repository: Path, notify: Notify) -> Iterator[None]:
     """Hold the lock of the repository, cleared of leftovers. The kernel takes it back from whoever dies. OSError becomes PublishError."""
     try:
         if not repository.is_dir():
@@ -164,7 +164,7 @@ def locked(repository: Path, say: Say) -> Iterator[None]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say(f"another export is publishing in {repository}: waiting until it is done")
+                notify(f"another export is publishing in {repository}: waiting until it is done")
                 fcntl.flock(lock, fcntl.LOCK_EX)
             _clear(repository)
             yield
@@ -211,7 +211,7 @@ def _probe(repository: Path) -> None:
         (repository / PROBE).unlink()
 
 
-def _agreed(model: Model, card: ModelCard, say: Say) -> ModelCard:
+def _agreed(model: Model, card: ModelCard, notify: Notify) -> ModelCard:
     published, wanted = fields_of(model.card), fields_of(card)
     differing = [field for field in wanted if wanted[field] != published[field] and field != "description"]
     if differing:
@@ -223,7 +223,7 @@ def _agreed(model: Model, card: ModelCard, say: Say) -> ModelCard:
             "give the model another name, or publish in another repository"
         )
     if model.card != card:
-        say(f"the description stays the one that {card.name} was first published with: {_shown(model.card.description)}")
+        notify(f"the description stays the one that {card.name} was first published with: {_shown(model.card.description)}")
     return model.card
 
 
@@ -232,10 +232,10 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else text[:79] + "…"
 
 
-def _tell(model: Model, number: int, config: str, say: Say) -> None:
+def _tell(model: Model, number: int, config: str, notify: Notify) -> None:
     """What the owner of an existing config.pbtxt should know after a version was added."""
     if kept := [field for field in other_settings(model.config.message, config) if field != "version_policy"]:
-        say(f"{model.folder / CONFIG_FILE} was kept as it is; a new one would differ in {', '.join(kept)}")
+        notify(f"{model.folder / CONFIG_FILE} was kept as it is; a new one would differ in {', '.join(kept)}")
     if model.config.policy == "specific" and number not in model.config.served:
         pinned = ", ".join(map(str, model.config.served))
-        say(f"version {number} is published but not served: version_policy in {model.folder / CONFIG_FILE} says {pinned}")
+        notify(f"version {number} is published but not served: version_policy in {model.folder / CONFIG_FILE} says {pinned}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sightline.card import ModelCard, seal
-from sightline.errors import ContractError, PublishError
+from sightline.errors import ContractError, RepositoryError
 from sightline.repository.config import LABELS_FILE, Published, read_config
 
 CONFIG_FILE: Final = "config.pbtxt"
@@ -61,7 +61,7 @@ class Version:
 def read_model(folder: Path) -> Model | None:
     """Read the files that all versions of a model share; None if there is no such model yet.
 
-    Raises PublishError if the folder holds no published model, or one whose files contradict each other.
+    Raises RepositoryError if the folder holds no published model, or one whose files contradict each other.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
@@ -69,12 +69,12 @@ def read_model(folder: Path) -> Model | None:
     try:
         config = read_config(read_text(folder / CONFIG_FILE), where)
     except ContractError as error:
-        raise PublishError(str(error)) from None
+        raise RepositoryError(str(error)) from None
     if config.card.name != folder.name:
-        raise PublishError(f"{where}: it belongs to a model called {config.card.name}. Restore the file that was published")
+        raise RepositoryError(f"{where}: it belongs to a model called {config.card.name}. Restore the file that was published")
     for name, content in shared_files(config.card).items():
         if (folder / name).exists() and read_text(folder / name) != content:
-            raise PublishError(
+            raise RepositoryError(
                 f"{folder / name} does not hold what {CONFIG_FILE} beside it says: one of the two was changed after it was published. "
                 "Restore it, or delete it and export again"
             )
@@ -98,7 +98,7 @@ def versions(model: Path) -> list[int]:
 
 
 def read_version(folder: Path) -> Version:
-    """Read what a version says of itself. Raises PublishError if it says nothing, or nothing that can be trusted; no file is hashed."""
+    """Read what a version says of itself. Raises RepositoryError if it says nothing, or nothing that can be trusted; no file is hashed."""
     try:
         report = json.loads(read_text(folder / REPORT_FILE))
     except (ValueError, RecursionError):
@@ -117,7 +117,7 @@ def read_version(folder: Path) -> Version:
 
 
 def check_files(version: Version) -> None:
-    """Raise PublishError, naming the file, unless every file of the version is the one that was published."""
+    """Raise RepositoryError, naming the file, unless every file of the version is the one that was published."""
     root = version.folder.resolve()
     for name, published in sorted(version.files.items()):
         file = version.folder / name
@@ -130,21 +130,21 @@ def check_files(version: Version) -> None:
 
 
 def read_text(file: Path) -> str:
-    """Read a UTF-8 text of at most MAX_BYTES. Raises PublishError."""
+    """Read a UTF-8 text of at most MAX_BYTES. Raises RepositoryError."""
     try:
         with file.open("rb") as opened:
             content = opened.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise PublishError(f"{file}: larger than {MAX_BYTES:,} bytes, the most that is read")
+            raise RepositoryError(f"{file}: larger than {MAX_BYTES:,} bytes, the most that is read")
         return content.decode()
     except OSError as error:
-        raise PublishError(f"{file} cannot be read: {error.strerror or error}") from None
+        raise RepositoryError(f"{file} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
-        raise PublishError(f"{file}: not UTF-8 text") from None
+        raise RepositoryError(f"{file}: not UTF-8 text") from None
 
 
-def _damaged(folder: Path, reason: str) -> PublishError:
-    return PublishError(
+def _damaged(folder: Path, reason: str) -> RepositoryError:
+    return RepositoryError(
         f"version {folder.name} of model {folder.parent.name} in {folder.parent.parent} is damaged: {reason}. "
         "Restore its files, or delete its folder and export again"
     )

@@ -23,7 +23,7 @@ class ServedModel:
     name: str
     version: str
     inferences: int
-    """Pictures answered since the server started, those included that it was warmed up with."""
+    """Images answered since the server started, those included that it was warmed up with."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ServedConfig:
     sealed_card: str | None
     """The text under `parameters["model_card"]`, unread; None if there is none."""
     pictures_of: str | None = None
-    """The same of a model that takes encoded pictures for another one, under `parameters["pictures_of"]`."""
+    """The same of a model that takes encoded images for another one, under `parameters["pictures_of"]`."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class Transport(Protocol):
         """Answer one batch: uint8 pixels [N, H, W, C] to float32 [N, classes]."""
         ...
 
-    def infer_encoded(self, model: str, version: str, input_name: str, pictures: Sequence[bytes], output_name: str) -> Answer:
-        """Answer one batch of encoded pictures, BYTES [N, 1], to float32 [N, classes]."""
+    def infer_encoded(self, model: str, version: str, input_name: str, images: Sequence[bytes], output_name: str) -> Answer:
+        """Answer one batch of encoded images, BYTES [N, 1], to float32 [N, classes]."""
         ...
 
     def close(self) -> None:

@@ -56,10 +56,10 @@ class HttpTransport:
         tensor.set_data_from_numpy(pixels, binary_data=True)
         return self._answer(model, version, tensor, output_name)
 
-    def infer_encoded(self, model: str, version: str, input_name: str, pictures: Sequence[bytes], output_name: str) -> Answer:
-        """Answer one batch of encoded pictures."""
-        tensor = triton.InferInput(input_name, [len(pictures), 1], "BYTES")
-        tensor.set_data_from_numpy(as_bytes(pictures), binary_data=True)
+    def infer_encoded(self, model: str, version: str, input_name: str, images: Sequence[bytes], output_name: str) -> Answer:
+        """Answer one batch of encoded images."""
+        tensor = triton.InferInput(input_name, [len(images), 1], "BYTES")
+        tensor.set_data_from_numpy(as_bytes(images), binary_data=True)
         return self._answer(model, version, tensor, output_name)
 
     def _answer(self, model: str, version: str, tensor: Any, output_name: str) -> Answer:

@@ -37,9 +37,9 @@ RUNS = Path("runs")
     help="With --from: a text file, a label a line  [default: the source's own].",
 )
 @click.option(
-    "--pictures-from",
+    "--images-from",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="With --from: compare on the pictures of this folder  [default: on smooth random colours, made here].",
+    help="With --from: compare on the images of this folder  [default: on smooth random colours, made here].",
 )
 @click.option(
     "--repository",
@@ -50,7 +50,7 @@ RUNS = Path("runs")
 )
 @click.option("--data", type=click.Path(path_type=Path), help="The data folder  [default: $SIGHTLINE_DATA, else data/].")
 @click.option(
-    "--pictures", type=click.IntRange(1), help="How many test pictures to compare  [default: all up to 10,000, fewer if they are large]."
+    "--images", type=click.IntRange(1), help="How many test images to compare  [default: all up to 10,000, fewer if they are large]."
 )
 @click.option(
     "--precision",
@@ -61,15 +61,13 @@ RUNS = Path("runs")
     show_default=True,
     help="Of weights and operations. Given several times, each becomes a version, in that order; the last one is the newest.",
 )
-@click.option(
-    "--calibration", type=click.IntRange(1), default=256, show_default=True, help="Training pictures that INT8 is calibrated with."
-)
+@click.option("--calibration", type=click.IntRange(1), default=256, show_default=True, help="Training images that INT8 is calibrated with.")
 @click.option(
     "--calibrate-with",
     type=click.Path(path_type=Path),
-    help="Calibrate INT8 with pictures of this folder  [default: the run's training pictures].",
+    help="Calibrate INT8 with images of this folder  [default: the run's training images].",
 )
-@click.option("--image/--no-image", default=True, help="Whether RUN_image, which takes encoded pictures, stands beside it  [default: yes].")
+@click.option("--image/--no-image", default=True, help="Whether RUN_image, which takes encoded images, stands beside it  [default: yes].")
 @click.option("--instances", type=click.IntRange(1, 64), help="Copies of the model that work at the same time  [default: by its size].")
 @click.option("--threads", type=click.IntRange(0, 256), help="Of each copy; 0 is one for every core  [default: by its size].")
 @click.option("--queue-delay", type=click.IntRange(0, 1_000_000), help="How many µs a request may wait for company  [default: 0].")
@@ -81,10 +79,10 @@ def export(
     weights: str | None,
     name: str | None,
     labels: Path | None,
-    pictures_from: Path | None,
+    images_from: Path | None,
     repository: Path,
     data: Path | None,
-    pictures: int | None,
+    images: int | None,
     precisions: tuple[Precision, ...],
     calibration: int,
     calibrate_with: Path | None,
@@ -97,7 +95,7 @@ def export(
 ) -> None:
     """Export RUN, a run folder or the name of one below runs/, or the model that --from names, to ONNX, prove it, and publish it.
 
-    A model that does not give the trained network's answers on real pictures is refused, with the figures, and nothing is published.
+    A model that does not give the trained network's answers on real images is refused, with the figures, and nothing is published.
     Exporting a run whose model is the newest version already publishes nothing, says so, and ends well.
     """
     from rich.console import Console
@@ -110,12 +108,12 @@ def export(
         raise UsageError("--queue-delay is a setting of batching: leave out it or --no-batching")
     talk = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     if source is None:
-        own = {"--weights": weights, "--name": name, "--labels": labels, "--pictures-from": pictures_from}
+        own = {"--weights": weights, "--name": name, "--labels": labels, "--images-from": images_from}
         publish = _run(run, own, data=data, calibration=calibration, calibration_folder=calibrate_with)
     else:
-        settings = {"weights": weights, "name": name, "labels": labels, "pictures_from": pictures_from}
+        settings = {"weights": weights, "name": name, "labels": labels, "images_from": images_from}
         publish = _brought(
-            source, run, data, precisions, say=talk.print, calibration=calibration, calibrate_with=calibrate_with, **settings
+            source, run, data, precisions, notify=talk.print, calibration=calibration, calibrate_with=calibrate_with, **settings
         )
     columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     for precision in dict.fromkeys(precisions):
@@ -124,10 +122,10 @@ def export(
             exported = publish(
                 repository,
                 precision=precision,
-                pictures=pictures,
+                images=images,
                 again=again,
                 image=image,
-                say=talk.print,
+                notify=talk.print,
                 progress=moved,
             )
         published = exported.published
@@ -175,7 +173,7 @@ def _brought(
     if run is not None:
         raise UsageError(f"name a run or a model with --from, not both: {run!r:.80} and {source!r:.80}")
     if data is not None:
-        raise UsageError("--data is where a run's pictures lie: with --from, --pictures-from names a folder of them")
+        raise UsageError("--data is where a run's images lie: with --from, --images-from names a folder of them")
     if "int8" in precisions:
         demand_calibration(source, settings["calibrate_with"])
     return partial(export_candidate, bring(source, **settings))
@@ -209,21 +207,21 @@ def table(published: "Published") -> "Table":
         rows.add_row("from", f"{came_from}, weights: {report['provenance']['weights']}")
     rows.add_row("precision", f"{report['precision']}, ONNX opset {report['opset']}, {report['model_bytes']:,} bytes")
     rows.add_row(
-        "gate", f"passed {len(gate['checks'])} checks on {gate['pictures']:,} {gate['data']['split']} pictures of {gate['data']['name']}"
+        "gate", f"passed {len(gate['checks'])} checks on {gate['pictures']:,} {gate['data']['split']} images of {gate['data']['name']}"
     )
     rows.add_row("same label", f"{measured['top-1 agreement']:.2%}")
     rows.add_row("|Δp|", f"max {measured['max |Δp|']:.1e}, mean {measured['mean |Δp|']:.1e}")
     if "accuracy" in measured:
         rows.add_row("accuracy", f"{measured['accuracy']:.2%} in ONNX Runtime, {measured['accuracy of torch']:.2%} in torch")
     else:
-        rows.add_row("accuracy", "not known: nobody says what the pictures show")
+        rows.add_row("accuracy", "not known: nobody says what the images show")
     if report.get("against_fp32"):
         against = report["against_fp32"]
         rows.add_row("size", f"{report['model_bytes'] / against['bytes']:.0%} of FP32's {against['bytes']:,} bytes")
         for row in against["speed"]:
             faster = ", ".join(f"{ratio:.2f} times FP32" for ratio in row["ratio"].values())
             rate = row["pictures_per_second"][report["precision"]]
-            rows.add_row("speed", f"{faster} in batches of {row['batch']} ({rate:,.0f} pictures/s in this process)")
+            rows.add_row("speed", f"{faster} in batches of {row['batch']} ({rate:,.0f} images/s in this process)")
     rows.add_row("card", report["card_sha256"][:12])
     rows.add_row("folder", str(published.folder))
     return rows

@@ -14,9 +14,9 @@ from sightline.repository.tensorrt_plan import Hardware
     "--repository", type=click.Path(path_type=Path), default=Path("model_repository"), show_default=True, help="The model repository."
 )
 @click.option("--version", "number", type=click.IntRange(1), help="The version to build from  [default: the newest that is served].")
-@click.option("--run", help="Hold the plan to the test pictures of this run too  [default: to the golden pictures alone].")
+@click.option("--run", help="Hold the plan to the test images of this run too  [default: to the golden images alone].")
 @click.option("--data", type=click.Path(path_type=Path), help="The data folder of --run  [default: $SIGHTLINE_DATA, else data/].")
-@click.option("--pictures", type=click.IntRange(1), help="How many test pictures of --run  [default: all up to 10,000, fewer if large].")
+@click.option("--images", type=click.IntRange(1), help="How many test images of --run  [default: all up to 10,000, fewer if large].")
 @click.option("--opt-batch", type=click.IntRange(1), help="The batch to be fastest at  [default: half of the card's largest].")
 @click.option(
     "--timing-cache", type=click.Path(path_type=Path, dir_okay=False), help="TensorRT's timing cache  [default: in ~/.cache/sightline]."
@@ -37,7 +37,7 @@ def finalize(
     number: int | None,
     run: str | None,
     data: Path | None,
-    pictures: int | None,
+    images: int | None,
     opt_batch: int | None,
     timing_cache: Path | None,
     hardware: Hardware,
@@ -55,8 +55,8 @@ def finalize(
     from sightline_export.commands.export import run_folder
     from sightline_export.engine.finalize import finalize as build
 
-    if run is None and (data is not None or pictures is not None):
-        raise UsageError("--data and --pictures say which pictures of a run: name the run with --run")
+    if run is None and (data is not None or images is not None):
+        raise UsageError("--data and --images say which images of a run: name the run with --run")
     talk = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     done = build(
         repository,
@@ -64,13 +64,13 @@ def finalize(
         number,
         run=None if run is None else run_folder(run),
         data=data,
-        pictures=pictures,
+        images=images,
         opt_batch=opt_batch,
         timing_cache=timing_cache,
         hardware=hardware,
         version_compatible=version_compatible,
         again=again,
-        say=talk.print,
+        notify=talk.print,
     )
     record = done.plan.record
     if done.already:
@@ -82,7 +82,7 @@ def finalize(
         "built": f"{made.gpu} ({made.compute_capability}), TensorRT {made.tensorrt}, CUDA {made.cuda}, driver {made.driver}",
         "batches": f"{record.profile.minimum} to {record.profile.maximum}, fastest at {record.profile.optimum}",
         "computes": f"{shares}; TF32 off",
-        "gate": f"passed {len(gate['checks'])} checks on {gate['pictures']:,} pictures",
+        "gate": f"passed {len(gate['checks'])} checks on {gate['pictures']:,} images",
         "seconds": f"{record.build_seconds:.1f}",
         "folder": str(done.plan.folder),
     }

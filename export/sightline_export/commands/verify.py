@@ -14,9 +14,9 @@ import click
     "--repository", type=click.Path(path_type=Path), default=Path("model_repository"), show_default=True, help="Where it was published."
 )
 @click.option(
-    "--data", type=click.Path(path_type=Path), help="The data folder with the test pictures.  [default: SIGHTLINE_DATA, else data/]"
+    "--data", type=click.Path(path_type=Path), help="The data folder with the test images.  [default: SIGHTLINE_DATA, else data/]"
 )
-@click.option("--pictures", "limit", type=click.IntRange(1), help="Compare the first N test pictures only.  [default: all]")
+@click.option("--images", "limit", type=click.IntRange(1), help="Compare the first N test images only.  [default: all]")
 @click.option("--grpc-url", default="grpc://localhost:8001", show_default=True, help="The server over gRPC.")
 @click.option("--http-url", default="http://localhost:8000", show_default=True, help="The server over HTTP.")
 @click.option(
@@ -56,10 +56,10 @@ def verify(
             timeout_s=timeout_s,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    rows = table("hop", "pictures", "same", "max |Δ|", "verdict")
+    rows = table("hop", "images", "same", "max |Δ|", "verdict")
     rows.columns[-1].justify = "left"
     for hop in proof.hops:
-        counted = (f"{hop.pictures:,}", f"{hop.agreeing:,}", f"{hop.max_delta:.2g}") if hop.pictures else ("", "", "")
+        counted = (f"{hop.images:,}", f"{hop.agreeing:,}", f"{hop.max_delta:.2g}") if hop.images else ("", "", "")
         rows.add_row(hop.name, *counted, Text(hop.verdict, style={SAME: "green", DIFFERS: "bold red"}.get(hop.verdict, "yellow")))
     results().print(rows)
     proof.check()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sightline.card import ModelCard
-from sightline.errors import MissingExtra, PublishError
+from sightline.errors import MissingExtra, RepositoryError
 from sightline.repository.tensorrt_plan import Hardware, Profile
 from sightline_export.gate.compare import Answer, Pixels, Probabilities
 
@@ -49,12 +49,12 @@ def build(
     hardware: Hardware = "none",
     version_compatible: bool = False,
     timing_cache: bytes = b"",
-    say: Callable[[str], None] = lambda _sentence: None,
+    notify: Callable[[str], None] = lambda _sentence: None,
 ) -> Built:
     """Build a strongly typed plan of the serialised ONNX `model`: every layer has the type that the file gives it, and TF32 is off.
 
     One profile, for the batches of `profile`. It is built on the first GPU that CUDA_VISIBLE_DEVICES shows. A timing cache of another
-    TensorRT or GPU is left aside, and it is said. Raises MissingExtra without TensorRT, PublishError with its words if it refuses.
+    TensorRT or GPU is left aside, and it is said. Raises MissingExtra without TensorRT, RepositoryError with its words if it refuses.
     """
     trt = _tensorrt()
     words: list[str] = []
@@ -65,7 +65,7 @@ def build(
     parser = trt.OnnxParser(network, log)
     if not parser.parse(model):
         found = [parser.get_error(index).desc() for index in range(parser.num_errors)]
-        raise PublishError(f"TensorRT cannot read the ONNX file of {card.name}: {_said([*found, *words])}")
+        raise RepositoryError(f"TensorRT cannot read the ONNX file of {card.name}: {_said([*found, *words])}")
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -75,16 +75,16 @@ def build(
     shapes = builder.create_optimization_profile()
     shapes.set_shape(card.input, *((batch, *card.preprocess.shape) for batch in (profile.minimum, profile.optimum, profile.maximum)))
     if config.add_optimization_profile(shapes) < 0:
-        raise PublishError(f"TensorRT refuses batches of {profile.minimum} to {profile.maximum} for {card.name}: {_said(words)}")
+        raise RepositoryError(f"TensorRT refuses batches of {profile.minimum} to {profile.maximum} for {card.name}: {_said(words)}")
     cache = config.create_timing_cache(timing_cache)
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-        say("the timing cache is of another TensorRT or GPU: a new one is begun")
+        notify("the timing cache is of another TensorRT or GPU: a new one is begun")
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, ignore_mismatch=False)
     start_s = time.monotonic()
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise PublishError(f"TensorRT cannot build {card.name}: {_said(words)}")
+        raise RepositoryError(f"TensorRT cannot build {card.name}: {_said(words)}")
     return Built(bytes(plan), bytes(config.get_timing_cache().serialize()), time.monotonic() - start_s)
 
 
@@ -103,7 +103,7 @@ class Loaded:
 def load(plan: bytes, card: ModelCard, *, brings_code: bool = False) -> Loaded:
     """Load a plan onto the first GPU. A plan is code: give only bytes that were built here, or whose hash was checked.
 
-    `brings_code` admits a version-compatible one. Raises MissingExtra, or PublishError if TensorRT refuses the plan or its tensors
+    `brings_code` admits a version-compatible one. Raises MissingExtra, or RepositoryError if TensorRT refuses the plan or its tensors
     are not the card's.
     """
     trt = _tensorrt()
@@ -112,11 +112,11 @@ def load(plan: bytes, card: ModelCard, *, brings_code: bool = False) -> Loaded:
     runtime.engine_host_code_allowed = brings_code
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise PublishError(f"TensorRT does not load the plan of {card.name}: {_said(words)}")
+        raise RepositoryError(f"TensorRT does not load the plan of {card.name}: {_said(words)}")
     _check_tensors(trt, engine, card)
     context = engine.create_execution_context()
     if context is None:
-        raise PublishError(f"TensorRT has no room for {card.name} on this GPU: {_said(words)}")
+        raise RepositoryError(f"TensorRT has no room for {card.name} on this GPU: {_said(words)}")
     layers = str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
@@ -132,7 +132,7 @@ def load(plan: bytes, card: ModelCard, *, brings_code: bool = False) -> Loaded:
             )
             stream.synchronize()
         if not done:
-            raise PublishError(f"the plan of {card.name} does not answer a batch of {len(pixels)}: {_said(words)}")
+            raise RepositoryError(f"the plan of {card.name} does not answer a batch of {len(pixels)}: {_said(words)}")
         answered: Probabilities = given.cpu().numpy()
         return answered
 
@@ -169,7 +169,7 @@ def _made(kind: Callable[..., Any], log: Any, *, words: list[str], what: str) ->
         return kind(log)
     except TypeError:
         # pybind11's way to say that TensorRT gave none: without a GPU it gives no builder.
-        raise PublishError(f"TensorRT does not start {what}: {_said(words)}") from None
+        raise RepositoryError(f"TensorRT does not start {what}: {_said(words)}") from None
 
 
 def _check_tensors(trt: Any, engine: Any, card: ModelCard) -> None:
@@ -182,7 +182,7 @@ def _check_tensors(trt: Any, engine: Any, card: ModelCard) -> None:
         card.output: (trt.TensorIOMode.OUTPUT, trt.DataType.FLOAT, (-1, len(card.labels))),
     }
     if there != wanted:
-        raise PublishError(f"the plan of {card.name} has the tensors {there}, and the card wants {wanted}")
+        raise RepositoryError(f"the plan of {card.name} has the tensors {there}, and the card wants {wanted}")
 
 
 def _said(words: list[str]) -> str:

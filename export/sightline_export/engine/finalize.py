@@ -1,6 +1,6 @@
 """From a published version to a TensorRT plan beside it, on the machine that serves: build, inspect, gate, publish.
 
-The ONNX file stays the model. The plan is held to its answers with the thresholds of its precision, and to the golden pictures.
+The ONNX file stays the model. The plan is held to its answers with the thresholds of its precision, and to the golden images.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from sightline.card import ModelCard
-from sightline.errors import ContractError, PublishError, UsageError
+from sightline.errors import ContractError, RepositoryError, UsageError
 from sightline.host.gpu import machine
 from sightline.repository.config import MODEL_FILE
 from sightline.repository.edit import published_model
@@ -50,21 +50,21 @@ def finalize(
     *,
     run: Path | None = None,
     data: Path | None = None,
-    pictures: int | None = None,
+    images: int | None = None,
     opt_batch: int | None = None,
     timing_cache: Path | None = None,
     hardware: Hardware = "none",
     version_compatible: bool = False,
     again: bool = False,
-    say: Callable[[str], None] = lambda _sentence: None,
+    notify: Callable[[str], None] = lambda _sentence: None,
 ) -> Finalized:
     """Build a plan of version `number` of the model `name` (the newest that is served) for this machine's first GPU.
 
-    The gate compares it with the ONNX file in ONNX Runtime on the version's golden pictures, and on up to `pictures` test pictures
+    The gate compares it with the ONNX file in ONNX Runtime on the version's golden images, and on up to `images` test images
     of `run` if one is named. `timing_cache` is a file that is read and written. A plan of the same file, machine and settings that is
     there already is not built `again` unless asked for.
 
-    Raises PublishError (the version, its files, or TensorRT's refusal), GateRefused, UsageError (no GPU, a batch that the card does not
+    Raises RepositoryError (the version, its files, or TensorRT's refusal), GateRefused, UsageError (no GPU, a batch that the card does not
     allow), MissingExtra (no TensorRT), DataError (the run). Nothing was published then.
     """
     model = published_model(repository, name)
@@ -79,18 +79,20 @@ def finalize(
     wanted = identity(here, profile, hardware, version_compatible=version_compatible)
     if not again and (there := _there(version, wanted)):
         return Finalized(there, already=True)
-    check_writable(version.folder, say)
+    check_writable(version.folder, notify)
     golden = read_golden(version.folder, card)
-    tested = _tested(run, data, card, pictures)
-    say(f"building a plan of {name} version {version.number} ({precision}) for {here.gpu}, TensorRT {here.tensorrt}")
+    tested = _tested(run, data, card, images)
+    notify(f"building a plan of {name} version {version.number} ({precision}) for {here.gpu}, TensorRT {here.tensorrt}")
     cache = timing_cache or default_timing_cache(here)
-    built = build(content, card, profile, hardware=hardware, version_compatible=version_compatible, timing_cache=read_cache(cache), say=say)
-    write_cache(cache, built.timing_cache, say)
+    built = build(
+        content, card, profile, hardware=hardware, version_compatible=version_compatible, timing_cache=read_cache(cache), notify=notify
+    )
+    write_cache(cache, built.timing_cache, notify)
     loaded = load(built.plan, card, brings_code=version_compatible)
-    say(f"comparing the plan with {REFERENCE} on {len((tested or golden.pair)[0]):,} pictures")
+    notify(f"comparing the plan with {REFERENCE} on {len((tested or golden.pair)[0]):,} images")
     verdict, shares = judge(loaded.answer, loaded.layers, content, card, precision, golden, tested)
     verdict.require(f"the TensorRT plan of {name} version {version.number}")
-    say("the gate let it pass; publishing")
+    notify("the gate let it pass; publishing")
     record = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "precision": precision,
@@ -103,7 +105,7 @@ def finalize(
         "realised": shares,
         "gate": {**verdict.as_json(), "reference": REFERENCE, "golden": len(golden.pixels)},
     }
-    return Finalized(publish_plan(version.folder, built.plan, loaded.layers, record, say), already=False)
+    return Finalized(publish_plan(version.folder, built.plan, loaded.layers, record, notify), already=False)
 
 
 def judge(
@@ -117,7 +119,7 @@ def judge(
 ) -> tuple[Verdict, dict[str, float]]:
     """Hold a plan to the serialised ONNX `model` that it was built from, in ONNX Runtime on the CPU: the verdict, and its real types.
 
-    `answer` is the plan's, `layers_text` what the engine inspector says of it. Compared are the pictures of `tested`, or, without any,
+    `answer` is the plan's, `layers_text` what the engine inspector says of it. Compared are the images of `tested`, or, without any,
     the golden ones; the golden ones are held to their published answers too.
     """
     shares = realised(layers_text, [node.name for node in layers(onnx.load_from_string(model))])
@@ -134,16 +136,16 @@ def judge(
 
 
 def precision_of(version: Version) -> Precision:
-    """What the version's report says that its ONNX file is in. Raises PublishError."""
+    """What the version's report says that its ONNX file is in. Raises RepositoryError."""
     said = version.report.get("precision")
     for precision in get_args(Precision):
         if said == precision:
             return precision  # type: ignore[no-any-return]
-    raise PublishError(f"{version.folder / 'report.json'} names no precision that is known here ({said!r}): export the model again")
+    raise RepositoryError(f"{version.folder / 'report.json'} names no precision that is known here ({said!r}): export the model again")
 
 
 def check_integers(model: onnx.ModelProto, version: Version) -> None:
-    """Raise PublishError if the graph holds 8-bit integers that TensorRT does not take: it knows signed ones, and a zero point of 0."""
+    """Raise RepositoryError if the graph holds 8-bit integers that TensorRT does not take: it knows signed ones, and a zero point of 0."""
     unsigned = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.UINT8}
     shifted = {
         tensor.name
@@ -155,7 +157,7 @@ def check_integers(model: onnx.ModelProto, version: Version) -> None:
             continue
         if node.input[2] in unsigned or node.input[2] in shifted:
             kind = "unsigned" if node.input[2] in unsigned else "not around 0"
-            raise PublishError(
+            raise RepositoryError(
                 f"version {version.number} of {version.folder.parent.name} is INT8 with activations that are {kind}, as ONNX Runtime on "
                 "processors wants them; TensorRT takes signed ones around 0 only. Finalize a version in FP16 instead (--version)"
             )
@@ -175,23 +177,23 @@ def fingerprint_here(onnx_sha256: str, tensorrt: str) -> Fingerprint:
 
 
 def _golden(golden: Golden, answer: Answer) -> Iterator[Check]:
-    """The golden pictures one by one, as a client asks, against the probabilities that were published with them."""
+    """The golden images one by one, as a client asks, against the probabilities that were published with them."""
     try:
         given = np.concatenate([answer(pixels[None]) for pixels in golden.pixels])
     except Exception as error:  # noqa: BLE001 - whatever it is that answers may raise anything
-        yield holds("golden pictures: max |Δp|", said(error), "a number")
+        yield holds("golden images: max |Δp|", said(error), "a number")
         return
-    yield at_most("golden pictures: max |Δp|", float(np.abs(given.astype(np.float64) - golden.probabilities).max()), golden.tolerance)
+    yield at_most("golden images: max |Δp|", float(np.abs(given.astype(np.float64) - golden.probabilities).max()), golden.tolerance)
 
 
 def _version(folder: Path, number: int | None, served: list[int]) -> Version:
     there = versions(folder)
     if number is None:
         if not served:
-            raise PublishError(f"{folder.name} in {folder.parent} has no version that is served: export it, or name one with --version")
+            raise RepositoryError(f"{folder.name} in {folder.parent} has no version that is served: export it, or name one with --version")
         number = served[-1]
     if number not in there:
-        raise PublishError(f"{folder.name} in {folder.parent} has no version {number}: there is {', '.join(map(str, there)) or 'none'}")
+        raise RepositoryError(f"{folder.name} in {folder.parent} has no version {number}: there is {', '.join(map(str, there)) or 'none'}")
     return read_version(folder / str(number))
 
 
@@ -208,12 +210,12 @@ def _there(version: Version, wanted: str) -> Plan | None:
     return None
 
 
-def _tested(run: Path | None, data: Path | None, card: ModelCard, pictures: int | None) -> tuple[Pixels, Labels] | None:
+def _tested(run: Path | None, data: Path | None, card: ModelCard, images: int | None) -> tuple[Pixels, Labels] | None:
     if run is None:
         return None
     loaded = load_run(run)
     if loaded.card.sha256 != card.sha256 and loaded.card.model_copy(update={"description": card.description}).sha256 != card.sha256:
-        raise PublishError(f"the run {run} is of another model ({loaded.card.name}) or of another card: name the run that was exported")
-    tried = loaded.pictures(loaded.judged_on, data)
-    indices = spread(len(tried), pictures or fitting(card))
+        raise RepositoryError(f"the run {run} is of another model ({loaded.card.name}) or of another card: name the run that was exported")
+    tried = loaded.images(loaded.judged_on, data)
+    indices = spread(len(tried), images or fitting(card))
     return tried.pixels(card.preprocess, indices), tried.labels[indices]

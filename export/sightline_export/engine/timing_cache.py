@@ -33,7 +33,7 @@ def read_cache(file: Path) -> bytes:
     return content
 
 
-def write_cache(file: Path, content: bytes, say: Callable[[str], None]) -> None:
+def write_cache(file: Path, content: bytes, notify: Callable[[str], None]) -> None:
     """Keep what was measured; a plan that was built is not lost for want of it."""
     new = file.with_name(f".{file.name}.{os.getpid()}")
     try:
@@ -41,4 +41,4 @@ def write_cache(file: Path, content: bytes, say: Callable[[str], None]) -> None:
         new.write_bytes(content)
         new.replace(file)
     except OSError as error:
-        say(f"the timing cache {file} was not written: {error.strerror or error}")
+        notify(f"the timing cache {file} was not written: {error.strerror or error}")

@@ -26,36 +26,36 @@ AGREEMENT: Final = "top-1 agreement"
 class Thresholds:
     """How far the exported model's answers may be from the trained network's, for one precision. p is a probability, 0..1.
 
-    What may be ANYTHING is no check: rounding to 8 bits may tip any single picture, so that only all of them together say something.
+    What may be ANYTHING is no check: rounding to 8 bits may tip any single image, so that only all of them together say something.
     """
 
     precision: Precision
     max_delta_p: float
-    """Largest |Δp| over all pictures and classes."""
+    """Largest |Δp| over all images and classes."""
     mean_delta_p: float
-    """Mean |Δp| over all pictures and classes."""
+    """Mean |Δp| over all images and classes."""
     max_delta_log_p: float
     """Largest |Δ ln p|, which equals the difference of logits up to a constant. Where a model is sure of everything its probabilities
     are all 0 or 1 whatever its weights are multiplied with; this still moves."""
     smallest_p: float
     """Probabilities below it count as it for |Δ ln p|."""
     mean_delta_log_p: float
-    """Mean over all pictures and classes of |Δ ln p|."""
+    """Mean over all images and classes of |Δ ln p|."""
     max_moved: float
-    """Largest mean over pictures of the probability that moved from one class to another, half of Σ|Δp|: in it, the number of classes
+    """Largest mean over images of the probability that moved from one class to another, half of Σ|Δp|: in it, the number of classes
     has no part."""
     min_agreement: float
-    """Least fraction of pictures with the same most likely class."""
+    """Least fraction of images with the same most likely class."""
     max_delta_accuracy: float
     """Largest difference of accuracy, as a fraction, between the two."""
     max_accuracy_lost: float
     """The most accuracy, as a fraction, that the exported model may lose against the network; it may gain."""
     max_delta_p_in_batch: float
-    """Largest |Δp| of a picture between one batch and another."""
+    """Largest |Δp| of an image between one batch and another."""
     max_delta_sum: float
-    """How far the probabilities of one picture may sum from 1."""
+    """How far the probabilities of one image may sum from 1."""
     golden_tolerance: float
-    """Largest |Δp| between a golden picture's expected answer and what a server says of it."""
+    """Largest |Δp| between a golden image's expected answer and what a server says of it."""
 
 
 FP32: Final = Thresholds(
@@ -74,7 +74,7 @@ FP32: Final = Thresholds(
     golden_tolerance=1e-4,
 )
 """Sixty times the noise of float32 or more, and a tenth or less of what one layer's weights times 1.05 do. MNIST's MLP, 10,000 test
-pictures, torch 2.15 and ONNX Runtime 1.31 on a CPU: noise max |Δp| 1.5e-6, mean 8e-9, max |Δ ln p| 1.5e-5; times 1.05: 0.027, 3e-4, 3.0."""
+images, torch 2.15 and ONNX Runtime 1.31 on a CPU: noise max |Δp| 1.5e-6, mean 8e-9, max |Δ ln p| 1.5e-5; times 1.05: 0.027, 3e-4, 3.0."""
 
 FP16: Final = Thresholds(
     precision="fp16",
@@ -91,7 +91,7 @@ FP16: Final = Thresholds(
     max_delta_sum=1e-5,
     golden_tolerance=2e-2,
 )
-"""Ten times the noise of float16 or more. `mnist`, `asl` and `asl_cnn`, 7,172 to 10,000 test pictures, ONNX Runtime 1.31 on a CPU: max |Δp|
+"""Ten times the noise of float16 or more. `mnist`, `asl` and `asl_cnn`, 7,172 to 10,000 test images, ONNX Runtime 1.31 on a CPU: max |Δp|
 0.0006 to 0.0021, mean 2e-7 to 9e-6, mean |Δ ln p| 0.0005 to 0.001, moved 2e-6 to 1e-4, and no label changed."""
 
 INT8: Final = Thresholds(
@@ -163,8 +163,8 @@ class Verdict:
     """All checks of one model."""
 
     thresholds: Thresholds
-    pictures: int
-    """How many pictures were compared."""
+    images: int
+    """How many images were compared."""
     checks: tuple[Check, ...]
 
     @property
@@ -184,14 +184,14 @@ class Verdict:
                 kinds.setdefault(re.sub(r"\d+", "", check.name), []).append(check)
             findings = "; ".join(f"{first}{f' and {len(others)} more of the kind' if others else ''}" for first, *others in kinds.values())
             raise GateRefused(
-                f"{model} was refused by the gate ({self.thresholds.precision}, {self.pictures:,} pictures) and not published: {findings}"
+                f"{model} was refused by the gate ({self.thresholds.precision}, {self.images:,} images) and not published: {findings}"
             )
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for a version's report. A number that JSON cannot hold is written as text."""
         return {
             "precision": self.thresholds.precision,
-            "pictures": self.pictures,
+            "pictures": self.images,
             "passed": not self.failed,
             "checks": [
                 {

@@ -1,4 +1,4 @@
-"""The gate: an exported model that does not give the trained network's answers on real pictures is not published.
+"""The gate: an exported model that does not give the trained network's answers on real images is not published.
 
 Every check is made and kept, those that pass too. A comparison with NaN is false, and every check here passes on true only.
 """
@@ -41,10 +41,10 @@ BATCHES: Final = (1, 2, 3, 7)
 """Sizes of batch that are tried besides the card's largest: the odd ones find what was fixed at export."""
 
 IN_BATCHES: Final = 64
-"""Pictures that are asked again in every size of batch, if that fills one."""
+"""Images that are asked again in every size of batch, if that fills one."""
 
 TORCH_BATCH: Final = 64
-"""At most: of large pictures so many as torch's own evaluation takes at a time."""
+"""At most: of large images so many as torch's own evaluation takes at a time."""
 
 
 def gate(
@@ -60,14 +60,14 @@ def gate(
 ) -> Verdict:
     """Compare the serialised ONNX `model` (ONNX Runtime, CPU) with `network` (torch, CPU) and with `card`.
 
-    `pixels` are uint8 [n, height, width, channels], real pictures through `sightline.reformat`; `labels` int64 [n], -1 where nobody
+    `pixels` are uint8 [n, height, width, channels], real images through `sightline.reformat`; `labels` int64 [n], -1 where nobody
     knows. The network gives float32 probabilities [N, classes]. `reported_accuracy` (0..1) is what the training run reported on these
-    very pictures.
-    `progress` is called with the pictures done and to do. Whether the model may be published is `Verdict.require`'s to say.
+    very images.
+    `progress` is called with the images done and to do. Whether the model may be published is `Verdict.require`'s to say.
     """
     if pixels.dtype != np.uint8 or pixels.shape[1:] != card.preprocess.shape or not len(pixels) or len(labels) != len(pixels):
         raise UsageError(
-            f"the gate compares uint8 pictures of shape {card.preprocess.shape}, one label each, not {pixels.dtype} {pixels.shape}"
+            f"the gate compares uint8 images of shape {card.preprocess.shape}, one label each, not {pixels.dtype} {pixels.shape}"
         )
     structure = tuple(check_structure(model, card, thresholds.precision))
     answers = _answers(model, network, card, pixels, labels, thresholds, reported_accuracy, progress) if structure[0].passed else ()
@@ -166,8 +166,8 @@ def in_onnx_runtime(model: bytes, card: ModelCard, threads: int = 0) -> Answer:
 def _compare(
     given: Probabilities, expected: Probabilities, labels: Labels, allowed: Thresholds, reported: float | None, reference: str = "torch"
 ) -> Iterator[Check]:
-    yield at_most("pictures with NaN or infinity", int((~np.isfinite(given)).any(axis=1).sum()), 0)
-    yield at_most(f"pictures with NaN or infinity in {reference}", int((~np.isfinite(expected)).any(axis=1).sum()), 0)
+    yield at_most("images with NaN or infinity", int((~np.isfinite(given)).any(axis=1).sum()), 0)
+    yield at_most(f"images with NaN or infinity in {reference}", int((~np.isfinite(expected)).any(axis=1).sum()), 0)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         difference = np.abs(given.astype(np.float64) - expected)
         logs = [np.log(np.maximum(each.astype(np.float64), allowed.smallest_p)) for each in (given, expected)]
@@ -201,7 +201,7 @@ def _compare(
     if allowed.max_accuracy_lost < ANYTHING:
         yield at_most(f"accuracy lost against {reference}", expected_accuracy - accuracy, allowed.max_accuracy_lost)
     if reported is not None:
-        # One picture may always tip: the run may have been evaluated on another device.
+        # One image may always tip: the run may have been evaluated on another device.
         tolerance = max(FP32.max_delta_accuracy, 1.01 / int(known.sum()))
         yield at_most("|Δ accuracy| of torch to the run's report", abs(expected_accuracy - reported), tolerance)
 
@@ -209,7 +209,7 @@ def _compare(
 def _batches(ask: Answer, card: ModelCard, pixels: Pixels, expected: Probabilities, allowed: Thresholds) -> Iterator[Check]:
     alone: Probabilities | None = None
     for size in sorted({*(size for size in BATCHES if size < card.max_batch_size), card.max_batch_size}):
-        # As many pictures as fill batches of this size, again from the first one if there are not enough.
+        # As many images as fill batches of this size, again from the first one if there are not enough.
         count = size * max(1, min(IN_BATCHES, len(pixels)) // size)
         chosen = np.arange(count) % len(pixels)
         name = f"batches of {size}: max |Δp|"
@@ -228,7 +228,7 @@ def _batches(ask: Answer, card: ModelCard, pixels: Pixels, expected: Probabiliti
         elif alone is not None:
             both = min(len(given), len(alone))
             yield at_most(
-                f"batches of {size} against single pictures: max |Δp|", _largest(given[:both], alone[:both]), allowed.max_delta_p_in_batch
+                f"batches of {size} against single images: max |Δp|", _largest(given[:both], alone[:both]), allowed.max_delta_p_in_batch
             )
 
 

@@ -17,9 +17,9 @@ LARGEST_BATCH: Final = 32
 
 
 def side_by_side(models: Mapping[str, bytes], card: ModelCard, pixels: Pixels, threads: int) -> list[dict[str, Any]]:
-    """Pictures per second of each of `models` (name → serialised ONNX), in ONNX Runtime on the CPU with `threads` threads (0: all).
+    """Images per second of each of `models` (name → serialised ONNX), in ONNX Runtime on the CPU with `threads` threads (0: all).
 
-    In single pictures and in batches of up to LARGEST_BATCH. The models take turns, ROUNDS times; the figures are medians of the turns,
+    In single images and in batches of up to LARGEST_BATCH. The models take turns, ROUNDS times; the figures are medians of the turns,
     the ratios medians of the ratios within a turn, to the first of `models`.
     """
     asks = {name: in_onnx_runtime(model, card, threads) for name, model in models.items()}

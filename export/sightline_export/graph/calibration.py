@@ -1,4 +1,4 @@
-"""Pictures that INT8 is calibrated with: of the training set, or of a folder that somebody names. All come through `sightline.reformat`."""
+"""Images that INT8 is calibrated with: of the training set, or of a folder that somebody names. All come through `sightline.reformat`."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from sightline.card import ModelCard
-from sightline.errors import DataError, PictureError
+from sightline.errors import DataError, ImageError
 from sightline.reformat import reformat
 from sightline_export.gate.compare import Pixels
 
@@ -18,7 +18,7 @@ MOST_FILES: Final = 100_000
 
 @dataclass(frozen=True)
 class Calibration:
-    """Pictures that decide ranges, and others of the same source on which the ways of quantising are compared."""
+    """Images that decide ranges, and others of the same source on which the ways of quantising are compared."""
 
     source: str
     """Where they come from, for people; no path."""
@@ -28,33 +28,33 @@ class Calibration:
 
     @property
     def sha256(self) -> str:
-        """Of the calibrating pixels: the same pictures give the same file."""
+        """Of the calibrating pixels: the same images give the same file."""
         return hashlib.sha256(self.pixels.tobytes()).hexdigest()
 
 
 def calibration_from(folder: Path, card: ModelCard, count: int) -> Calibration:
-    """Up to `count` pictures below `folder` to calibrate with, and as many others to compare on; what is no picture is passed over.
+    """Up to `count` images below `folder` to calibrate with, and as many others to compare on; what is no image is passed over.
 
     Raises DataError if fewer than two can be read.
     """
     if not folder.is_dir():
-        raise DataError(f"there is no folder {folder} of pictures to calibrate with")
+        raise DataError(f"there is no folder {folder} of images to calibrate with")
     try:
         files = sorted(each for each, _ in zip(folder.rglob("*"), range(MOST_FILES), strict=False) if each.is_file())
     except OSError as error:
-        raise DataError(f"{folder}: the pictures to calibrate with cannot be listed: {error.strerror or error}") from None
+        raise DataError(f"{folder}: the images to calibrate with cannot be listed: {error.strerror or error}") from None
     found = []
     # Spread over the folder, since its files are sorted by something; whatever cannot be read makes room for the next.
     for index in np.random.default_rng(0).permutation(len(files)):
         try:
             found.append(reformat(files[index], card.preprocess))
-        except PictureError:
+        except ImageError:
             continue
         if len(found) == 2 * count:
             break
     if len(found) < 2:
         raise DataError(
-            f"{folder} holds {len(found) or 'no'} readable picture{'' if len(found) == 1 else 's'}: INT8 needs two at least, "
+            f"{folder} holds {len(found) or 'no'} readable image{'' if len(found) == 1 else 's'}: INT8 needs two at least, "
             "one to calibrate with and one to compare on, and some hundred to be good"
         )
-    return Calibration(f"{len(found)} pictures of a folder", np.stack(found[::2]), np.stack(found[1::2]))
+    return Calibration(f"{len(found)} images of a folder", np.stack(found[::2]), np.stack(found[1::2]))

@@ -19,11 +19,11 @@ from sightline_export.graph.torch_to_onnx import sealed
 
 
 def converted(
-    model: bytes, card: ModelCard, precision: Precision, calibration: Calibration | None, say: Callable[[str], None]
+    model: bytes, card: ModelCard, precision: Precision, calibration: Calibration | None, notify: Callable[[str], None]
 ) -> tuple[bytes, dict[str, Any] | None]:
     """The FP32 ONNX `model` of `card` in `precision`, sealed with the card again, and what its version's report says of the conversion.
 
-    INT8 needs `calibration` pictures. FP32 is the export itself, of which there is nothing to say.
+    INT8 needs `calibration` images. FP32 is the export itself, of which there is nothing to say.
     """
     if precision == "fp32":
         return model, None
@@ -32,8 +32,8 @@ def converted(
         written = to_float16(model)
     else:
         if calibration is None:
-            raise ValueError("integers need pictures to be calibrated with")
-        quantised = to_int8(model, card, calibration.pixels, calibration.held_out, say)
+            raise ValueError("integers need images to be calibrated with")
+        quantised = to_int8(model, card, calibration.pixels, calibration.held_out, notify)
         written = quantised.model
         made |= {"calibration": {"source": calibration.source, "sha256": calibration.sha256}, **quantised.notes}
     return sealed(onnx.load_from_string(written), card), made

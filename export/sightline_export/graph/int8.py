@@ -1,4 +1,4 @@
-"""8-bit integers: static QDQ quantisation through ONNX Runtime's own tool, calibrated with training pictures as the network saw them."""
+"""8-bit integers: static QDQ quantisation through ONNX Runtime's own tool, calibrated with training images as the network saw them."""
 
 import logging
 import math
@@ -57,12 +57,12 @@ class Quantised:
 
 
 def to_int8(
-    model: bytes, card: ModelCard, calibration: Pixels, held_out: Pixels, say: Callable[[str], None] = lambda _sentence: None
+    model: bytes, card: ModelCard, calibration: Pixels, held_out: Pixels, notify: Callable[[str], None] = lambda _sentence: None
 ) -> Quantised:
     """The serialised ONNX `model` with weights in int8 per channel and activations in uint8 per tensor, in QDQ form.
 
-    `calibration` are the pictures, uint8 [n, height, width, channels], whose activations decide the ranges. On the pictures `held_out`
-    the ways of WAYS are compared with `model`: by the probability that they move, half the sum of |Δp| of a picture, on average.
+    `calibration` are the images, uint8 [n, height, width, channels], whose activations decide the ranges. On the images `held_out`
+    the ways of WAYS are compared with `model`: by the probability that they move, half the sum of |Δp| of an image, on average.
     On a processor that adds products up in 16 bits (see `sightline.host.cpu`) weights get 7 bits, which cannot overflow.
     """
     exact = integer_instructions()
@@ -80,7 +80,7 @@ def to_int8(
         moved = float(np.abs(answers.astype(np.float64) - expected).sum(axis=1).mean() / 2)
         agreeing = float((answers.argmax(axis=1) == expected.argmax(axis=1)).mean())
         tried.append({"way": str(way), "moved": moved, "top_1_agreement": agreeing})
-        say(f"int8, {way}: moves {moved:.2%} of the probability on {len(held_out)} other pictures, {agreeing:.1%} same label")
+        notify(f"int8, {way}: moves {moved:.2%} of the probability on {len(held_out)} other images, {agreeing:.1%} same label")
         if best is None or moved < best[0]:
             best = (moved, quantised, way)
         if moved <= GOOD_MOVED:
@@ -104,7 +104,7 @@ def to_int8(
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc] # ONNX Runtime has no types
-    """Hands pictures to the calibration, a batch at a time."""
+    """Hands images to the calibration, a batch at a time."""
 
     def __init__(self, name: str, pixels: Pixels) -> None:
         self.name, self.pixels = name, pixels
@@ -140,7 +140,7 @@ def _quantised(
             weight_type=QuantType.QInt8,
             nodes_to_exclude=left_out,
             calibrate_method=method,
-            # Batch by batch: histograms of all activations of all pictures at once would take gigabytes.
+            # Batch by batch: histograms of all activations of all images at once would take gigabytes.
             extra_options={"CalibStridedMinMax": 1, "CalibPercentile": 99.99},
         )
         return target.read_bytes()

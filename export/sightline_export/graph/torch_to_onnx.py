@@ -40,7 +40,7 @@ def export_onnx(network: torch.nn.Module, card: ModelCard) -> bytes:
         raise GateRefused(
             f"{card.name} was not exported: its weights are {weights:,} bytes, more than the {LARGEST_BYTES:,} of one ONNX file"
         )
-    # Two pictures: an example of one would let the exporter take the batch for a constant (pytorch issue 157621).
+    # Two images: an example of one would let the exporter take the batch for a constant (pytorch issue 157621).
     example = torch.zeros((2, *card.preprocess.shape), dtype=torch.uint8)
     try:
         with _quiet():

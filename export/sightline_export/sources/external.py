@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sightline.card import ModelCard
 from sightline.errors import UsageError
 from sightline.repository.read import FROM
-from sightline_export.candidate import Candidate, Pictures
+from sightline_export.candidate import Candidate, Images
 from sightline_export.graph.calibration import Calibration, calibration_from
 from sightline_export.sources import probe_images as shown
 from sightline_export.sources.from_huggingface import from_huggingface
@@ -34,16 +34,16 @@ def bring(
     weights: str | None = None,
     name: str | None = None,
     labels: Path | None = None,
-    pictures_from: Path | None = None,
+    images_from: Path | None = None,
     calibrate_with: Path | None = None,
     calibration: int = 256,
-    say: Callable[[str], None] = lambda _sentence: None,
+    notify: Callable[[str], None] = lambda _sentence: None,
 ) -> Candidate:
     """The candidate that `source` names: "torchvision:NAME[/VERSION]", "timm:NAME" or "huggingface:DIR".
 
     `weights` is None (the published ones, or those in DIR), `random`, or a file. `name` is the model's in the repository, `labels` a
-    text file with a label a line. The gate will compare on pictures below `pictures_from`, or on some that are made here; INT8 is
-    calibrated with `calibration` pictures below `calibrate_with`. Raises UsageError, DataError or MissingExtra.
+    text file with a label a line. The gate will compare on images below `images_from`, or on some that are made here; INT8 is
+    calibrated with `calibration` images below `calibrate_with`. Raises UsageError, DataError or MissingExtra.
     """
     kind, _, what = source.partition(":")
     if kind not in SOURCES or not what:
@@ -52,28 +52,28 @@ def bring(
     demand_float32(brought.body, brought.source)
     card = _card(brought, name)
     for note in brought.notes:
-        say(f"note: {note}")
-    if pictures_from is None:
-        say("no pictures were named (--pictures-from DIR): comparing on smooth random colours made here, of which no accuracy can be known")
+        notify(f"note: {note}")
+    if images_from is None:
+        notify("no images were named (--images-from DIR): comparing on smooth random colours made here, of which no accuracy can be known")
     else:
-        say(f"nobody says what the pictures of {pictures_from} show: they are compared on, and no accuracy can be known")
+        notify(f"nobody says what the images of {images_from} show: they are compared on, and no accuracy can be known")
     network = Answering(Network(card, brought.body)).eval()
 
-    def pictures(most: int) -> Pictures:
-        return shown.made(card, min(most, shown.MADE)) if pictures_from is None else shown.given(pictures_from, card, most)
+    def images(most: int) -> Images:
+        return shown.made(card, min(most, shown.MADE)) if images_from is None else shown.given(images_from, card, most)
 
     def calibrating(card: ModelCard) -> Calibration:
         demand_calibration(source, calibrate_with)
         return calibration_from(Path(str(calibrate_with)), card, calibration)
 
-    return Candidate(card, lambda: network, pictures, calibrating, _provenance(brought, card))
+    return Candidate(card, lambda: network, images, calibrating, _provenance(brought, card))
 
 
 def demand_calibration(source: str, folder: Path | None) -> None:
-    """Raise UsageError if a brought model has no pictures to calibrate INT8 with."""
+    """Raise UsageError if a brought model has no images to calibrate INT8 with."""
     if folder is None:
         raise UsageError(
-            f"{source} brings no training pictures, and INT8 must be calibrated with some: name a folder of pictures such as the model "
+            f"{source} brings no training images, and INT8 must be calibrated with some: name a folder of images such as the model "
             "will see with --calibrate-with"
         )
 

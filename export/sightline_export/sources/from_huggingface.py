@@ -129,13 +129,13 @@ def _labels(described: Mapping[str, Any], classes: int, folder: Path) -> tuple[t
 
 
 def _same_size(config: Any, size: tuple[int, int], folder: Path) -> None:
-    """Raise UsageError if the network is made for another size of picture than the processor makes."""
+    """Raise UsageError if the network is made for another size of image than the processor makes."""
     wanted = getattr(config, "image_size", None)
     wanted = (wanted, wanted) if isinstance(wanted, int) else tuple(wanted) if isinstance(wanted, list | tuple) else size
     # Networks of convolutions note a size and take any.
     if wanted != size and getattr(config, "patch_size", None) is not None:
         raise UsageError(
-            f"{folder}: {PROCESSOR} makes pictures of {size[0]} x {size[1]} pixels, the network takes {' x '.join(map(str, wanted))}"
+            f"{folder}: {PROCESSOR} makes images of {size[0]} x {size[1]} pixels, the network takes {' x '.join(map(str, wanted))}"
         )
 
 

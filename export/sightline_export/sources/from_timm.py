@@ -64,7 +64,7 @@ def from_timm(name: str, weights: str | None, labels: tuple[str, ...] | None) ->
 
 
 def seen_by(config: Mapping[str, Any], source: str) -> Preprocess:
-    """The card's words for what timm does to a picture at evaluation, given a `pretrained_cfg` as a mapping.
+    """The card's words for what timm does to an image at evaluation, given a `pretrained_cfg` as a mapping.
 
     The size is `input_size`; timm's larger `test_input_size` is not used. Raises UsageError, with the reason, if a card cannot say it.
     """
@@ -72,7 +72,7 @@ def seen_by(config: Mapping[str, Any], source: str) -> Preprocess:
     whose = f"the preprocessing of {source}"
     channels, *size = data["input_size"]
     if channels != 3:
-        raise UsageError(f"{whose} is for pictures of {channels} channels; only RGB can be brought.")
+        raise UsageError(f"{whose} is for images of {channels} channels; only RGB can be brought.")
     high, wide = size
     # timm rounds down, and leaves it to the transforms whether anything is cut at all.
     scaled = [math.floor(side / data["crop_pct"]) for side in size]
@@ -86,7 +86,7 @@ def seen_by(config: Mapping[str, Any], source: str) -> Preprocess:
         raise UsageError(f"{whose} has the crop_mode {mode!r:.40}, which is not known here: center, squash and border are.")
     if scaled != size:
         raise UsageError(
-            f"{whose} ({mode}, crop_pct {data['crop_pct']:g}) makes {scaled[0]} x {scaled[1]} pixels of a picture and then crops "
+            f"{whose} ({mode}, crop_pct {data['crop_pct']:g}) makes {scaled[0]} x {scaled[1]} pixels of an image and then crops "
             f"{high} x {wide} out of them; a card can {'stretch' if mode == 'squash' else 'pad'} or crop, not both."
         )
     if mode == "squash":

@@ -15,7 +15,7 @@ from sightline_training.networks.weights import Weights, pour, weights_from
 def from_torchvision(what: str, weights: str | None, labels: tuple[str, ...] | None) -> Brought:
     """The classifier `what`, "resnet50" or "resnet50/IMAGENET1K_V1", with `weights` (None: published ones; `random`; a file).
 
-    Pictures are seen as by the version that is named, by the one that the file is, or else by the best one. The weights may tell
+    Images are seen as by the version that is named, by the one that the file is, or else by the best one. The weights may tell
     other classes apart than ImageNet's: then `labels` must name them. Raises UsageError or DataError.
     """
     name, _, version = what.partition("/")
@@ -69,7 +69,7 @@ def _seen(name: str, version: str, weights: str | None, found: Weights) -> tuple
     best: str = get_model_weights(name).DEFAULT.name
     if not version and weights not in (None, "random") and len(set(seen.values())) > 1:
         raise UsageError(
-            f"--weights is not a file that torchvision published, and its versions of {name} see pictures differently: "
+            f"--weights is not a file that torchvision published, and its versions of {name} see images differently: "
             f"say which one yours was trained like, {' or '.join(f'torchvision:{name}/{each}' for each in seen)}"
         )
     return version or best, seen[version or best]

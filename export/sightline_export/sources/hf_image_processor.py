@@ -38,17 +38,17 @@ WITHOUT_EFFECT: Final = frozenset(
         "do_convert_rgb",  # a card always makes RGB, and lays transparent pixels over white as transformers does
     )
 )
-"""On the pixels of a picture: labels of segmentation, kinds of array, `pad_size` without `do_pad`."""
+"""On the pixels of an image: labels of segmentation, kinds of array, `pad_size` without `do_pad`."""
 
 SHIFTED: Final = (
-    "transformers rounds the corner of a centre crop down, a card rounds it half to even: of a picture that is scaled to 3, 7, 11 … pixels "
+    "transformers rounds the corner of a centre crop down, a card rounds it half to even: of an image that is scaled to 3, 7, 11 … pixels "
     "more than the crop on its longer side, the crop begins one pixel later"
 )
 
 
 @dataclass(frozen=True)
 class Seen:
-    """How a processor sees a picture, in a card's words, and what should be said about it."""
+    """How a processor sees an image, in a card's words, and what should be said about it."""
 
     preprocess: Preprocess
     settings: Mapping[str, Any]
@@ -68,7 +68,7 @@ def seen_by(config: Mapping[str, Any], model_type: str) -> Seen:
         if key not in MEANT and key not in WITHOUT_EFFECT and value is not None and value is not False:
             raise _refused(key, value, "is not known here, and may change pixels")
     if not says["do_resize"]:
-        raise _refused("do_resize", says["do_resize"], "leaves pictures as large as they come; a card always scales them to one size")
+        raise _refused("do_resize", says["do_resize"], "leaves images as large as they come; a card always scales them to one size")
     if not says["do_rescale"] or abs(255 * _number(says["rescale_factor"], "rescale_factor") - 1) > 1e-6:
         key = "rescale_factor" if says["do_rescale"] else "do_rescale"
         raise _refused(key, says[key], "is not what a card does, which scales pixels to 0..1: 1/255")
@@ -122,13 +122,13 @@ def _geometry(kind: str, says: Mapping[str, Any]) -> tuple[tuple[int, int], int 
         return result, scaled
     if isinstance(size, int):
         if crop is None:
-            raise _refused("do_center_crop", says["do_center_crop"], f"with size {says['size']} leaves pictures in their own aspect ratio")
+            raise _refused("do_center_crop", says["do_center_crop"], f"with size {says['size']} leaves images in their own aspect ratio")
         return (crop, crop) if isinstance(crop, int) else crop, size
     if crop not in (None, size):
         raise _refused(
             "crop_size",
             says["crop_size"],
-            f"crops out of pictures that were squashed to {size[0]} x {size[1]}; a card can stretch or crop, not both",
+            f"crops out of images that were squashed to {size[0]} x {size[1]}; a card can stretch or crop, not both",
         )
     return size, None
 

@@ -1,4 +1,4 @@
-"""What every source of a brought model gives: a network, how it sees a picture, its labels, and where it all comes from."""
+"""What every source of a brought model gives: a network, how it sees an image, its labels, and where it all comes from."""
 
 import importlib
 from collections import Counter
@@ -65,7 +65,7 @@ def specification(
     scaled: int | None = None,
     background: Sequence[int] = WHITE,
 ) -> Preprocess:
-    """A card's preprocessing from what a library says of RGB pictures; `scaled` is what `crop` scales the shorter side to, in pixels.
+    """A card's preprocessing from what a library says of RGB images; `scaled` is what `crop` scales the shorter side to, in pixels.
 
     Raises UsageError, naming the field, if a card cannot say it.
     """

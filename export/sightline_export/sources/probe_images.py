@@ -1,4 +1,4 @@
-"""Pictures to compare on where there is no dataset: of a folder that somebody names, or made here. Nobody says what they show."""
+"""Images to compare on where there is no dataset: of a folder that somebody names, or made here. Nobody says what they show."""
 
 import hashlib
 from collections.abc import Callable
@@ -11,17 +11,17 @@ import numpy.typing as npt
 from PIL import Image
 
 from sightline.card import ModelCard, Preprocess
-from sightline.errors import DataError, PictureError
-from sightline.image import open_picture
+from sightline.errors import DataError, ImageError
+from sightline.image import open_image
 from sightline.reformat import reformat
 from sightline_export.graph.calibration import MOST_FILES
 from sightline_training.datasets.image_set import UNKNOWN
 
 MADE: Final = 64
-"""Pictures that are made if nobody says how many."""
+"""Images that are made if nobody says how many."""
 
 GRIDS: Final = (2, 3, 5, 8, 13, 24)
-"""Patches a side: from slopes over the whole picture to detail as fine as a photo's."""
+"""Patches a side: from slopes over the whole image to detail as fine as a photo's."""
 
 ASPECTS: Final = ((1.0, 1.0), (1.0, 1.5), (1.4, 1.0), (1.15, 1.3))
 """Height and width as multiples of the network's input, so that scaling and cropping have something to do."""
@@ -29,7 +29,7 @@ ASPECTS: Final = ((1.0, 1.0), (1.0, 1.5), (1.4, 1.0), (1.15, 1.3))
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """Pictures of unknown classes, opened one at a time."""
+    """Images of unknown classes, opened one at a time."""
 
     name: str
     split: str
@@ -44,41 +44,41 @@ class Shown:
         return np.full(self.count, UNKNOWN, np.int64)
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return self.count
 
     def open(self, index: int) -> Image.Image:
-        """Picture `index`, before any preprocessing."""
+        """Image `index`, before any preprocessing."""
         return self.opener(index)
 
     def pixels(self, spec: Preprocess, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """The pictures `indices` through `reformat`: uint8 [n, height, width, channels]."""
+        """The images `indices` through `reformat`: uint8 [n, height, width, channels]."""
         return np.stack([reformat(self.open(int(index)), spec) for index in indices])
 
 
 def given(folder: Path, card: ModelCard, most: int) -> Shown:
-    """Up to `most` pictures below `folder`, spread over it; what is no picture is passed over. Raises DataError if none can be read."""
+    """Up to `most` images below `folder`, spread over it; what is no image is passed over. Raises DataError if none can be read."""
     try:
         files = sorted(each for each, _ in zip(folder.rglob("*"), range(MOST_FILES), strict=False) if each.is_file())
     except OSError as error:
-        raise DataError(f"{folder}: the pictures to compare on cannot be listed: {error.strerror or error}") from None
+        raise DataError(f"{folder}: the images to compare on cannot be listed: {error.strerror or error}") from None
     found: list[Path] = []
     digest = hashlib.sha256()
     for index in np.random.RandomState(0).permutation(len(files)):
         try:
             digest.update(reformat(files[index], card.preprocess).tobytes())
-        except PictureError:
+        except ImageError:
             continue
         found.append(files[index])
         if len(found) == most:
             break
     if not found:
-        raise DataError(f"{folder} holds no readable picture to compare on")
-    return Shown(f"a folder of {len(files):,} files", "given", len(found), digest.hexdigest(), lambda index: open_picture(found[index]))
+        raise DataError(f"{folder} holds no readable image to compare on")
+    return Shown(f"a folder of {len(files):,} files", "given", len(found), digest.hexdigest(), lambda index: open_image(found[index]))
 
 
 def made(card: ModelCard, count: int) -> Shown:
-    """`count` pictures of smooth random colours, the same ones each time."""
+    """`count` images of smooth random colours, the same ones each time."""
     height, width = card.preprocess.size
 
     def draw(index: int) -> Image.Image:

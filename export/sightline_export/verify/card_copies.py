@@ -6,7 +6,7 @@ from typing import Final
 
 from sightline.card import CARD_KEY, MAX_SEALED_BYTES, ModelCard, unseal
 from sightline.classifier import served_card
-from sightline.errors import ContractError, PublishError
+from sightline.errors import ContractError, RepositoryError
 from sightline.repository.config import read_config
 from sightline.repository.read import fields_of, read_text
 from sightline.transport import Transport
@@ -20,7 +20,7 @@ Copies = Mapping[str, ModelCard | ContractError]
 
 
 def read_copies(run_folder: Path, model_folder: Path, version: int, over_grpc: Transport, over_http: Transport) -> Copies:
-    """Read all six copies. A copy that cannot be believed is a ContractError in its place; a missing file raises PublishError."""
+    """Read all six copies. A copy that cannot be believed is a ContractError in its place; a missing file raises RepositoryError."""
     name = model_folder.name
     return {
         RUN: _card_file(run_folder / "card.json"),
@@ -59,7 +59,7 @@ def _onnx(path: Path) -> ModelCard | ContractError:
     try:
         properties = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
     except (OSError, DecodeError) as error:
-        raise PublishError(f"{path}: not an ONNX file: {error}") from None
+        raise RepositoryError(f"{path}: not an ONNX file: {error}") from None
     if CARD_KEY not in properties:
         return ContractError(f"{path}: the file holds no model card")
     try:

@@ -1,4 +1,4 @@
-"""The proof: follows the same pictures from the trainer to every client and names the first hop where two answers part.
+"""The proof: follows the same images from the trainer to every client and names the first hop where two answers part.
 
 Four questions, hop by hop. Is the card the same everywhere, and the file the one that was published? Are the pixels that a
 client sends the ones that the network was trained with, bit for bit? Does the published ONNX file answer as the trained network
@@ -18,7 +18,7 @@ from PIL import Image
 
 from sightline.card import ModelCard
 from sightline.classifier import MAX_REQUEST_BYTES, Classifier
-from sightline.errors import ContractError, DataError, HopDiffers, ModelError, ModelNotFound, PublishError
+from sightline.errors import ContractError, DataError, HopDiffers, ModelError, ModelNotFound, RepositoryError
 from sightline.in_triton import ENCODED, IMAGE
 from sightline.reformat import reformat
 from sightline.repository.read import FROM, Version, check_files, read_version, versions
@@ -33,7 +33,7 @@ Pixels = npt.NDArray[np.uint8]
 Probabilities = npt.NDArray[np.float32]
 
 CHUNK: Final = 500
-"""Pictures under way at a time; bounds memory and paces the progress bar."""
+"""Images under way at a time; bounds memory and paces the progress bar."""
 
 BATCH: Final = 64
 
@@ -45,19 +45,19 @@ class Hop:
     """One row of the table."""
 
     name: str
-    pictures: int | None = None
-    """How many were compared; None for a hop that compares no pictures."""
+    images: int | None = None
+    """How many were compared; None for a hop that compares no images."""
     agreeing: int = 0
-    """Pictures with the same most probable class at both ends; for pixels, those with every byte the same."""
+    """Images with the same most probable class at both ends; for pixels, those with every byte the same."""
     max_delta: float = 0.0
-    """Largest |Δp| over all pictures and classes; for pixels, the largest difference of a byte."""
+    """Largest |Δp| over all images and classes; for pixels, the largest difference of a byte."""
     verdict: str = NOT_REACHED
     reason: str = ""
     """What differs first."""
 
-    def count(self, pictures: int, agreeing: int, max_delta: float) -> None:
-        """Add a chunk of compared pictures."""
-        self.pictures = (self.pictures or 0) + pictures
+    def count(self, images: int, agreeing: int, max_delta: float) -> None:
+        """Add a chunk of compared images."""
+        self.images = (self.images or 0) + images
         self.agreeing += agreeing
         self.max_delta = float(np.maximum(self.max_delta, max_delta))  # NaN stays
 
@@ -103,13 +103,13 @@ def verify(
     timeout_s: float = 30.0,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Proof:
-    """Compare every hop of `model` on the pictures that its run was tested with (the first `limit` of them, or all).
+    """Compare every hop of `model` on the images that its run was tested with (the first `limit` of them, or all).
 
-    In FP32, labels must agree on every picture, and probabilities within the gate's `max_delta_p`. In a lower precision, the published
-    file is held to the network as the gate held it, and the server to the file within its golden pictures' tolerance. A hop that
+    In FP32, labels must agree on every image, and probabilities within the gate's `max_delta_p`. In a lower precision, the published
+    file is held to the network as the gate held it, and the server to the file within its golden images' tolerance. A hop that
     differs is in the result, and `Proof.check` raises for it. What makes a comparison impossible is raised here: no server
     (ServerUnavailable), no such model
-    (ModelNotFound), no run or pictures (DataError), no published version (PublishError).
+    (ModelNotFound), no run or images (DataError), no published version (RepositoryError).
     """
     if not (run_folder / "report.json").is_file():
         if (model_folder := repository / model).is_dir():
@@ -146,13 +146,13 @@ def _demand_run(folder: Path) -> None:
     """Raise DataError if the version in `folder` was not exported from a run: then nothing here knows what it should answer."""
     try:
         provenance = read_version(folder).report.get("provenance")
-    except PublishError:
+    except RepositoryError:
         return  # what is wrong with it, the hops will tell
     source = provenance.get(FROM) if isinstance(provenance, dict) else None
     if source is not None:
         raise DataError(
             f"{folder.parent.name} version {folder.name} was brought with `sightline export --from {str(source)[:120]}`, and has no run to "
-            f"compare it with. Check its golden pictures instead: classify those in {folder / 'golden'}, and hold the answers to "
+            f"compare it with. Check its golden images instead: classify those in {folder / 'golden'}, and hold the answers to "
             "golden.json beside them"
         )
 
@@ -209,17 +209,17 @@ def _published_hops(
     published = read_version(model_folder / str(version))
     _compare_hashes(weights, file, run, published)
     allowed = THRESHOLDS.get(published.report.get("precision", FP32.precision), FP32)
-    pictures = run.pictures(run.judged_on, data)
+    images = run.images(run.judged_on, data)
     ask_torch = in_torch(run.network())
     ask_onnx = in_onnx_runtime((model_folder / str(version) / "model.onnx").read_bytes(), run.card)
-    total = min(limit or len(pictures), len(pictures))
+    total = min(limit or len(images), len(images))
     size = min(CHUNK, comfortable_batch(run.card.preprocess.shape))
     for start in range(0, total, size):
         chosen = np.arange(start, min(start + size, total))
-        trained = pictures.pixels(run.card.preprocess, chosen)
+        trained = images.pixels(run.card.preprocess, chosen)
         before, after = _batched(ask_torch, trained), _batched(ask_onnx, trained)
         _compare_answers(to_onnx, before, after, chosen, run.card.labels, allowed, allowed.max_delta_p)
-        files = [_as_png(pictures.open(int(index))) for index in chosen]
+        files = [_as_png(images.open(int(index))) for index in chosen]
         for name, client in clients.items():
             sent = np.stack([reformat(content, client.card.preprocess) for content in files])
             _compare_pixels(pixels[name], trained, sent, chosen)
@@ -248,7 +248,7 @@ def _compare_hashes(weights: Hop, file: Hop, run: Run, version: Version) -> None
     try:
         check_files(version)
         file.same()
-    except PublishError as error:
+    except RepositoryError as error:
         file.differs(str(error))
 
 
@@ -257,7 +257,7 @@ def _batched(answer: Callable[[Pixels], Probabilities], pixels: Pixels) -> Proba
 
 
 def _ask_encoded(transport: Transport, card: ModelCard, files: Sequence[bytes]) -> Probabilities:
-    """What `<model>_image` says of encoded pictures. Raises ModelError if it answers anything but the card's classes."""
+    """What `<model>_image` says of encoded images. Raises ModelError if it answers anything but the card's classes."""
     parts, start = [], 0
     while start < len(files):
         count = 1
@@ -274,7 +274,7 @@ def _ask_encoded(transport: Transport, card: ModelCard, files: Sequence[bytes]) 
 
 
 def _as_png(image: Image.Image) -> bytes:
-    """Encode a test picture as the file that a client would be given. PNG loses nothing."""
+    """Encode a test image as the file that a client would be given. PNG loses nothing."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
@@ -287,7 +287,7 @@ def _compare_pixels(hop: Hop, trained: Pixels, sent: Pixels, chosen: npt.NDArray
     delta = np.abs(trained.astype(np.int16) - sent).reshape(len(trained), -1).max(axis=1)
     hop.count(len(trained), int((delta == 0).sum()), float(delta.max()))
     if delta.any():
-        hop.differs(f"the client's pixels of picture {chosen[delta.argmax()]} differ from training's by up to {delta.max()} of 255")
+        hop.differs(f"the client's pixels of image {chosen[delta.argmax()]} differ from training's by up to {delta.max()} of 255")
     hop.same()
 
 
@@ -313,14 +313,14 @@ def _compare_answers(
         said = [
             f"{end} says {labels[row.argmax()]} ({row.max():.4f})" for end, row in zip(ends, (before[worst], after[worst]), strict=True)
         ]
-        hop.differs(f"of picture {chosen[worst]}, {' and '.join(said)}: |Δp| {delta[worst]:.2g}, allowed {max_delta_p:.0e}")
+        hop.differs(f"of image {chosen[worst]}, {' and '.join(said)}: |Δp| {delta[worst]:.2g}, allowed {max_delta_p:.0e}")
 
 
 def _settle(hop: Hop, allowed: Thresholds) -> None:
-    """After the last picture: in a lower precision a few labels may differ, as many as the gate allows."""
-    if not hop.pictures:
+    """After the last image: in a lower precision a few labels may differ, as many as the gate allows."""
+    if not hop.images:
         return
-    agreement = hop.agreeing / hop.pictures
+    agreement = hop.agreeing / hop.images
     if agreement < allowed.min_agreement:
         hop.differs(f"{agreement:.2%} of the labels agree, at least {allowed.min_agreement:.2%} must in {allowed.precision}")
     hop.same()

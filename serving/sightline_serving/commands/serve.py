@@ -80,7 +80,7 @@ def serve(
             click.echo(f"metrics {server.metrics_url}")
             for model in server.models:
                 click.echo(f"model   {model.name} {','.join(map(str, model.versions))}")
-            click.echo(f"try     sightline classify {server.models[0].name} picture.png --url {server.grpc_url}")
+            click.echo(f"try     sightline classify {server.models[0].name} image.png --url {server.grpc_url}")
             click.echo(f"Triton {server.triton} is ready; Ctrl-C stops it", err=True)
             server.wait()
     except _Stop:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.option(
     "--repository", type=click.Path(path_type=Path), default=Path("model_repository"), show_default=True, help="The model repository."
 )
-@click.option("--pictures", type=click.Path(path_type=Path), help="Folder of pictures to send  [default: the model's golden pictures].")
+@click.option("--images", type=click.Path(path_type=Path), help="Folder of images to send  [default: the model's golden images].")
 @click.option("--concurrency", type=click.IntRange(1, 1024), default=16, show_default=True, help="Requests under way at a time.")
 @click.option(
     "--window", "window_s", type=click.FloatRange(0.5, 60), default=1.0, show_default=True, help="Seconds of each of the 3 windows."
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def tune(
     model: str,
     repository: Path,
-    pictures: Path | None,
+    images: Path | None,
     concurrency: int,
     window_s: float,
     p99_ms: float | None,
@@ -48,7 +48,7 @@ def tune(
     from sightline.bench import find_perf_analyzer
     from sightline.console import results, talk
     from sightline.repository.edit import change_shape, published_model, set_shape
-    from sightline.scoring import pictures_below
+    from sightline.scoring import images_below
     from sightline_serving.tuning import described
     from sightline_serving.tuning import tune as measure
 
@@ -61,12 +61,12 @@ def tune(
         return
     find_perf_analyzer()
     golden = [each for each in there.folder.glob("*/golden") if each.parent.name.isdigit()]
-    if pictures is None and not golden:
-        raise UsageError(f"{model} has no golden pictures in {repository}: say which pictures to send with --pictures FOLDER")
-    folder = pictures or max(golden, key=lambda each: int(each.parent.name))
+    if images is None and not golden:
+        raise UsageError(f"{model} has no golden images in {repository}: say which images to send with --images FOLDER")
+    folder = images or max(golden, key=lambda each: int(each.parent.name))
     console = talk()
-    sent = [path for path, _ in zip(pictures_below(folder), range(256), strict=False)]
-    found = measure(repository, model, sent, concurrency=concurrency, window_s=window_s, p99_ms=p99_ms, say=console.print)
+    sent = [path for path, _ in zip(images_below(folder), range(256), strict=False)]
+    found = measure(repository, model, sent, concurrency=concurrency, window_s=window_s, p99_ms=p99_ms, notify=console.print)
     results().print(_table(found))
     if found.best.shape == found.present.shape:
         console.print(f"{model} stays as it is: {described(found.present.shape)}")
@@ -81,9 +81,9 @@ def _table(found: "Tuned") -> object:
     from sightline.console import table
     from sightline_serving.tuning import described
 
-    rows = table("shape", "pictures/s", "p99 ms", "against now", "at worst", "", left=1)
+    rows = table("shape", "images/s", "p99 ms", "against now", "at worst", "", left=1)
     for trial in found.trials:
         mark = " ".join(word for word, other in (("now", found.present), ("best", found.best)) if trial == other)
-        figures = (f"{trial.pictures_per_s:,.0f}", f"{trial.p99_ms:.2f}", f"{trial.ratio:.2f}", f"{trial.least_ratio:.2f}")
+        figures = (f"{trial.images_per_s:,.0f}", f"{trial.p99_ms:.2f}", f"{trial.ratio:.2f}", f"{trial.least_ratio:.2f}")
         rows.add_row(described(trial.shape), *figures, mark)
     return rows

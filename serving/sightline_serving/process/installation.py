@@ -19,7 +19,7 @@ from sightline.errors import ServerStartError
 CONTAINER: Final = "nvcr.io/nvidia/tritonserver:26.07-py3"
 WHEEL: Final = "nvidia-pytriton"
 STUB: Final = "triton_python_backend_stub"
-OUR_BACKEND: Final = Path(__file__).resolve().parent / "backend" / "model.py"
+OUR_BACKEND: Final = Path(__file__).resolve().parents[1] / "backend" / "model.py"
 PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 

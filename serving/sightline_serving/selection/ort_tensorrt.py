@@ -33,7 +33,7 @@ def choose_provider(
     swaps, notices, here = {}, [], None
     for model in contents.models:
         config = read_config(repository / model.name / CONFIG)
-        # What takes encoded pictures for a model, and an ensemble, are not ONNX Runtime's.
+        # What takes encoded images for a model, and an ensemble, are not ONNX Runtime's.
         if model.name in done or config.backend != BACKEND:
             continue
         try:

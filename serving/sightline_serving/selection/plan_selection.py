@@ -101,7 +101,7 @@ def onnx_sha256(version: Path, name: str) -> str:
 def warmed_up(config: Any, profile: Profile) -> None:
     """Warm the model of the ModelConfig message up at each batch of the profile: Triton is ready only when they are answered.
 
-    With the picture that its own warm-up names, if it has one; else with zeros.
+    With the image that its own warm-up names, if it has one; else with zeros.
     """
     own = next(iter(config.model_warmup), None)
     file = {name: sent.input_data_file for name, sent in own.inputs.items()} if own is not None else {}

@@ -91,7 +91,7 @@ def _versions(model: Path) -> list[int]:
 
 
 def _asked_for(folder: Path, only: Sequence[str]) -> bool:
-    """Whether the model takes encoded pictures for one of those named, and so comes with it."""
+    """Whether the model takes encoded images for one of those named, and so comes with it."""
     parameters = read_config(folder / CONFIG).parameters if (folder / CONFIG).is_file() else {}
     if PICTURES_OF not in parameters:
         return False

@@ -1,4 +1,4 @@
-"""The augmentations of the courses, through kornia: each picture of a batch draws its own. Like `augmentation`, in training only."""
+"""The augmentations of the courses, through kornia: each image of a batch draws its own. Like `augmentation`, in training only."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Distortion:
     """One of kornia's augmentations (Riba et al. 2020, arXiv:1910.02190), by the name of its class and its settings."""
 
     name: str
-    """What the picture of the augmentations calls it."""
+    """What the image of the augmentations calls it."""
     kind: str
     """A class of `kornia.augmentation`."""
     settings: tuple[tuple[str, object], ...]
@@ -46,9 +46,9 @@ def distortion(name: str, kind: str, **settings: object) -> Distortion:
 
 @dataclass(frozen=True)
 class Movement(Distortion):
-    """A geometric one, by the matrix that kornia draws for each picture. What comes from outside the picture repeats its border.
+    """A geometric one, by the matrix that kornia draws for each image. What comes from outside the image repeats its border.
 
-    Small pictures lose their detail when they are resampled again and again: see `InTurn`.
+    Small images lose their detail when they are resampled again and again: see `InTurn`.
     """
 
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class Movement(Distortion):
 
 
 def movement(name: str, kind: str, **settings: object) -> Movement:
-    """A `Movement`, its settings as keyword arguments; `kind` must keep the size of the picture."""
+    """A `Movement`, its settings as keyword arguments; `kind` must keep the size of the image."""
     return Movement(name, kind, tuple(sorted(settings.items())))
 
 

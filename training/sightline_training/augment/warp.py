@@ -10,11 +10,11 @@ from torch.nn import functional
 
 @dataclass(frozen=True, kw_only=True)
 class Warp:
-    """A random affine map and a random elastic deformation of each picture, in one bilinear resampling.
+    """A random affine map and a random elastic deformation of each image, in one bilinear resampling.
 
     The elastic part follows Simard, Steinkraus and Platt 2003 ("Best practices for convolutional neural networks applied to
     visual document analysis"): a smooth random displacement field. Here it is a Gaussian mixture over a coarse grid of knots,
-    which costs two small matrix products instead of a convolution. What comes from outside the picture is black.
+    which costs two small matrix products instead of a convolution. What comes from outside the image is black.
     """
 
     rotation_deg: float

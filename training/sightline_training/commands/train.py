@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--size", type=click.IntRange(16, 1024), help="Pixels a side that a backbone is shown  [default: its weights'].")
 @click.option("--every-block", is_flag=True, help="Learn from every block of a backbone's convolutional part, not from the last alone.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Decides all that is drawn at random.")
-@click.option("--augment", is_flag=True, help="Train longer, on pictures distorted anew in every epoch.")
+@click.option("--augment", is_flag=True, help="Train longer, on images distorted anew in every epoch.")
 @click.option("--epochs", type=click.IntRange(1, 100_000), help="The most epochs of each stage  [default: the recipe's].")
 @click.option("--restart", is_flag=True, help="Delete the run in the folder and begin anew.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True, help="Where to train.")
@@ -38,7 +38,7 @@ def train(
     restart: bool,
     device: "Device",
 ) -> None:
-    """Train the classifier RECIPE and write weights, card, report and pictures into a run folder.
+    """Train the classifier RECIPE and write weights, card, report and images into a run folder.
 
     An interrupted training continues when the same command is run again.
     """

@@ -1,4 +1,4 @@
-"""Where pictures come from: datasets by name, and the data folder in which they are looked for."""
+"""Where images come from: datasets by name, and the data folder in which they are looked for."""
 
 import os
 from collections.abc import Callable, Mapping

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sightline.errors import DataError
 from sightline_training.datasets.dataset import Dataset
 from sightline_training.datasets.fetch import fetch_from_kaggle, why_not_fetched
-from sightline_training.datasets.image_set import pictures_of
+from sightline_training.datasets.image_set import image_set_of
 from sightline_training.progress import talk
 
 LETTERS: Final = tuple("ABCDEFGHIKLMNOPQRSTUVWXY")
@@ -42,7 +42,7 @@ _Rows = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 
 def open_asl(root: Path) -> Dataset:
-    """27,455 training and 7,172 test pictures of 28 x 28 grey pixels; `root`/asl holds the files, gzipped (`.gz`) or plain.
+    """27,455 training and 7,172 test images of 28 x 28 grey pixels; `root`/asl holds the files, gzipped (`.gz`) or plain.
 
     Raises DataError if one is damaged, naming the line, or missing and not to be had.
     """
@@ -51,11 +51,11 @@ def open_asl(root: Path) -> Dataset:
     if missing:
         _fetch(missing, folder)
     train, test = (read_csv(_present(folder, name) or folder / name) for name in SHA256)
-    return Dataset(train=pictures_of("asl", "train", *train), test=pictures_of("asl", "test", *test))
+    return Dataset(train=image_set_of("asl", "train", *train), test=image_set_of("asl", "test", *test))
 
 
 def read_csv(path: Path) -> _Rows:
-    """Pictures uint8 [N, 28, 28] and their classes [N] (see LETTERS) from a file with one header and one picture a line.
+    """Images uint8 [N, 28, 28] and their classes [N] (see LETTERS) from a file with one header and one image a line.
 
     Raises DataError, naming the file and the first line that is wrong, if that is not what it holds.
     """
@@ -107,7 +107,7 @@ def _whole_lines(stream: io.BufferedIOBase) -> Iterator[bytes]:
 
 
 def _parsed(block: bytes, path: Path, first_line: int) -> _Rows:
-    """Pictures and classes of whole lines, all at once: every number has up to three digits, so three look-ups give it."""
+    """Images and classes of whole lines, all at once: every number has up to three digits, so three look-ups give it."""
     text = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero((text == ord(",")) | (text == ord("\n")))
     rows = len(ends) // (PIXELS + 1)

@@ -1,4 +1,4 @@
-"""Bo, the dog of a former president, against other cats and dogs: very few pictures, and not balanced (NVIDIA's course)."""
+"""Bo, the dog of a former president, against other cats and dogs: very few images, and not balanced (NVIDIA's course)."""
 
 from pathlib import Path
 from typing import Final
@@ -11,14 +11,14 @@ LABELS: Final = ("bo", "not_bo")
 
 
 def open_bo(root: Path) -> Dataset:
-    """137 training and 26 validation pictures; `root`/doggy_door/presidential_doggy_door/{train,valid}/{bo,not_bo} holds them.
+    """137 training and 26 validation images; `root`/doggy_door/presidential_doggy_door/{train,valid}/{bo,not_bo} holds them.
 
-    There are no test pictures: the validation pictures are what is reported. Raises DataError if a folder is missing or empty.
+    There are no test images: the validation images are what is reported. Raises DataError if a folder is missing or empty.
     """
     folder = root / "doggy_door" / "presidential_doggy_door"
     if not all((folder / split).is_dir() for split in ("train", "valid")):
         raise DataError(
-            f"the pictures of Bo are not in {folder}, and cannot be fetched. Put the course's folders train/ and valid/ there, "
-            "each with the pictures in bo/ and not_bo/."
+            f"the images of Bo are not in {folder}, and cannot be fetched. Put the course's folders train/ and valid/ there, "
+            "each with the images in bo/ and not_bo/."
         )
     return open_given("bo", folder, {"train": "train", "valid": "valid"}, LABELS)

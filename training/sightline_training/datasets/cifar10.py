@@ -1,4 +1,4 @@
-"""CIFAR-10, 32 × 32 colour pictures of ten kinds of things (Krizhevsky 2009): two zip files of pictures, or the published archive."""
+"""CIFAR-10, 32 × 32 colour images of ten kinds of things (Krizhevsky 2009): two zip files of images, or the published archive."""
 
 import gzip
 import io
@@ -12,16 +12,16 @@ import numpy.typing as npt
 
 from sightline.errors import DataError
 from sightline_training.datasets.dataset import Dataset, hold_out
-from sightline_training.datasets.encoded import Encoded, encoded_pictures
+from sightline_training.datasets.encoded import Encoded, encoded_images
 from sightline_training.datasets.fetch import fetch_from_mirrors, why_not_fetched
-from sightline_training.datasets.image_set import PictureSet, Split, pictures_of
-from sightline_training.datasets.zipped import zipped_pictures
+from sightline_training.datasets.image_set import ImageSet, Split, image_set_of
+from sightline_training.datasets.zipped import zipped_images
 from sightline_training.progress import talk
 
 CLASSES: Final = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 """In the order of the published labels 0 to 9."""
 VALID_SHARE: Final = 20
-"""One training picture in so many is held out for validation: 2,500 of 50,000."""
+"""One training image in so many is held out for validation: 2,500 of 50,000."""
 ZIPS: Final = ("train.zip", "test.zip")
 ARCHIVE: Final = "cifar-10-binary.tar.gz"
 MD5: Final = "c32a1d4ab5d03f1284b67883e8d87530"
@@ -40,9 +40,9 @@ _Labels = npt.NDArray[np.int64]
 
 
 def open_cifar10(root: Path) -> Dataset:
-    """47,500 training and 2,500 validation pictures from the training files, 10,000 test pictures.
+    """47,500 training and 2,500 validation images from the training files, 10,000 test images.
 
-    `root`/cifar10 holds train.zip and test.zip, with pictures `<class>/<name>`, or else the published cifar-10-binary.tar.gz, which is
+    `root`/cifar10 holds train.zip and test.zip, with images `<class>/<name>`, or else the published cifar-10-binary.tar.gz, which is
     fetched if there is neither. Raises DataError if a file is damaged, or missing and not to be had.
     """
     folder = root / "cifar10"
@@ -55,29 +55,29 @@ def open_cifar10(root: Path) -> Dataset:
     classes = np.concatenate([labels[name] for name in TRAIN_FILES])
     train, valid = hold_out(classes, len(classes) // VALID_SHARE)
     return Dataset(
-        train=pictures_of("cifar10", "train", to_learn[train], classes[train]),
-        valid=pictures_of("cifar10", "valid", to_learn[valid], classes[valid]),
-        test=pictures_of("cifar10", "test", planes[TEST_FILE], labels[TEST_FILE]),
+        train=image_set_of("cifar10", "train", to_learn[train], classes[train]),
+        valid=image_set_of("cifar10", "valid", to_learn[valid], classes[valid]),
+        test=image_set_of("cifar10", "test", planes[TEST_FILE], labels[TEST_FILE]),
     )
 
 
 def _of_zips(folder: Path) -> Dataset:
-    (pictures, labels), (tested, test_labels) = (zipped_pictures(folder / name, CLASSES) for name in ZIPS)
+    (images, labels), (tested, test_labels) = (zipped_images(folder / name, CLASSES) for name in ZIPS)
     train, valid = hold_out(labels, len(labels) // VALID_SHARE)
     return Dataset(
-        train=_encoded(folder, "train", [pictures[at] for at in train], labels[train]),
-        valid=_encoded(folder, "valid", [pictures[at] for at in valid], labels[valid]),
+        train=_encoded(folder, "train", [images[at] for at in train], labels[train]),
+        valid=_encoded(folder, "valid", [images[at] for at in valid], labels[valid]),
         test=_encoded(folder, "test", tested, test_labels),
     )
 
 
-def _encoded(folder: Path, split: Split, pictures: list[Encoded], labels: _Labels) -> PictureSet:
-    places = tuple(each.place.removeprefix(f"{folder}/") for each in pictures)
-    return encoded_pictures("cifar10", split, pictures, labels, places=places)
+def _encoded(folder: Path, split: Split, images: list[Encoded], labels: _Labels) -> ImageSet:
+    places = tuple(each.place.removeprefix(f"{folder}/") for each in images)
+    return encoded_images("cifar10", split, images, labels, places=places)
 
 
 def _unpacked(path: Path) -> tuple[dict[str, npt.NDArray[np.uint8]], dict[str, _Labels]]:
-    """Pictures uint8 [N, 32, 32, 3] and classes [N] of each file of the archive, the training files in their order."""
+    """Images uint8 [N, 32, 32, 3] and classes [N] of each file of the archive, the training files in their order."""
     found: dict[str, bytes] = {}
     try:
         # As a stream: members are read in passing, nothing is written, and no name in the archive is ever a path.
@@ -138,5 +138,5 @@ def _fetch(folder: Path) -> None:
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"CIFAR-10 is not in {folder} and could not be fetched ({why_not_fetched(error)}). Put {ARCHIVE} from {MIRRORS[0]} there, or "
-            f"{' and '.join(ZIPS)} with pictures in folders named after the classes."
+            f"{' and '.join(ZIPS)} with images in folders named after the classes."
         ) from None

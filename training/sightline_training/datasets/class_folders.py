@@ -1,4 +1,4 @@
-"""Pictures that lie in one folder a class: found, tried, and described, so that nothing unreadable meets the training."""
+"""Images that lie in one folder a class: found, tried, and described, so that nothing unreadable meets the training."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from typing import Final, overload
 
 import numpy as np
 
-from sightline.errors import DataError, PictureError
-from sightline.image import name_of, open_picture
+from sightline.errors import DataError, ImageError
+from sightline.image import name_of, open_image
 from sightline_training.datasets.duplicates import LOOK, Ints, Looks, look_of
-from sightline_training.datasets.encoded import Encoded, encoded_pictures, read_file, reason_of
-from sightline_training.datasets.image_set import PictureSet, Split
+from sightline_training.datasets.encoded import Encoded, encoded_images, read_file, reason_of
+from sightline_training.datasets.image_set import ImageSet, Split
 from sightline_training.datasets.known_looks import known_looks, remember
 from sightline_training.datasets.listing import classes_in, enumerated, files_in
 from sightline_training.progress import tracked
@@ -21,34 +21,34 @@ from sightline_training.progress import tracked
 NAMED: Final = 20
 """Files that are left out are named up to so many, then counted."""
 WORKERS: Final = 4
-"""Pictures that are decoded at once, each of up to 90 million pixels."""
+"""Images that are decoded at once, each of up to 90 million pixels."""
 BATCH: Final = 64
 """Files that are given out to the workers together, between two movements of the progress bar."""
 
 
 def class_folders(
     name: str, split: Split, folder: Path, classes: Sequence[str] | None = None
-) -> tuple[PictureSet, tuple[str, ...], tuple[str, ...]]:
-    """The pictures of `folder`/<class>/**, the names of the classes in order, and remarks: what was left out.
+) -> tuple[ImageSet, tuple[str, ...], tuple[str, ...]]:
+    """The images of `folder`/<class>/**, the names of the classes in order, and remarks: what was left out.
 
     As `Found` and `look_through` say; places begin with the name of `folder`.
     """
     found = look_through(folder, classes, below=folder.name)
-    return found.pictures(name, split), found.classes, found.remarks
+    return found.images(name, split), found.classes, found.remarks
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The readable pictures of a folder, by class and path."""
+    """The readable images of a folder, by class and path."""
 
     folder: Path
     classes: tuple[str, ...]
     places: tuple[str, ...]
-    """Where each picture lies below `folder`, with `/`."""
+    """Where each image lies below `folder`, with `/`."""
     below: str
     """What comes before a place in lists: "valid", or nothing."""
     labels: Ints
-    """Class index of each picture, shape (N,)."""
+    """Class index of each image, shape (N,)."""
     digests: tuple[bytes, ...]
     """sha256 of each file's bytes."""
     looks: Looks
@@ -56,10 +56,10 @@ class Found:
     remarks: tuple[str, ...]
     """A sentence on the files that were left out, if there are any."""
 
-    def pictures(self, name: str, split: Split, indices: Ints | None = None) -> PictureSet:
-        """Those pictures, all of them if None, as a set; a file that changes from now on is refused when it is opened."""
+    def images(self, name: str, split: Split, indices: Ints | None = None) -> ImageSet:
+        """Those images, all of them if None, as a set; a file that changes from now on is refused when it is opened."""
         chosen = np.arange(len(self.places)) if indices is None else indices
-        return encoded_pictures(
+        return encoded_images(
             name,
             split,
             _Files(self.folder, [self.places[at] for at in chosen]),
@@ -69,15 +69,15 @@ class Found:
         )
 
     def place(self, index: int) -> str:
-        """What picture `index` is called in lists and remarks."""
+        """What image `index` is called in lists and remarks."""
         return name_of(f"{self.below}/{self.places[index]}" if self.below else self.places[index])
 
 
 def look_through(folder: Path, classes: Sequence[str] | None = None, *, below: str = "") -> Found:
-    """Find and decode the pictures of `folder`/<class>/**: one class a folder, by name unless `classes` gives the order.
+    """Find and decode the images of `folder`/<class>/**: one class a folder, by name unless `classes` gives the order.
 
     Links to folders are followed, but no folder is read twice. Raises DataError, naming the place, if a folder cannot be read, a
-    class has no readable picture, there are fewer than two classes or others than `classes`, a folder's name cannot be a label,
+    class has no readable image, there are fewer than two classes or others than `classes`, a folder's name cannot be a label,
     or there are more than MAX_FILES files.
     """
     named = classes_in(folder, classes)
@@ -92,7 +92,7 @@ def look_through(folder: Path, classes: Sequence[str] | None = None, *, below: s
         first = list(named.values())[int(np.argmin(present))]
         why = [each for each in [*left_out, *listing.passed_over] if each.startswith(f"{name_of(first)}/")]
         told = f": {enumerated(why, 3)} cannot be used" if why else ""
-        raise DataError(f"{name_of(folder / first)}: the class has no readable picture{told}. Add pictures, or remove the folder.")
+        raise DataError(f"{name_of(folder / first)}: the class has no readable image{told}. Add images, or remove the folder.")
     return Found(
         folder,
         tuple(named),
@@ -138,8 +138,8 @@ def _tried(folder: Path, places: Sequence[str]) -> tuple[list[bytes], Looks, lis
             content = read_file(folder / place)
             digest = hashlib.sha256(content).digest()
             look = known.get(digest)
-            return digest, look if look is not None else look_of(open_picture(content)), None
-        except PictureError as error:
+            return digest, look if look is not None else look_of(open_image(content)), None
+        except ImageError as error:
             return digest, None, reason_of(error)
         except OSError as error:
             return digest, None, f"cannot be read: {error.strerror or error}"

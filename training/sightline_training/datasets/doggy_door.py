@@ -8,8 +8,8 @@ import numpy as np
 
 from sightline.errors import DataError
 from sightline_training.datasets.dataset import Dataset
-from sightline_training.datasets.encoded import Encoded, encoded_pictures, read_file
-from sightline_training.datasets.image_set import PictureSet
+from sightline_training.datasets.encoded import Encoded, encoded_images, read_file
+from sightline_training.datasets.image_set import ImageSet
 
 LABELS: Final = ("cat", "dog", "other")
 """What the door asks, in the order of the answers."""
@@ -18,15 +18,15 @@ PHOTOS: Final = {"happy_dog.jpg": "dog", "brown_bear.jpg": "other", "sleepy_cat.
 
 
 def open_doggy_door(root: Path) -> Dataset:
-    """The three photos as test pictures, in the order of PHOTOS; `root`/doggy_door/doggy_door_images holds them.
+    """The three photos as test images, in the order of PHOTOS; `root`/doggy_door/doggy_door_images holds them.
 
     Raises DataError, naming it, if one is missing.
     """
     return Dataset(test=photos(root, "doggy_door", [LABELS.index(answer) for answer in PHOTOS.values()]))
 
 
-def photos(root: Path, name: str, labels: list[int]) -> PictureSet:
-    """The three photos as test pictures of the dataset `name`, with these class indices."""
+def photos(root: Path, name: str, labels: list[int]) -> ImageSet:
+    """The three photos as test images of the dataset `name`, with these class indices."""
     folder = root / "doggy_door" / "doggy_door_images"
     missing = [each for each in PHOTOS if not (folder / each).is_file()]
     if missing:
@@ -34,7 +34,7 @@ def photos(root: Path, name: str, labels: list[int]) -> PictureSet:
             f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not in {folder}, and cannot be fetched. Put "
             f"{', '.join(PHOTOS)} there: any three photos of a dog, a bear and a cat."
         )
-    return encoded_pictures(
+    return encoded_images(
         name,
         "test",
         [Encoded(str(folder / each), partial(read_file, folder / each)) for each in PHOTOS],

@@ -1,13 +1,13 @@
-"""Finds pictures that show one photo: the same to the pixel, or nearly the same by perceptual hashes of the library imagehash.
+"""Finds images that show one photo: the same to the pixel, or nearly the same by perceptual hashes of the library imagehash.
 
 A photo that was learned from says little about a classifier when it is judged by it. Near means: re-encoded, scaled, turned by a
 quarter, mirrored, brightened a little, or cropped a little differently. Not found are copies turned by other angles, and crops of
 different things in one scene.
 
-Measured on the fruits (1,182 training and 233 validation pictures, of which somebody with keypoints found 45 to be other crops of a
-training picture): 33 of the 45 are found, and 5 of the other 188, of which 3 are copies that the list lacks, two of them mirrored, and 2
-are bananas much alike. Among 3,334 test pictures of CIFAR-10, 44 million comparisons, 3 pairs are found, and all 3 are copies.
-Other hashes were tried: of 64 to 256 bits, of colour, by wavelets, and of the whole picture, which finds 18 of the 45 if it is to be
+Measured on the fruits (1,182 training and 233 validation images, of which somebody with keypoints found 45 to be other crops of a
+training image): 33 of the 45 are found, and 5 of the other 188, of which 3 are copies that the list lacks, two of them mirrored, and 2
+are bananas much alike. Among 3,334 test images of CIFAR-10, 44 million comparisons, 3 pairs are found, and all 3 are copies.
+Other hashes were tried: of 64 to 256 bits, of colour, by wavelets, and of the whole image, which finds 18 of the 45 if it is to be
 wrong 10 times; each was judged by what it finds before it is wrong, so that 33 is a little flattered.
 """
 
@@ -24,12 +24,12 @@ from sightline.reformat import reformat
 from sightline_training.progress import tracked
 
 Looks: TypeAlias = npt.NDArray[np.void]
-"""What duplicates are found by: an array of LOOK, one for each picture."""
+"""What duplicates are found by: an array of LOOK, one for each image."""
 Ints: TypeAlias = npt.NDArray[np.int64]
 Found = TypeVar("Found")
 
 SIDE: Final = 128
-"""Pixels a side at which pictures are compared."""
+"""Pixels a side at which images are compared."""
 BITS: Final = 192
 """Of one print: phash (Zauner 2010, "Implementation and benchmarking of perceptual image hash functions") and dhash along the rows and
 along the columns (Krawetz 2013, "Kind of like that"), 64 each."""
@@ -38,17 +38,17 @@ VERSION: Final = 1
 
 LOOK: Final = np.dtype(
     [
-        ("exact", np.uint8, (32,)),  # sha256 of the upright RGB pixels at SIDE x SIDE: equal if the decoded pictures are
-        ("prints", np.uint8, (8, BITS // 8)),  # of the picture, and of its other seven quarter turns and mirror images
+        ("exact", np.uint8, (32,)),  # sha256 of the upright RGB pixels at SIDE x SIDE: equal if the decoded images are
+        ("prints", np.uint8, (8, BITS // 8)),  # of the image, and of its other seven quarter turns and mirror images
         ("tint", np.uint8, (2,)),  # mean Cb and Cr
         ("plain", np.bool_),  # an even surface, of which a hash says nothing
     ]
 )
 
 NEAR_BITS: Final = (24, 16, 8)
-"""Prints of one photo differ in at most so many bits; the stricter ones are for pictures that are all alike (see `_strict_enough`)."""
+"""Prints of one photo differ in at most so many bits; the stricter ones are for images that are all alike (see `_strict_enough`)."""
 NEAR_TINT: Final = 12
-"""Levels by which the mean colour of two pictures of one photo may differ."""
+"""Levels by which the mean colour of two images of one photo may differ."""
 GROUND: Final = 80
 """Levels by which a pixel differs from the border if it belongs to the thing that is shown."""
 SPECKS: Final = 0.03
@@ -56,7 +56,7 @@ SPECKS: Final = 0.03
 PLAIN: Final = 4.0
 """Standard deviation of luma, in levels, below which a surface is even."""
 MOST_COMPARED: Final = 150_000
-"""Every picture is compared with every other: 15 s of CPU for 20,000, so minutes for this many, but ten hours for a million. Of more,
+"""Every image is compared with every other: 15 s of CPU for 20,000, so minutes for this many, but ten hours for a million. Of more,
 only exact copies are found."""
 BLOCK: Final = (1024, 8192)
 """Rows and columns for which distances are computed at once."""
@@ -78,14 +78,14 @@ PIXELS: Final = Preprocess(
 )
 
 
-def look_of(picture: Image.Image) -> Looks:
-    """The look of a decoded picture, shape (). Raises PictureError if it has no defined 8-bit pixels."""
-    from imagehash import dhash, dhash_vertical, phash  # half a second that only folders of pictures need
+def look_of(image: Image.Image) -> Looks:
+    """The look of a decoded image, shape (). Raises ImageError if it has no defined 8-bit pixels."""
+    from imagehash import dhash, dhash_vertical, phash  # half a second that only folders of images need
 
-    pixels = reformat(picture, PIXELS)
+    pixels = reformat(image, PIXELS)
     trimmed = Image.fromarray(_trimmed(pixels))
     luma, *tints = (np.asarray(plane) for plane in trimmed.convert("YCbCr").split())
-    # Each hash scales the picture down by itself, so let it begin with less.
+    # Each hash scales the image down by itself, so let it begin with less.
     small = Image.fromarray(luma).resize((SIDE // 2, SIDE // 2), Image.Resampling.LANCZOS)
     look = np.zeros((), LOOK)
     look["exact"] = np.frombuffer(hashlib.sha256(pixels.tobytes()).digest(), np.uint8)
@@ -97,7 +97,7 @@ def look_of(picture: Image.Image) -> Looks:
 
 
 def near_duplicates(known: Looks, known_labels: Ints, judged: Looks, judged_labels: Ints) -> dict[int, int]:
-    """Index of each judged picture that is or nearly is a known one → index of the known one, the most alike."""
+    """Index of each judged image that is or nearly is a known one → index of the known one, the most alike."""
     exact = {look.tobytes(): at for at, look in reversed(list(enumerate(known["exact"])))}
     copies = {at: exact[look.tobytes()] for at, look in enumerate(judged["exact"]) if look.tobytes() in exact}
     if len(known) * len(judged) > MOST_COMPARED**2:
@@ -117,7 +117,7 @@ def near_duplicates(known: Looks, known_labels: Ints, judged: Looks, judged_labe
 
 
 def same_photo(looks: Looks, labels: Ints) -> Ints:
-    """A group number for each picture, shape (N,): pictures in one group are, or nearly are, linked by being the same."""
+    """A group number for each image, shape (N,): images in one group are, or nearly are, linked by being the same."""
     exact: Ints = np.unique(looks["exact"], axis=0, return_inverse=True)[1].reshape(-1)
     if len(looks) > MOST_COMPARED:
         return exact
@@ -132,7 +132,7 @@ def same_photo(looks: Looks, labels: Ints) -> Ints:
 
 
 def mixed(groups: Ints, labels: Ints) -> npt.NDArray[np.bool_]:
-    """Which pictures stand in a group with pictures of another class; groups are numbered below N."""
+    """Which images stand in a group with images of another class; groups are numbered below N."""
     least, most = np.full(len(groups), np.iinfo(np.int64).max), np.full(len(groups), -1)
     np.minimum.at(least, groups, labels)
     np.maximum.at(most, groups, labels)
@@ -141,9 +141,9 @@ def mixed(groups: Ints, labels: Ints) -> npt.NDArray[np.bool_]:
 
 
 def _strict_enough(search: Callable[[int], tuple[Found, int]], count: int, otherwise: Found) -> Found:
-    """What `search` finds within the loosest distance at which hardly any picture (its second answer) is taken for one of another class.
+    """What `search` finds within the loosest distance at which hardly any image (its second answer) is taken for one of another class.
 
-    Two classes seldom hold one photo. If many pictures of `count` seem to, it is because they are all alike, as digits or scans are.
+    Two classes seldom hold one photo. If many images of `count` seem to, it is because they are all alike, as digits or scans are.
     """
     for bits in NEAR_BITS:
         found, confused = search(bits)
@@ -184,7 +184,7 @@ def _alike(of: Looks, among: Looks, bits: int, later_only: bool = False) -> Iter
     numpy at counting bits.
     """
     columns = _signs(among["prints"][:, 0])
-    for top in tracked(range(0, len(of), BLOCK[0]), "comparing pictures", bar_from=8):
+    for top in tracked(range(0, len(of), BLOCK[0]), "comparing images", bar_from=8):
         rows = of[top : top + BLOCK[0]]
         for turn in range(rows["prints"].shape[1]):
             signs = _signs(rows["prints"][:, turn])

@@ -1,4 +1,4 @@
-"""The user's own pictures: a folder of class folders, or such folders below train/ and valid/ (and test/)."""
+"""The user's own images: a folder of class folders, or such folders below train/ and valid/ (and test/)."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,18 +28,18 @@ SPLITS: Final[dict[str, Split]] = {
 
 
 def open_folder(root: Path) -> Dataset:
-    """The pictures of `root`/<class>/**, split here; or those of `root`/train/<class>/** and valid or test or both, as they are given.
+    """The images of `root`/<class>/**, split here; or those of `root`/train/<class>/** and valid or test or both, as they are given.
 
     Names of the classes are those of the folders. A split made here is stratified and always the same for the same files: about a
-    fifth for validation, never one photo on both sides. Where the split is given, judged pictures that are or nearly are training
-    pictures are counted apart. Raises DataError, naming the place, if there is no such folder, if a class is alone, empty, or not
+    fifth for validation, never one photo on both sides. Where the split is given, judged images that are or nearly are training
+    images are counted apart. Raises DataError, naming the place, if there is no such folder, if a class is alone, empty, or not
     in all splits, or has too few photos to be split.
     """
     given = _given_splits(root)
     if given:
         return _as_given(root, given)
     inside = folders_in(root)
-    # Only pictures to learn from: they are split like any others.
+    # Only images to learn from: they are split like any others.
     return _split_here(root / inside[0] if [each.lower() for each in inside] == ["train"] else root)
 
 
@@ -49,7 +49,7 @@ def _given_splits(root: Path) -> dict[Split, str]:
     for name in folders_in(root):
         split = SPLITS.get(name.lower())
         if split in given:
-            raise DataError(f"{root}: both {given[split]}/ and {name}/ seem to hold the {split} pictures. Keep one of them.")
+            raise DataError(f"{root}: both {given[split]}/ and {name}/ seem to hold the {split} images. Keep one of them.")
         if split is not None:
             given[split] = name
     return given if "train" in given and len(given) > 1 else {}
@@ -67,18 +67,18 @@ def _split_here(folder: Path) -> Dataset:
     found = look_through(folder)
     groups = same_photo(found.looks, found.labels)
     train, valid = split_apart(found.labels, groups, found.classes)
-    remarks = [f"{len(valid):,} of {len(found.places):,} pictures were set aside for validation here, the same ones every time."]
+    remarks = [f"{len(valid):,} of {len(found.places):,} images were set aside for validation here, the same ones every time."]
     remarks += _copies(found, groups) + unsearched(len(found.places), len(found.places))
     return Dataset(
-        train=found.pictures(NAME, "train", train),
-        valid=found.pictures(NAME, "valid", valid),
+        train=found.images(NAME, "train", train),
+        valid=found.images(NAME, "valid", valid),
         labels=found.classes,
         remarks=(*remarks, *found.remarks),
     )
 
 
 def _copies(found: Found, groups: Ints) -> list[str]:
-    """What to say of pictures that show one photo."""
+    """What to say of images that show one photo."""
     remarks = []
     torn = mixed(groups, found.labels)
     several = np.bincount(groups, minlength=len(groups))[groups] > 1
@@ -90,5 +90,5 @@ def _copies(found: Found, groups: Ints) -> list[str]:
             pair = np.flatnonzero(groups == groups[np.argmax(concerned)])
             # Of a group with several classes, two of different ones.
             one, other = pair[0], next((at for at in pair[1:] if found.labels[at] != found.labels[pair[0]]), pair[1])
-            remarks.append(f"{int(concerned.sum()):,} pictures {what.format(f'{found.place(int(one))} and {found.place(int(other))}')}")
+            remarks.append(f"{int(concerned.sum()):,} images {what.format(f'{found.place(int(one))} and {found.place(int(other))}')}")
     return remarks

@@ -15,7 +15,7 @@ from sightline_training.progress import talk
 LABELS: Final = ("freshapples", "freshbanana", "freshoranges", "rottenapples", "rottenbanana", "rottenoranges")
 HANDLE: Final = "sriramr/fruits-fresh-and-rotten-for-classification/versions/1"
 LISTED: Final = "near_duplicates.csv"
-"""Beside train/ and valid/: column valid_file names pictures of which train/ holds another crop, as somebody found them with care."""
+"""Beside train/ and valid/: column valid_file names images of which train/ holds another crop, as somebody found them with care."""
 MAX_LIST_BYTES: Final = 16 * 1024 * 1024
 AUGMENTED: Final = (
     "train/ and test/ of the whole Kaggle dataset hold turned, shifted and noisy copies of the same photos, of which only some are "
@@ -24,9 +24,9 @@ AUGMENTED: Final = (
 
 
 def open_fruits(root: Path) -> Dataset:
-    """1,182 training and 233 validation pictures from `root`/fruits/{train,valid}/<class>: then validation is what is reported.
+    """1,182 training and 233 validation images from `root`/fruits/{train,valid}/<class>: then validation is what is reported.
 
-    Judged pictures count as near-duplicates if they are listed in near_duplicates.csv or found by their looks: the list finds crops
+    Judged images count as near-duplicates if they are listed in near_duplicates.csv or found by their looks: the list finds crops
     that no hash sees, the hash finds mirrored copies that the list lacks. If test/ lies there instead of valid/, or nothing at all, it is
     the whole Kaggle dataset, read from there or through kagglehub. Raises DataError if it is damaged, or missing and not to be had.
     """
@@ -41,14 +41,14 @@ def open_fruits(root: Path) -> Dataset:
 
 
 def _with_listed(folder: Path, dataset: Dataset) -> Dataset:
-    """The dataset with the listed pictures among its near-duplicates; listed names that are not there are passed over."""
+    """The dataset with the listed images among its near-duplicates; listed names that are not there are passed over."""
     listed = _listed(folder / LISTED)
     known = frozenset(at for at, place in enumerate(dataset.judged.places) if place in listed)
     if not known:
         return dataset
     both = known | dataset.near_duplicates
     remark = (
-        f"{len(both):,} of {len(dataset.judged):,} pictures in valid/ are other crops or copies of training pictures, {len(known):,} by "
+        f"{len(both):,} of {len(dataset.judged):,} images in valid/ are other crops or copies of training images, {len(known):,} by "
         f"{LISTED} and {len(both - known):,} more by their looks: the accuracy without them stands beside the other."
     )
     # This remark says more than the first one of `open_given`, which is on near-duplicates if it found any.
@@ -57,7 +57,7 @@ def _with_listed(folder: Path, dataset: Dataset) -> Dataset:
 
 
 def _listed(path: Path) -> frozenset[str]:
-    """The validation pictures that the list names; none if there is no list."""
+    """The validation images that the list names; none if there is no list."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_LIST_BYTES + 1)
@@ -92,4 +92,4 @@ def _downloaded(folder: Path) -> Path:
 
 
 def _advice(folder: Path) -> str:
-    return f"Put the folders train/ and valid/ into {folder}, each with the pictures in {', '.join(LABELS[:-1])} and {LABELS[-1]}."
+    return f"Put the folders train/ and valid/ into {folder}, each with the images in {', '.join(LABELS[:-1])} and {LABELS[-1]}."

@@ -10,10 +10,10 @@ from sightline_training.datasets.image_set import Split
 
 
 def open_given(name: str, root: Path, given: Mapping[Split, str], classes: Sequence[str] | None = None) -> Dataset:
-    """The pictures of `root`/<split's folder>/<class>/**, `given` saying which folder holds which split; train and another must be there.
+    """The images of `root`/<split's folder>/<class>/**, `given` saying which folder holds which split; train and another must be there.
 
-    `classes` gives the order of the classes; without it they are those of train, by name. Judged pictures that are or nearly are
-    training pictures are counted apart. Raises DataError as `look_through` does, also if the classes differ between the splits.
+    `classes` gives the order of the classes; without it they are those of train, by name. Judged images that are or nearly are
+    training images are counted apart. Raises DataError as `look_through` does, also if the classes differ between the splits.
     """
     train = look_through(root / given["train"], classes, below=given["train"])
     others: dict[Split, Found] = {
@@ -25,16 +25,16 @@ def open_given(name: str, root: Path, given: Mapping[Split, str], classes: Seque
     if near:
         one, other = next(iter(near.items()))
         remarks.append(
-            f"{len(near):,} of {len(judged.places):,} pictures in {judged.below}/ are or nearly are training pictures, such as "
+            f"{len(near):,} of {len(judged.places):,} images in {judged.below}/ are or nearly are training images, such as "
             f"{judged.place(one)} and {train.place(other)}: the accuracy without them stands beside the other."
         )
     remarks += unsearched(len(train.places), len(judged.places))
     for found in (train, *others.values()):
         remarks += found.remarks
     return Dataset(
-        train=train.pictures(name, "train"),
-        valid=others["valid"].pictures(name, "valid") if "valid" in others else None,
-        test=others["test"].pictures(name, "test") if "test" in others else None,
+        train=train.images(name, "train"),
+        valid=others["valid"].images(name, "valid") if "valid" in others else None,
+        test=others["test"].images(name, "test") if "test" in others else None,
         labels=None if classes is not None else train.classes,
         remarks=tuple(remarks),
         near_duplicates=frozenset(near),
@@ -42,7 +42,7 @@ def open_given(name: str, root: Path, given: Mapping[Split, str], classes: Seque
 
 
 def unsearched(one: int, other: int) -> list[str]:
-    """A remark if there are too many pictures to compare each of one number with each of another."""
+    """A remark if there are too many images to compare each of one number with each of another."""
     if one * other <= MOST_COMPARED**2:
         return []
-    return [f"of so many pictures only exact copies were looked for, not nearly the same ones (at most {MOST_COMPARED:,} can be compared)."]
+    return [f"of so many images only exact copies were looked for, not nearly the same ones (at most {MOST_COMPARED:,} can be compared)."]

@@ -1,4 +1,4 @@
-"""A split of a dataset as pictures: every network sees what `PictureSet.pixels` gives, through `sightline.reformat`."""
+"""A split of a dataset as images: every network sees what `ImageSet.pixels` gives, through `sightline.reformat`."""
 
 import hashlib
 import math
@@ -18,41 +18,41 @@ from sightline_training.progress import tracked
 Split = Literal["train", "valid", "test"]
 
 UNKNOWN: Final = -1
-"""The class of a picture that is asked about, but not counted."""
+"""The class of an image that is asked about, but not counted."""
 
 IN_MEMORY: Final = 1024**3
 """Bytes: more pixels than that lie in a file if there is a place for one."""
 
 
 @dataclass(frozen=True, eq=False)
-class PictureSet:
-    """Pictures with their classes, opened one at a time."""
+class ImageSet:
+    """Images with their classes, opened one at a time."""
 
     name: str
     """The dataset's name, such as "mnist"."""
     split: Split
     labels: npt.NDArray[np.int64]
-    """Class index of each picture, shape (N,), in the order of the model card's labels; UNKNOWN if nobody can say."""
+    """Class index of each image, shape (N,), in the order of the model card's labels; UNKNOWN if nobody can say."""
     fingerprint: str
-    """Hexadecimal sha256 of the pictures and labels in their order: two splits with one fingerprint hold the same data."""
+    """Hexadecimal sha256 of the images and labels in their order: two splits with one fingerprint hold the same data."""
     opener: Callable[[int], Image.Image] = field(repr=False)
     places: tuple[str, ...] = ()
-    """Where each picture lies, relative to the data folder; empty if that says nothing."""
+    """Where each image lies, relative to the data folder; empty if that says nothing."""
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.labels)
 
     def open(self, index: int) -> Image.Image:
-        """Picture `index` as its dataset gives it, before any preprocessing."""
+        """Image `index` as its dataset gives it, before any preprocessing."""
         if not 0 <= index < len(self):
-            raise IndexError(f"picture {index} of {len(self)} in {self.name}/{self.split}")
+            raise IndexError(f"image {index} of {len(self)} in {self.name}/{self.split}")
         return self.opener(index)
 
     def pixels(
         self, spec: Preprocess, indices: Sequence[int] | npt.NDArray[np.int64] | None = None, *, spill: Path | None = None
     ) -> npt.NDArray[np.uint8]:
-        """Reformat the pictures `indices` (all of them if None): uint8 of shape (N, height, width, channels).
+        """Reformat the images `indices` (all of them if None): uint8 of shape (N, height, width, channels).
 
         More than IN_MEMORY bytes are written to the file `spill`, if one is given, and mapped into memory.
         """
@@ -68,8 +68,8 @@ class PictureSet:
         return pixels
 
 
-def pictures_of(name: str, split: Split, planes: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> PictureSet:
-    """A set of pictures that lie in memory: `planes` of shape (N, H, W) or (N, H, W, 3), 8 bits, and one class index each.
+def image_set_of(name: str, split: Split, planes: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> ImageSet:
+    """A set of images that lie in memory: `planes` of shape (N, H, W) or (N, H, W, 3), 8 bits, and one class index each.
 
     The fingerprint is the sha256 of both shapes (as text), the planes' bytes and the labels as little-endian int64.
     """
@@ -77,4 +77,4 @@ def pictures_of(name: str, split: Split, planes: npt.NDArray[np.uint8], labels: 
     digest = hashlib.sha256(f"{planes.shape} {labels.shape}".encode())
     digest.update(planes.tobytes())
     digest.update(labels.tobytes())
-    return PictureSet(name, split, labels, digest.hexdigest(), lambda index: Image.fromarray(planes[index]))
+    return ImageSet(name, split, labels, digest.hexdigest(), lambda index: Image.fromarray(planes[index]))

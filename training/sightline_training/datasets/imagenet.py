@@ -1,4 +1,4 @@
-"""ImageNet's validation pictures (Russakovsky et al. 2015) where somebody has them; otherwise three photos to look at."""
+"""ImageNet's validation images (Russakovsky et al. 2015) where somebody has them; otherwise three photos to look at."""
 
 import re
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ NUMBER: Final = re.compile(r"n\d{8}")
 
 
 def open_imagenet(root: Path) -> Dataset:
-    """The pictures of `root`/imagenet/val/<class>/** as test pictures; nothing is learned, and nothing chosen.
+    """The images of `root`/imagenet/val/<class>/** as test images; nothing is learned, and nothing chosen.
 
     A class folder is called by its WordNet number (n01440764) or by torchvision's name of the class (tench), with blanks or
     underscores. If not all 1,000 numbers are there, imagenet_class_index.json (Keras publishes it) must lie in `root`/imagenet or
-    `root`/weights to tell which class is which. Without imagenet/val the test pictures are the photos of `doggy_door`, of class
-    UNKNOWN. Raises DataError if a folder fits no class, or if there are neither these pictures nor those.
+    `root`/weights to tell which class is which. Without imagenet/val the test images are the photos of `doggy_door`, of class
+    UNKNOWN. Raises DataError if a folder fits no class, or if there are neither these images nor those.
     """
     folder = root / "imagenet" / "val"
     if not folder.is_dir():
@@ -41,7 +41,7 @@ def open_imagenet(root: Path) -> Dataset:
     found = look_through(folder, below="val")
     classes = np.array([index[name] for name in found.classes], np.int64)
     judged = replace(found, labels=classes[found.labels])
-    return Dataset(test=judged.pictures("imagenet", "test"), remarks=found.remarks)
+    return Dataset(test=judged.images("imagenet", "test"), remarks=found.remarks)
 
 
 def _index(root: Path, names: Sequence[str]) -> dict[str, int]:

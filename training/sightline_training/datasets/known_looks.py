@@ -1,4 +1,4 @@
-"""Remembers what files look like from one command to the next: decoding every picture of a folder is minutes, reading it is seconds."""
+"""Remembers what files look like from one command to the next: decoding every image of a folder is minutes, reading it is seconds."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ from sightline_training.datasets.duplicates import LOOK, VERSION, Looks
 from sightline_training.files import write_whole
 
 MAX_BYTES: Final = 1024**3
-"""A larger file is none of ours: a million pictures take 260 million bytes."""
+"""A larger file is none of ours: a million images take 260 million bytes."""
 
 _ROW: Final = np.dtype([("file", np.uint8, (32,)), ("look", LOOK)])
 
@@ -52,7 +52,7 @@ def _place(folder: Path) -> Path:
 
     from sightline_training.loop.feature_cache import default_cache
 
-    # Another decoder or another hash sees other pictures.
+    # Another decoder or another hash sees other images.
     made_by = f"{VERSION} pillow {version('pillow')} imagehash {version('imagehash')}"
     name = hashlib.sha256(made_by.encode() + b"\0" + os.fsencode(folder.resolve())).hexdigest()[:32]
     return default_cache().with_name("looks") / f"{name}.looks"

@@ -50,7 +50,7 @@ def classes_in(folder: Path, expected: Sequence[str] | None) -> dict[str, str]:
     elif len(named) < 2:
         what = f"only one class folder ({next(iter(named))})" if named else "no class folders"
         raise DataError(
-            f"{name_of(folder)}: it holds {what}. A classifier needs two or more: put the pictures of each class into a folder "
+            f"{name_of(folder)}: it holds {what}. A classifier needs two or more: put the images of each class into a folder "
             "of its own, named after the class."
         )
     return {label: named[label] for label in (sorted(named) if expected is None else expected)}
@@ -66,7 +66,7 @@ def files_in(folder: Path, names: Sequence[str]) -> Listing:
     for entry in _entries(folder):
         if not _leads_to_folder(entry):
             listing.passed_over.append(f"{name_of(entry.name)} (it lies in no class folder)")
-    # No way through a link makes the pictures of one class those of another.
+    # No way through a link makes the images of one class those of another.
     owners = {_identity(folder / name): name for name in reversed(names)}
     seen = {_identity(folder)}
     count = 0

@@ -10,18 +10,18 @@ from sightline.errors import DataError
 from sightline_training.datasets.dataset import Dataset, hold_out
 from sightline_training.datasets.fetch import fetch_from_mirrors, why_not_fetched
 from sightline_training.datasets.idx import read_idx
-from sightline_training.datasets.image_set import pictures_of
+from sightline_training.datasets.image_set import image_set_of
 from sightline_training.progress import talk
 
 SIDE: Final = 28
 CLASSES: Final = 10
 VALID_SHARE: Final = 12
-"""One training picture in so many is held out for validation: 5,000 of 60,000."""
+"""One training image in so many is held out for validation: 5,000 of 60,000."""
 FILES: Final = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
 def open_mnist(root: Path) -> Dataset:
-    """55,000 training and 5,000 validation pictures from the training files, 10,000 test pictures; `root`/mnist holds the files.
+    """55,000 training and 5,000 validation images from the training files, 10,000 test images; `root`/mnist holds the files.
 
     A file may be gzipped (`.gz`) or plain. Raises DataError if one is damaged, or missing and not to be had.
     """
@@ -33,9 +33,9 @@ def open_mnist(root: Path) -> Dataset:
     test_planes, test_labels = _read(folder, FILES[2], FILES[3])
     train, valid = hold_out(train_labels, len(train_labels) // VALID_SHARE)
     return Dataset(
-        train=pictures_of("mnist", "train", train_planes[train], train_labels[train]),
-        valid=pictures_of("mnist", "valid", train_planes[valid], train_labels[valid]),
-        test=pictures_of("mnist", "test", test_planes, test_labels),
+        train=image_set_of("mnist", "train", train_planes[train], train_labels[train]),
+        valid=image_set_of("mnist", "valid", train_planes[valid], train_labels[valid]),
+        test=image_set_of("mnist", "test", test_planes, test_labels),
     )
 
 
@@ -47,9 +47,9 @@ def _read(folder: Path, images: str, classes: str) -> tuple[npt.NDArray[np.uint8
     images_path, labels_path = _present(folder, images) or folder / images, _present(folder, classes) or folder / classes
     planes, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
     if planes.shape[1:] != (SIDE, SIDE):
-        raise DataError(f"{images_path}: its pictures have {planes.shape[1]} x {planes.shape[2]} pixels; MNIST's have {SIDE} x {SIDE}.")
+        raise DataError(f"{images_path}: its images have {planes.shape[1]} x {planes.shape[2]} pixels; MNIST's have {SIDE} x {SIDE}.")
     if len(planes) != len(labels):
-        raise DataError(f"{labels_path}: {len(labels):,} labels for the {len(planes):,} pictures in {images_path.name}.")
+        raise DataError(f"{labels_path}: {len(labels):,} labels for the {len(planes):,} images in {images_path.name}.")
     if labels.max() >= CLASSES:
         at = int(np.argmax(labels >= CLASSES))
         raise DataError(f"{labels_path}: label {labels[at]} at position {at} is no digit (0 to {CLASSES - 1}).")

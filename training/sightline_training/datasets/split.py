@@ -1,4 +1,4 @@
-"""Splits validation pictures off where nobody else did: every class in its proportion, and never one photo on both sides."""
+"""Splits validation images off where nobody else did: every class in its proportion, and never one photo on both sides."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -14,10 +14,10 @@ VALID_SHARE: Final = 0.2
 
 
 def split_apart(labels: Ints, groups: Ints, classes: Sequence[str]) -> tuple[Ints, Ints]:
-    """Indices (train, valid), each ascending, of pictures with class indices and group numbers, shape (N,) both.
+    """Indices (train, valid), each ascending, of images with class indices and group numbers, shape (N,) both.
 
-    A group stays together. One with pictures of several classes is learned from: nobody knows what the right answer to it is.
-    The same pictures in the same order are split the same way for ever. Raises DataError, naming the class, if one cannot stand on
+    A group stays together. One with images of several classes is learned from: nobody knows what the right answer to it is.
+    The same images in the same order are split the same way for ever. Raises DataError, naming the class, if one cannot stand on
     both sides.
     """
     # The old generator's stream is frozen for ever; the new ones' may change with numpy's version.
@@ -36,7 +36,7 @@ def split_apart(labels: Ints, groups: Ints, classes: Sequence[str]) -> tuple[Int
 
 
 def _drawn(photos: list[tuple[int, int]], wanted: float, shuffle: np.random.RandomState) -> list[int]:
-    """First pictures of photos (first picture, number of pictures) that hold about as many pictures as wanted, at least one photo."""
+    """First images of photos (first image, number of images) that hold about as many images as wanted, at least one photo."""
     drawn, count = [], 0
     for at in shuffle.permutation(len(photos)):
         first, size = photos[at]
@@ -46,11 +46,11 @@ def _drawn(photos: list[tuple[int, int]], wanted: float, shuffle: np.random.Rand
     return drawn or [min(photos, key=lambda photo: (photo[1], photo[0]))[0]]
 
 
-def _too_few(name: str, pictures: int, photos: int, pure: int) -> str:
-    found = f"its {pictures:,} {'picture shows' if pictures == 1 else 'pictures show'} only {photos:,} different photo{'s' * (photos != 1)}"
+def _too_few(name: str, images: int, photos: int, pure: int) -> str:
+    found = f"its {images:,} {'image shows' if images == 1 else 'images show'} only {photos:,} different photo{'s' * (photos != 1)}"
     if not pure:
         found += ", each of them also in another class"
     return (
         f"the class {name}: {found}, but two are needed, one to learn from and one to be judged by. "
-        "Add pictures, or make the folders train/ and valid/ yourself."
+        "Add images, or make the folders train/ and valid/ yourself."
     )

@@ -1,4 +1,4 @@
-"""Pictures inside a zip file, one folder a class, read without unpacking it to the disk and without trusting it."""
+"""Images inside a zip file, one folder a class, read without unpacking it to the disk and without trusting it."""
 
 import zipfile
 import zlib
@@ -21,8 +21,8 @@ MAX_BYTES: Final = 1024**3
 """Of all members together, unpacked: they are kept in memory."""
 
 
-def zipped_pictures(path: Path, classes: Sequence[str]) -> tuple[list[Encoded], npt.NDArray[np.int64]]:
-    """The pictures `<class>/<anything>` of a zip file in the order of their names, encoded as they are, and their class indices.
+def zipped_images(path: Path, classes: Sequence[str]) -> tuple[list[Encoded], npt.NDArray[np.int64]]:
+    """The images `<class>/<anything>` of a zip file in the order of their names, encoded as they are, and their class indices.
 
     Raises DataError, naming the file and the member, if it is damaged, encrypted, packed in a way that is not deflate, larger than
     the bounds above once unpacked (whatever it declares), or holds anything else than folders named after the classes.
@@ -33,8 +33,8 @@ def zipped_pictures(path: Path, classes: Sequence[str]) -> tuple[list[Encoded], 
         with zipfile.ZipFile(path) as archive:
             members = sorted((each for each in archive.infolist() if not each.is_dir()), key=lambda each: each.filename)
             if not 0 < len(members) <= MAX_MEMBERS:
-                raise DataError(f"{path}: it holds {len(members):,} pictures; expected 1 to {MAX_MEMBERS:,}.")
-            pictures, labels, total = [], [], 0
+                raise DataError(f"{path}: it holds {len(members):,} images; expected 1 to {MAX_MEMBERS:,}.")
+            images, labels, total = [], [], 0
             for member in members:
                 kind, slash, _ = member.filename.partition("/")
                 if kind not in classes or not slash:
@@ -43,12 +43,12 @@ def zipped_pictures(path: Path, classes: Sequence[str]) -> tuple[list[Encoded], 
                 total += len(content)
                 if total > MAX_BYTES:
                     raise DataError(f"{path}: its members have more than {MAX_BYTES // 1024**2} MiB unpacked.")
-                pictures.append(Encoded(f"{path}/{member.filename}", partial(bytes, content)))
+                images.append(Encoded(f"{path}/{member.filename}", partial(bytes, content)))
                 labels.append(classes.index(kind))
     except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read as a zip file ({reason}). Put a good copy in its place.") from None
-    return pictures, np.array(labels, np.int64)
+    return images, np.array(labels, np.int64)
 
 
 def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> bytes:

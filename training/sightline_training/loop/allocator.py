@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
     """For the rest of the process; where the C library is another one than glibc, nothing happens.
 
     glibc maps every large block anew and gives it back when it is freed. The kernel then zeroes each page of each activation in
-    each step: 400,000 page faults, and half of the time, in a step of MobileNetV2 with 32 pictures (1.9 s, 0.9 s without; the peak of
+    each step: 400,000 page faults, and half of the time, in a step of MobileNetV2 with 32 images (1.9 s, 0.9 s without; the peak of
     memory grows from 1.4 to 1.5 GB).
     """
     with suppress(OSError, AttributeError):

@@ -20,11 +20,11 @@ class Memory(Dataset[Batch]):
         self.given, self.labels = torch.from_numpy(given), torch.from_numpy(labels)
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.labels)
 
     def __getitem__(self, indices: Tensor) -> Batch:
-        """The batch of those pictures."""
+        """The batch of those images."""
         return self.given[indices], self.labels[indices]
 
 

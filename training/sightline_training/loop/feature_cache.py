@@ -1,4 +1,4 @@
-"""Features of a frozen trunk, computed once for each picture and view and kept on disk, so that transfer learning is minutes on a CPU."""
+"""Features of a frozen trunk, computed once for each image and view and kept on disk, so that transfer learning is minutes on a CPU."""
 
 import hashlib
 import json
@@ -30,13 +30,13 @@ from sightline_training.recipe import Recipe
 Item = TypeVar("Item")
 
 Features = npt.NDArray[np.float32]
-"""[N, F]: a row a picture."""
+"""[N, F]: a row an image."""
 
 CHUNK_BATCHES: Final = 4
-"""Batches that go into one file: what a kill costs at most (a hundred pictures of 224 × 224, 15 s of VGG16 on two cores)."""
+"""Batches that go into one file: what a kill costs at most (a hundred images of 224 × 224, 15 s of VGG16 on two cores)."""
 
 MAX_CHUNK_BYTES: Final = 1024**3
-"""A larger file is none of ours: 4,000 pictures of 32 × 32 with 16,000 features each still fit."""
+"""A larger file is none of ours: 4,000 images of 32 × 32 with 16,000 features each still fit."""
 
 
 def features_of(
@@ -50,7 +50,7 @@ def features_of(
 ) -> Features:
     """What the trunk of `network`, still as `weights` filled it, makes of pixels [N, H, W, C]: float32 [N, F].
 
-    View 0 is the pictures as they are; each other number is another draw of the recipe's augmentation, the same draw in every call.
+    View 0 is the images as they are; each other number is another draw of the recipe's augmentation, the same draw in every call.
     What `cache` (or else `default_cache`) holds is not computed again. Computed where the network's weights lie. Raises DataError if
     the folder cannot be written, or if the trunk gives anything but finite numbers.
     """
@@ -92,8 +92,8 @@ def kept_features(
 ) -> Features:
     """Features [N, F] of pixels [N, H, W, C] from the files in `cache`/`key`; those that are not there are computed and written there.
 
-    `trunk` maps pixels on the 0..255 scale to float32 [n, F]; `key` must stand for all that decides its answer but the picture.
-    A file appears whole, and is named after its own sha256: one that is damaged is deleted and its pictures are computed again,
+    `trunk` maps pixels on the 0..255 scale to float32 [n, F]; `key` must stand for all that decides its answer but the image.
+    A file appears whole, and is named after its own sha256: one that is damaged is deleted and its images are computed again,
     and two processes that compute the same write the same.
     """
     size = comfortable_batch(pixels.shape[1:])
@@ -117,19 +117,19 @@ def kept_features(
             _write(folder, chunk)
             chunk = {}
     if batches:
-        talk().print(f"computed {what} of {sum(map(len, batches)):,} pictures in {time.perf_counter() - began:.1f} s")
+        talk().print(f"computed {what} of {sum(map(len, batches)):,} images in {time.perf_counter() - began:.1f} s")
     if features is None:
-        raise ValueError("features of no pictures")
+        raise ValueError("features of no images")
     return features
 
 
 def _identities(pixels: npt.NDArray[np.uint8], drawn_together: int | None) -> list[bytes]:
-    """What each picture is known by: the sha256 of its pixels.
+    """What each image is known by: the sha256 of its pixels.
 
-    Draws are made for so many pictures together, and the next one's depend on how many came before. So a picture that is augmented
+    Draws are made for so many images together, and the next one's depend on how many came before. So an image that is augmented
     is known by its place in its batch as well, or else what was in the cache would change what is learned.
     """
-    digests = [hashlib.sha256(picture.tobytes()).digest() for picture in pixels]
+    digests = [hashlib.sha256(image.tobytes()).digest() for image in pixels]
     if drawn_together is None:
         return digests
     known = []
@@ -157,7 +157,7 @@ def _computed(trunk: nn.Module, pixels: npt.NDArray[np.uint8], augmentation: Aug
     for module, mode in modes:
         module.training = mode
     if not np.isfinite(features).all():
-        raise DataError("the backbone's features are no finite numbers: its weights do not go together with these pictures.")
+        raise DataError("the backbone's features are no finite numbers: its weights do not go together with these images.")
     return features
 
 

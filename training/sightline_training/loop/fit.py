@@ -1,6 +1,6 @@
 """The loop: each stage of a recipe is one Lightning fit, checkpointed every epoch and resumed from the last one after a kill.
 
-What decides the weights (initial values, order of the pictures, dropout, augmentation) is drawn from seeds of (seed, stage,
+What decides the weights (initial values, order of the images, dropout, augmentation) is drawn from seeds of (seed, stage,
 epoch), so that an epoch that runs again after a kill gives the same weights as if nothing had happened (on a CPU, bit for bit,
 with the same versions and number of threads).
 """
@@ -54,7 +54,7 @@ TERMINATED: Final = 128 + signal.SIGTERM
 
 @dataclass(frozen=True)
 class Watched:
-    """The pictures on which every epoch is measured."""
+    """The images on which every epoch is measured."""
 
     memory: Memory
     chooses: bool
@@ -62,7 +62,7 @@ class Watched:
 
 
 FeaturesOf = Callable[[Literal["train", "watched"], int], npt.NDArray[np.float32]]
-"""Features [N, F] of the frozen trunk: of the pictures as they are (view 0), or of an augmented view (from 1)."""
+"""Features [N, F] of the frozen trunk: of the images as they are (view 0), or of an augmented view (from 1)."""
 
 
 def fit(
@@ -108,7 +108,7 @@ def fit(
 def kept_epoch(history: list[Epoch], chooses: bool) -> Epoch:
     """The epoch of the last stage whose weights were kept.
 
-    If the watched pictures choose, that of the highest accuracy on them, among equals the lowest loss; if not, the last one.
+    If the watched images choose, that of the highest accuracy on them, among equals the lowest loss; if not, the last one.
     """
     last_stage = [epoch for epoch in history if epoch["stage"] == history[-1]["stage"]]
     return max(last_stage, key=lambda epoch: (epoch["watched_accuracy"], -epoch["watched_loss"])) if chooses else last_stage[-1]
@@ -229,7 +229,7 @@ class _Stretch(LightningModule):
         self.began = time.perf_counter(), time.process_time()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """Loss of one batch: pictures augmented if the recipe says so, or one view's features of each picture."""
+        """Loss of one batch: images augmented if the recipe says so, or one view's features of each image."""
         given, labels = batch
         if self.on_features:
             given = given[torch.arange(len(given)), torch.randint(given.shape[1], (len(given),))]
@@ -242,7 +242,7 @@ class _Stretch(LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """Measure one batch of the watched pictures."""
+        """Measure one batch of the watched images."""
         given, labels = batch
         logits = self.learner(given[:, 0] if self.on_features else given)
         self.watched_loss.update(functional.cross_entropy(logits.float(), labels), len(labels))
@@ -260,7 +260,7 @@ class _Stretch(LightningModule):
         epoch["seconds"], epoch["cpu_seconds"] = time.perf_counter() - wall, time.process_time() - cpu
         if not math.isfinite(epoch["watched_loss"]):
             raise SightlineError(
-                f"training diverged: after epoch {epoch['epoch']} the loss on held-out pictures is {epoch['watched_loss']}. "
+                f"training diverged: after epoch {epoch['epoch']} the loss on held-out images is {epoch['watched_loss']}. "
                 "Lower the recipe's learning rate and start again with `--restart`."
             )
         self.history.append(epoch)

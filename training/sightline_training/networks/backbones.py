@@ -1,4 +1,4 @@
-"""The classifiers of torchvision by name, as backbones to transfer from: structure without weights, and how they see a picture."""
+"""The classifiers of torchvision by name, as backbones to transfer from: structure without weights, and how they see an image."""
 
 import copy
 import difflib
@@ -17,7 +17,7 @@ from sightline_training.networks.transfer import PooledBlocks, PooledFeatures
 Part = Literal["network", "features", "blocks"]
 
 WHITE: Final = (255, 255, 255)
-"""Under transparent pixels, of which torchvision's transforms say nothing: pictures with a clear ground are made for white pages."""
+"""Under transparent pixels, of which torchvision's transforms say nothing: images with a clear ground are made for white pages."""
 
 RENORMALISING: Final = ("googlenet", "inception_v3")
 """Trained elsewhere, on pixels scaled to -1..1: they undo torchvision's mean and deviation by themselves (`transform_input`)."""
@@ -30,7 +30,7 @@ class Backbone:
     name: str
     """torchvision's, such as "vgg16": one of `known_backbones`."""
     part: Part = "network"
-    """`network` is all but the last layer; `features` only the convolutional part, averaged over the picture; `blocks` the same after
+    """`network` is all but the last layer; `features` only the convolutional part, averaged over the image; `blocks` the same after
     each of its blocks: wherever the maps become smaller."""
 
 
@@ -66,7 +66,7 @@ def whole(backbone: Backbone) -> nn.Module:
 
 @functools.cache
 def feature_count(backbone: Backbone) -> int:
-    """F, the number of features that `trunk_of` gives of one picture."""
+    """F, the number of features that `trunk_of` gives of one image."""
     height, width = preprocess_of(backbone).size
     with torch.inference_mode():
         trunk = _trunk_structure(backbone).eval().to("meta")
@@ -76,7 +76,7 @@ def feature_count(backbone: Backbone) -> int:
 
 @functools.cache
 def preprocess_of(backbone: Backbone, version: str | None = None) -> Preprocess:
-    """How torchvision's weights of the backbone see a picture, from the transforms that come with them.
+    """How torchvision's weights of the backbone see an image, from the transforms that come with them.
 
     `version` is a name such as "IMAGENET1K_V2"; None means the first that was published, whose preprocessing is the usual one of
     its family. Raises UsageError if the card's specification cannot say the same.
@@ -111,7 +111,7 @@ def built(name: str) -> nn.Module:
     if name in RENORMALISING:
         settings = {"transform_input": True, "aux_logits": False, "init_weights": True}
     elif name.startswith("vit_"):
-        # A learned position a patch: the network is made for one size of picture.
+        # A learned position a patch: the network is made for one size of image.
         settings = {"image_size": preprocess_of(Backbone(name)).size[0]}
     network: nn.Module = get_model(name, weights=None, **settings)
     return network

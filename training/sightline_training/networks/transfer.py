@@ -1,4 +1,4 @@
-"""A network in two parts: a trunk that makes features of a picture, and a head that answers from them."""
+"""A network in two parts: a trunk that makes features of an image, and a head that answers from them."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -16,20 +16,20 @@ class Headed(nn.Module):
         self.trunk, self.head = trunk, head
 
     def forward(self, planes: Tensor) -> Tensor:
-        """Logits of normalised pictures."""
+        """Logits of normalised images."""
         logits: Tensor = self.head(self.trunk(planes))
         return logits
 
 
 class BothWays(Headed):
-    """A network that answers from a picture and from its mirror image, as VGG's authors do (arXiv:1409.1556, section 3.2).
+    """A network that answers from an image and from its mirror image, as VGG's authors do (arXiv:1409.1556, section 3.2).
 
-    They take the mean of the probabilities, this of the logits. Only for pictures whose mirror image shows the same. It learns from
+    They take the mean of the probabilities, this of the logits. Only for images whose mirror image shows the same. It learns from
     one of the two, and takes twice as long to answer.
     """
 
     def forward(self, planes: Tensor) -> Tensor:
-        """While it learns, logits of normalised pictures; else the means of theirs and their mirror images'."""
+        """While it learns, logits of normalised images; else the means of theirs and their mirror images'."""
         logits = super().forward(planes)
         return logits if self.training else (logits + super().forward(planes.flip(3))) / 2
 
@@ -37,7 +37,7 @@ class BothWays(Headed):
 class Transferred(Headed):
     """A head on a trunk that was trained elsewhere.
 
-    The trunk never leaves evaluation mode: the statistics of its batch normalisation are those of the many pictures that it
+    The trunk never leaves evaluation mode: the statistics of its batch normalisation are those of the many images that it
     learned from, and a few hundred of ours would only blur them. Its weights can learn all the same.
     """
 
@@ -54,7 +54,7 @@ class Transferred(Headed):
 
 
 class PooledFeatures(nn.Module):
-    """The convolutional part of a torchvision classifier, averaged over the picture: float32 [N, C, H, W] → [N, F].
+    """The convolutional part of a torchvision classifier, averaged over the image: float32 [N, C, H, W] → [N, F].
 
     Its tensors have torchvision's names (`features.0.weight`), so that weights travel both ways.
     """
@@ -64,7 +64,7 @@ class PooledFeatures(nn.Module):
         self.features = features
 
     def forward(self, planes: Tensor) -> Tensor:
-        """Features of normalised pictures."""
+        """Features of normalised images."""
         maps: Tensor = self.features(planes)
         return maps.mean(dim=(2, 3))
 
@@ -84,7 +84,7 @@ class PooledBlocks(nn.Module):
         self.ends = frozenset(ends)
 
     def forward(self, planes: Tensor) -> Tensor:
-        """Features of normalised pictures."""
+        """Features of normalised images."""
         averages = []
         for at, module in enumerate(self.features):
             planes = module(planes)

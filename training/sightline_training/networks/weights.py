@@ -58,7 +58,7 @@ class Weights:
     part: Part
     """How much of the backbone they fill."""
     preprocess: Preprocess | None
-    """How they see a picture, if that is known of these very weights."""
+    """How they see an image, if that is known of these very weights."""
     of_run: bool = False
     """Whether a run of ours made them."""
 

@@ -66,5 +66,5 @@ def probabilities(answering: nn.Module, pixels: npt.NDArray[np.uint8]) -> npt.ND
 
 
 def comfortable_batch(shape: tuple[int, ...]) -> int:
-    """Pictures of shape (H, W, C) that are asked about at a time: 1000 of MNIST's, 26 of 224 x 224, where VGG16 then takes a gigabyte."""
+    """Images of shape (H, W, C) that are asked about at a time: 1000 of MNIST's, 26 of 224 x 224, where VGG16 then takes a gigabyte."""
     return max(1, min(1000, 4_000_000 // math.prod(shape)))

@@ -1,6 +1,6 @@
 """Sign language letters with three convolutional blocks and the courses' augmentations.
 
-    sightline train asl                100.00 % of the 7,172 test pictures, seeds 0, 1 and 2 alike
+    sightline train asl                100.00 % of the 7,172 test images, seeds 0, 1 and 2 alike
 
 95 % interval of each 99.95 to 100.00 %. 187 to 213 s a seed, 185 to 204 s of CPU, on 2 cores of an AMD EPYC virtual machine that did
 other work too, products in bfloat16, 1.5 GB of memory, torch 2.15.0, CPython 3.11.7. Augmentations, dropout and the number of epochs were
@@ -26,7 +26,7 @@ ASL: Final = replace(
             "trained on Sign Language MNIST with augmentation.",
         }
     ),
-    # Pictures that never come twice leave little for dropout to do, and so fewer maps will do: 280,256 weights.
+    # Images that never come twice leave little for dropout to do, and so fewer maps will do: 280,256 weights.
     network=partial(network, maps=(24, 48, 96), depth=1, map_dropout=0.0, dropout=0.2),
     stages=(Stage(epochs=14, batch_size=256, learning_rate=1e-2, weight_decay=0.05, patience=14, mixed_precision=True),),
     augmentation=InTurn(

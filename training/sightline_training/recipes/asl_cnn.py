@@ -1,9 +1,9 @@
 """Sign language letters with three convolutional blocks, without augmentation. The card of all recipes for these letters stands here.
 
-    sightline train asl_cnn            98.86 % of the 7,172 test pictures
+    sightline train asl_cnn            98.86 % of the 7,172 test images
 
 Seeds 0, 1 and 2: 98.86, 99.32 and 98.91 % (95 % interval of the first 98.58 to 99.08 %), 208 to 228 s of CPU each on 2 cores of an AMD
-EPYC virtual machine that did other work too, products in bfloat16, torch 2.15.0, CPython 3.11.7. The test pictures are some twenty copies
+EPYC virtual machine that did other work too, products in bfloat16, torch 2.15.0, CPython 3.11.7. The test images are some twenty copies
 each of a few hundred photos, so that five misread hands are 1.5 points. Maps, dropout, label smoothing, epochs and the second convolution
 of each block were chosen among some twenty-five trials by test accuracies of seeds 0 and 1, since the training file has no honest
 validation split: with one convolution a block no setting had 98.5 % for all of its seeds (97.8 to 98.9 %), however many maps it had.
@@ -31,11 +31,11 @@ CARD: Final = ModelCard(
         fit="pad",
         crop_fraction=1.0,
         resample="bilinear",
-        # The walls behind the hands: the median of the training pictures' border pixels is 169.
+        # The walls behind the hands: the median of the training images' border pixels is 169.
         background=(169,),
         exif="apply",
         polarity="as-is",
-        # Mean and deviation of all pixels of the 27,455 training pictures, to four places.
+        # Mean and deviation of all pixels of the 27,455 training images, to four places.
         mean=(0.6247,),
         std=(0.1913,),
     ),
@@ -53,7 +53,7 @@ ASL_CNN: Final = Recipe(
     card=CARD,
     network=partial(network, maps=(24, 48, 96), depth=2, map_dropout=0.3, dropout=0.5),
     data="asl",
-    # No picture chooses an epoch: the data has no honest validation split, so that the last one is kept.
+    # No image chooses an epoch: the data has no honest validation split, so that the last one is kept.
     stages=(
         Stage(
             epochs=8,

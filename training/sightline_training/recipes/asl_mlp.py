@@ -1,9 +1,9 @@
-"""Sign language letters with an MLP 784-512-512-24, which overfits: it knows every training picture and misses many of new hands.
+"""Sign language letters with an MLP 784-512-512-24, which overfits: it knows every training image and misses many of new hands.
 
-    sightline train asl_mlp            79.75 % of the 7,172 test pictures, 100 % of the 27,455 training pictures
+    sightline train asl_mlp            79.75 % of the 7,172 test images, 100 % of the 27,455 training images
 
 Seed 0 (95 % interval 78.81 to 80.67 %), 45 s of CPU on 2 cores of an AMD EPYC virtual machine, torch 2.15.0, CPython 3.11.7. No choice was
-made by the test pictures: this is how such a network does.
+made by the test images: this is how such a network does.
 """
 
 from typing import Final

@@ -1,12 +1,12 @@
 """CIFAR-10 with a VGG16 of our own: torchvision's, with batch normalisation, from scratch. Its trunk can be transferred from.
 
-    sightline train cifar10            90.63 % of the 10,000 test pictures
+    sightline train cifar10            90.63 % of the 10,000 test images
 
 Seed 0 (95 % interval 90.04 to 91.19 %): 31 epochs in 13,200 s, 18,400 s of CPU, on 2 cores of an AMD EPYC virtual machine that did other
-work too (an epoch alone takes some 270 s), products in bfloat16, 3.2 GB of memory, torch 2.15.0, CPython 3.11.7. The pictures were JPEG
-files of quality 75, which published results did not have. How it came about: the first stage alone ended at 87.3 % of the test pictures,
-so the second was added and its checkpoint continued; with 89.5 % of the validation pictures in sight, the mirror image was added to the
-answers. From the picture alone the same weights have 89.54 % of the test pictures.
+work too (an epoch alone takes some 270 s), products in bfloat16, 3.2 GB of memory, torch 2.15.0, CPython 3.11.7. The images were JPEG
+files of quality 75, which published results did not have. How it came about: the first stage alone ended at 87.3 % of the test images,
+so the second was added and its checkpoint continued; with 89.5 % of the validation images in sight, the mirror image was added to the
+answers. From the image alone the same weights have 89.54 % of the test images.
 """
 
 from typing import Final
@@ -33,7 +33,7 @@ CARD: Final = ModelCard(
         background=(0, 0, 0),
         exif="apply",
         polarity="as-is",
-        # Mean and deviation of all pixels of CIFAR-10's 50,000 training pictures, to four places.
+        # Mean and deviation of all pixels of CIFAR-10's 50,000 training images, to four places.
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.247, 0.2435, 0.2616),
     ),
@@ -44,7 +44,7 @@ CARD: Final = ModelCard(
 def _network(card: ModelCard) -> nn.Module:
     from torchvision.models import vgg16_bn
 
-    # The classifier of 25,088 x 4,096 weights is for pictures of 224 x 224; these leave one feature vector of 512.
+    # The classifier of 25,088 x 4,096 weights is for images of 224 x 224; these leave one feature vector of 512.
     return BothWays(PooledFeatures(vgg16_bn(weights=None).features), nn.Linear(512, len(card.labels)))
 
 

@@ -1,4 +1,4 @@
-"""Your own pictures, in a folder with a folder for each class, on a pre-trained network: first a new head, then its last blocks.
+"""Your own images, in a folder with a folder for each class, on a pre-trained network: first a new head, then its last blocks.
 
 sightline train folder --data DIR --name NAME --backbone mobilenet_v2 --weights mobilenet_v2_imagenet.safetensors
 
@@ -29,16 +29,16 @@ FOLDER: Final = Recipe(
         name="folder",
         description="A classifier of one's own pictures, on a network that was trained on ImageNet.",
         labels=("a", "b"),
-        # Nobody knows where in a picture the thing is, so nothing is cut off. A linear head on MobileNetV2's features, five-fold: fruits
+        # Nobody knows where in an image the thing is, so nothing is cut off. A linear head on MobileNetV2's features, five-fold: fruits
         # 98.0 % stretched or padded, 97.2 % with ImageNet's usual crop; Bo 99.4 % and 98.8 %.
         preprocess=Preprocess.model_validate({**PREPROCESS.model_dump(), "fit": "stretch", "crop_fraction": 1.0}),
         max_batch_size=32,
     ),
     transfer=_network,
     data="folder",
-    own_pictures=True,
+    own_images=True,
     stages=(
-        # Small batches, so that forty pictures are steps enough, and ten thousand do no harm: features are computed once.
+        # Small batches, so that forty images are steps enough, and ten thousand do no harm: features are computed once.
         Stage(epochs=40, batch_size=16, learning_rate=2e-3, weight_decay=1e-2, patience=20, label_smoothing=0.05, trunk_share=0.0, views=3),
         Stage(epochs=5, batch_size=16, learning_rate=5e-5, weight_decay=1e-2, patience=5, label_smoothing=0.05, trunk_share=0.25),
     ),

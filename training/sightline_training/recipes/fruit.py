@@ -9,7 +9,7 @@ these photos, so that the figure is a little flattered; within a run the last ep
 
     sightline train fruit --backbone vgg16_bn --weights runs/cifar10 --size 64 --every-block      92.70 %
 
-of the same photos, 92.90 % of the 183, on our own VGG16, which knows ten kinds of things from pictures of 32 pixels: 412 s, 390 s of CPU,
+of the same photos, 92.90 % of the 183, on our own VGG16, which knows ten kinds of things from images of 32 pixels: 412 s, 390 s of CPU,
 same machine. All blocks were chosen over the last (86 % in the end) by a linear head's accuracy on these photos.
 
 The default is VGG16, whose own weights were not available: tests/line/test_vgg16.py takes it through the line with random weights.

@@ -2,7 +2,7 @@
 
     sightline train imagenet --backbone mobilenet_v2 --weights mobilenet_v2_imagenet.safetensors
 
-takes a second. ImageNet's validation pictures were not available, so no accuracy was measured. The default is VGG16, whose
+takes a second. ImageNet's validation images were not available, so no accuracy was measured. The default is VGG16, whose
 own weights were not available either: tests/line/test_vgg16.py takes it through the line in shape, with random weights.
 """
 
@@ -29,7 +29,7 @@ PREPROCESS: Final = Preprocess(
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
 )
-"""How most networks trained on ImageNet see a picture. `--weights` that are known to see otherwise bring their own."""
+"""How most networks trained on ImageNet see an image. `--weights` that are known to see otherwise bring their own."""
 
 
 def _network(_: ModelCard, backbone: Backbone) -> nn.Module:

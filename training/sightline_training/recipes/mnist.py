@@ -3,10 +3,10 @@
     sightline train mnist              98.65 %, mean of seeds 0, 1, 2 (98.74, 98.65, 98.57), in 54 s of training each
     sightline train mnist --augment    99.43 %, mean of seeds 0, 1, 2 (99.47, 99.42, 99.40), in 380 to 537 s each
 
-Accuracy on the 10,000 test pictures; the 95 % interval of one run is ±0.23 and ±0.15 points (Wilson). Measured on 2 cores of an AMD EPYC
+Accuracy on the 10,000 test images; the 95 % interval of one run is ±0.23 and ±0.15 points (Wilson). Measured on 2 cores of an AMD EPYC
 virtual machine, torch 2.15.0, CPython 3.11.7; the augmented runs shared the machine with other work for part of the time. Without
 augmentation, dropout, weight decay and label smoothing were chosen among some twenty candidates by their test accuracies (98.4 to 98.75 %),
-so that 98.65 % is a little flattered (seeds 3, 4, 5, run once afterwards: 98.67 %). A run chooses its epoch on the validation pictures.
+so that 98.65 % is a little flattered (seeds 3, 4, 5, run once afterwards: 98.67 %). A run chooses its epoch on the validation images.
 """
 
 from dataclasses import replace
@@ -34,11 +34,11 @@ CARD: Final = ModelCard(
         background=(0,),
         exif="apply",
         polarity="light-on-dark",
-        # Mean and deviation of all pixels of MNIST's 60,000 training pictures, to four places.
+        # Mean and deviation of all pixels of MNIST's 60,000 training images, to four places.
         mean=(0.1307,),
         std=(0.3081,),
     ),
-    # A picture is 784 bytes and 0.7 million multiplications: what a request costs is its overhead, so let it carry many.
+    # An image is 784 bytes and 0.7 million multiplications: what a request costs is its overhead, so let it carry many.
     max_batch_size=256,
 )
 
@@ -62,7 +62,7 @@ MNIST: Final = replace(
     _PLAIN,
     augmented=replace(
         _PLAIN,
-        # Pictures that never come twice leave little for dropout to do.
+        # Images that never come twice leave little for dropout to do.
         network=partial(_network, input_dropout=0.0, dropout=0.1),
         stages=(Stage(epochs=100, batch_size=256, learning_rate=5e-3, weight_decay=1e-2, patience=40),),
         augmentation=Warp(rotation_deg=10.0, shift=0.05, scale=0.12, shear_deg=8.0, elastic_px=1.3, elastic_knots=7),

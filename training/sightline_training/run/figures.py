@@ -1,4 +1,4 @@
-"""Which pictures a run folder gets, and what is written under them."""
+"""Which images a run folder gets, and what is written under them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,9 +19,9 @@ from sightline_training.run.metrics import Labels, Pixels, Probabilities
 from sightline_training.run.summary import SETS
 
 MISTAKES_SHOWN: Final = 40
-PICTURES_AUGMENTED: Final = 8
+IMAGES_AUGMENTED: Final = 8
 VARIANTS: Final = 4
-"""Of each picture under everything together."""
+"""Of each image under everything together."""
 
 
 def draw(
@@ -48,29 +48,29 @@ def draw(
 def _draw_answers(folder: Path, recipe: Recipe, report: Mapping[str, Any], pixels: Pixels, labels: Labels, answers: Probabilities) -> None:
     card, on = recipe.card, SETS[report["judged_on"]]
     figures = report["accuracy"][report["judged_on"]]
-    headline = f"{card.name} on {figures['n']:,} {on} pictures of {report['dataset']['name']}: {figures['accuracy']:.2%}"
+    headline = f"{card.name} on {figures['n']:,} {on} images of {report['dataset']['name']}: {figures['accuracy']:.2%}"
     plots.draw_confusion(folder / run_folder.CONFUSION, np.array(report["confusion"]["counts"]), card.labels, headline)
     worst = judgement.worst_mistakes(answers, labels, MISTAKES_SHOWN)
     captions = [f"{card.labels[labels[at]]} → {card.labels[answers[at].argmax()]}  {answers[at].max():.3f}" for at in worst]
     title = (
-        f"The worst of {figures['n'] - figures['correct']:,} mistakes among {figures['n']:,} {on} pictures (true → answer, its probability)"
+        f"The worst of {figures['n'] - figures['correct']:,} mistakes among {figures['n']:,} {on} images (true → answer, its probability)"
     )
     plots.draw_mistakes(folder / run_folder.MISTAKES, pixels[worst], captions, title)
 
 
 def _draw_augmentations(path: Path, augmentation: Augmentation, pixels: Pixels, labels: Labels) -> None:
     """A row for each distortion alone, then rows of all together, as training sees them."""
-    originals = pixels[_one_of_each(labels, PICTURES_AUGMENTED)]
+    originals = pixels[_one_of_each(labels, IMAGES_AUGMENTED)]
     given = torch.from_numpy(originals)
     rows = {"original": originals.astype(np.float32)}
     if isinstance(augmentation, InTurn):
         rows |= {step.name: step(given).numpy() for step in augmentation.steps}
     rows |= {f"all together ({number})": augmentation(given).numpy() for number in range(1, VARIANTS + 1)}
-    plots.draw_augmentations(path, rows, "What training sees: pictures, each distortion alone, and all together")
+    plots.draw_augmentations(path, rows, "What training sees: images, each distortion alone, and all together")
 
 
 def _one_of_each(labels: Labels, most: int) -> list[int]:
-    """Indices of pictures of as many different classes as there are, then of others."""
+    """Indices of images of as many different classes as there are, then of others."""
     firsts = [int((labels == each).argmax()) for each in np.unique(labels[labels != UNKNOWN])]
     others = [at for at in range(min(len(labels), most)) if at not in firsts]
     return (firsts + others)[:most]

@@ -1,4 +1,4 @@
-"""What a trained network is worth, counted over every picture: accuracy with its interval, figures per class, the mistakes."""
+"""What a trained network is worth, counted over every image: accuracy with its interval, figures per class, the mistakes."""
 
 import hashlib
 import math
@@ -18,7 +18,7 @@ Pixels = npt.NDArray[np.uint8]
 def accuracy_figures(answers: Probabilities, labels: Labels) -> dict[str, Any] | None:
     """Accuracy of probabilities [N, classes] against class indices [N]: n, correct, accuracy, Wilson's 95 % interval, mean loss.
 
-    Pictures of UNKNOWN class are not counted; None if no other is there.
+    Images of UNKNOWN class are not counted; None if no other is there.
     """
     known = labels != UNKNOWN
     answers, labels = answers[known], labels[known]
@@ -36,7 +36,7 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     """Score interval of a proportion (E. B. Wilson 1927, "Probable inference, the law of succession, and statistical inference",
     Journal of the American Statistical Association 22, 209-212); `z` is the normal quantile, 1.959964 for 95 %.
 
-    It says how far the accuracy on other pictures of the same kind may lie, not how much another seed would change it.
+    It says how far the accuracy on other images of the same kind may lie, not how much another seed would change it.
     """
     share = successes / trials
     centre = share + z * z / (2 * trials)
@@ -53,7 +53,7 @@ def confusion(answers: Probabilities, labels: Labels) -> npt.NDArray[np.int64]:
 
 
 def per_class(matrix: npt.NDArray[np.int64], labels: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Label, n, recall (None without a picture of the class) and precision (None if it was never answered) of each class."""
+    """Label, n, recall (None without an image of the class) and precision (None if it was never answered) of each class."""
     rows = []
     for index, label in enumerate(labels):
         hits, present, answered = int(matrix[index, index]), int(matrix[index].sum()), int(matrix[:, index].sum())
@@ -69,12 +69,12 @@ def per_class(matrix: npt.NDArray[np.int64], labels: tuple[str, ...]) -> list[di
 
 
 def seen_before(pixels: Pixels, known: Iterable[npt.NDArray[np.uint8]]) -> npt.NDArray[np.bool_]:
-    """Which of `pixels` [N, H, W, C] are, byte for byte, also among the pictures `known`, each [H, W, C]."""
-    seen = {hashlib.sha256(picture.tobytes()).digest() for picture in known}
-    return np.fromiter((hashlib.sha256(picture.tobytes()).digest() in seen for picture in pixels), bool, len(pixels))
+    """Which of `pixels` [N, H, W, C] are, byte for byte, also among the images `known`, each [H, W, C]."""
+    seen = {hashlib.sha256(image.tobytes()).digest() for image in known}
+    return np.fromiter((hashlib.sha256(image.tobytes()).digest() in seen for image in pixels), bool, len(pixels))
 
 
 def worst_mistakes(answers: Probabilities, labels: Labels, most: int) -> npt.NDArray[np.int64]:
-    """Indices of wrongly answered pictures, the surest wrong answer first, at most so many."""
+    """Indices of wrongly answered images, the surest wrong answer first, at most so many."""
     wrong = np.flatnonzero((answers.argmax(axis=1) != labels) & (labels != UNKNOWN))
     return wrong[np.argsort(-answers[wrong].max(axis=1), kind="stable")][:most]

@@ -1,4 +1,4 @@
-"""The pictures of a run folder: curves, confusion matrix, worst mistakes, augmentations. Drawn without pyplot, so no state is shared."""
+"""The images of a run folder: curves, confusion matrix, worst mistakes, augmentations. Drawn without pyplot, so no state is shared."""
 
 import io
 import math
@@ -30,7 +30,7 @@ WIDE: Final = 15
 
 
 def draw_curves(path: Path, history: Sequence[dict[str, float]], best: dict[str, float], watched: str) -> None:
-    """Loss and accuracy over the epochs of all stages, on training and on `watched` pictures; the kept epoch is marked.
+    """Loss and accuracy over the epochs of all stages, on training and on `watched` images; the kept epoch is marked.
 
     Training is measured as taught: with dropout, augmented.
     """
@@ -77,7 +77,7 @@ def draw_confusion(path: Path, matrix: npt.NDArray[np.int64], labels: Sequence[s
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.35, 0, 1))
     axes.set(xlabel="answer", ylabel="true class")
-    # Over the whole picture, and broken: a few classes with long names leave little room over the squares.
+    # Over the whole image, and broken: a few classes with long names leave little room over the squares.
     figure.suptitle(title.replace(": ", ":\n", 1) if classes < WIDE else title)
     if classes <= NUMBERED_UP_TO:
         long_names = max(map(len, labels)) > 3
@@ -91,12 +91,12 @@ def draw_confusion(path: Path, matrix: npt.NDArray[np.int64], labels: Sequence[s
 
 
 def draw_mistakes(path: Path, pixels: Pixels, captions: Sequence[str], title: str) -> None:
-    """Pictures [N, H, W, C] as the network saw them, each with its caption; none at all is said in words."""
+    """Images [N, H, W, C] as the network saw them, each with its caption; none at all is said in words."""
     _grid(path, pixels, captions, title if len(pixels) else f"{title}: none")
 
 
 def draw_augmentations(path: Path, rows: Mapping[str, npt.NDArray[np.float32]], title: str) -> None:
-    """A row of pictures, float32 [N, H, W, C] on the 0..255 scale, under the name of each; the same picture stands in a column."""
+    """A row of images, float32 [N, H, W, C] on the 0..255 scale, under the name of each; the same image stands in a column."""
     columns = len(next(iter(rows.values())))
     pixels = np.clip(np.rint(np.concatenate(list(rows.values()))), 0, 255).astype(np.uint8)
     captions = [name if at == 0 else "" for name in rows for at in range(columns)]
@@ -110,8 +110,8 @@ def _grid(path: Path, pixels: Pixels, captions: Sequence[str], title: str, colum
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for place in axes:
         place.axis("off")
-    for place, picture, caption in zip(axes, pixels, captions, strict=False):
-        place.imshow(picture[..., 0] if picture.shape[2] == 1 else picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    for place, image, caption in zip(axes, pixels, captions, strict=False):
+        place.imshow(image[..., 0] if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         place.set_title(caption, fontsize=9)
     _save(figure, path)
 

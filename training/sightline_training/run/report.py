@@ -19,26 +19,26 @@ from sightline_training.run.metrics import Labels, Pixels, Probabilities
 
 def judged(
     recipe: Recipe,
-    pictures: Dataset,
+    images: Dataset,
     pixels: Mapping[Split, Pixels],
     labels: Mapping[Split, Labels],
     answers: Mapping[Split, Probabilities],
 ) -> dict[str, Any]:
     """The part of the report that says how good the network is."""
-    on = pictures.judged.split
+    on = images.judged.split
     figures: dict[str, Any] = {split: judgement.accuracy_figures(answers[split], labels[split]) for split in answers}
-    known = [pixels[each.split] for each in pictures.splits if each.split != on]
+    known = [pixels[each.split] for each in images.splits if each.split != on]
     seen = judgement.seen_before(pixels[on], itertools.chain.from_iterable(known))
-    near = np.isin(np.arange(len(seen)), sorted(pictures.near_duplicates))
+    near = np.isin(np.arange(len(seen)), sorted(images.near_duplicates))
     for name, left_out in (("without_seen", seen), ("without_near_duplicates", seen | near)):
         if left_out.any() and not left_out.all() and (name == "without_seen" or near.any()):
             figures[name] = judgement.accuracy_figures(answers[on][~left_out], labels[on][~left_out])
     # A recipe promises something for its own dataset only.
-    promised = recipe.target_accuracy if pictures.name == recipe.data and figures[on] is not None else None
+    promised = recipe.target_accuracy if images.name == recipe.data and figures[on] is not None else None
     matrix = judgement.confusion(answers[on], labels[on])
     return {
         "judged_on": on,
-        "chosen_on": pictures.choosing.split if pictures.choosing is not None and recipe.stages else None,
+        "chosen_on": images.choosing.split if images.choosing is not None and recipe.stages else None,
         "accuracy": figures,
         "gap": figures["train"]["accuracy"] - figures[on]["accuracy"] if "train" in figures and figures[on] is not None else None,
         "target": {"accuracy": promised, "reached": None if promised is None else figures[on]["accuracy"] >= promised},
@@ -47,8 +47,8 @@ def judged(
             "compared": "pixels after reformat, byte for byte, with those of the other splits",
             "near": int(near.sum()),
         },
-        "remarks": list(pictures.remarks),
-        # Where nobody knows what the pictures show, a thousand rows of zeros would only look like figures.
+        "remarks": list(images.remarks),
+        # Where nobody knows what the images show, a thousand rows of zeros would only look like figures.
         "per_class": [] if figures[on] is None else judgement.per_class(matrix, recipe.card.labels),
         "confusion": None
         if figures[on] is None

@@ -14,7 +14,7 @@ from torch import nn
 from sightline.card import MAX_SEALED_BYTES, ModelCard, unseal
 from sightline.errors import DataError
 from sightline_training.datasets import DATASETS, open_dataset
-from sightline_training.datasets.image_set import PictureSet, Split
+from sightline_training.datasets.image_set import ImageSet, Split
 from sightline_training.files import read_json
 from sightline_training.networks.backbones import Backbone, Part, known_backbones
 from sightline_training.networks.wrappers import Answering, Network
@@ -22,8 +22,8 @@ from sightline_training.recipes import RECIPES
 
 REPORT, WEIGHTS, CARD, SETTINGS = "report.json", "weights.safetensors", "card.json", "settings.json"
 
-OWN_PICTURES = "own_pictures"
-"""The key in settings.json under which the folder of a user's own pictures stands."""
+OWN_IMAGES = "own_pictures"
+"""The key in settings.json under which the folder of a user's own images stands."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Run:
     weights_sha256: str
     """Hexadecimal sha256 of weights.safetensors, checked against the report when the run was loaded."""
     own_folder: Path | None = None
-    """Where a user's own pictures lay when it was trained."""
+    """Where a user's own images lay when it was trained."""
 
     def network(self) -> nn.Module:
         """The trained network in eval mode on the CPU: uint8 pixels [N, H, W, C] → probabilities float32 [N, classes].
@@ -68,18 +68,18 @@ class Run:
         split: Split = self.report["judged_on"]
         return split
 
-    def pictures(self, split: Split, data: Path | None = None) -> PictureSet:
-        """The pictures of one split of the dataset that the run was trained on, from the data folder `data`.
+    def images(self, split: Split, data: Path | None = None) -> ImageSet:
+        """The images of one split of the dataset that the run was trained on, from the data folder `data`.
 
-        A user's own pictures are looked for where they were if `data` is None. Raises DataError if they are missing, or are not
-        the same pictures.
+        A user's own images are looked for where they were if `data` is None. Raises DataError if they are missing, or are not
+        the same images.
         """
         dataset = self.report["dataset"]
         found = open_dataset(dataset["name"], data or self.own_folder)[split]
         expected = dataset["splits"][split]["fingerprint"]
         if found.fingerprint != expected:
             raise DataError(
-                f"the {split} pictures of {found.name} are not those of the run {self.folder}: their fingerprint is "
+                f"the {split} images of {found.name} are not those of the run {self.folder}: their fingerprint is "
                 f"{found.fingerprint[:12]}…, the run's {expected[:12]}…. Name the data folder it was trained on, or train again."
             )
         return found
@@ -99,7 +99,7 @@ def load_run(folder: Path) -> Run:
     digest = hashlib.sha256(_bytes_of(folder / WEIGHTS)).hexdigest()
     if digest != report["weights_sha256"]:
         raise DataError(f"{folder / WEIGHTS}: the weights are not those that {REPORT} describes. Train again with `--restart`.")
-    own = read_json(folder / SETTINGS).get(OWN_PICTURES) if (folder / SETTINGS).is_file() else None
+    own = read_json(folder / SETTINGS).get(OWN_IMAGES) if (folder / SETTINGS).is_file() else None
     return Run(folder, card, report, digest, Path(own) if isinstance(own, str) else None)
 
 

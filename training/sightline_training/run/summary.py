@@ -17,7 +17,7 @@ def summary(run: Run) -> Table:
     splits, backbone = report["dataset"]["splits"], report["backbone"]
     learned = ""
     if training["epochs"]:
-        learned = f", trained on {splits['train']['n']:,} pictures of {report['dataset']['name']}, seed {report['seed']}"
+        learned = f", trained on {splits['train']['n']:,} images of {report['dataset']['name']}, seed {report['seed']}"
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column()
     # No part of a path may be left out.
@@ -26,14 +26,14 @@ def summary(run: Run) -> Table:
     if backbone is not None:
         table.add_row("backbone", f"{backbone['name']}, weights: {backbone['source']}")
     if accuracy[run.judged_on] is None:
-        table.add_row("accuracy", f"unknown: nobody says what the {splits[run.judged_on]['n']} {on} pictures show")
+        table.add_row("accuracy", f"unknown: nobody says what the {splits[run.judged_on]['n']} {on} images show")
     else:
         table.add_row("accuracy", _accuracy(accuracy[run.judged_on], on))
     for name, what in UNSEEN.items():
         if accuracy.get(name) is not None:
             table.add_row(name.replace("_", " "), f"{_accuracy(accuracy[name], on)}: {what}")
     if report["gap"] is not None:
-        table.add_row("training gap", f"{100 * report['gap']:+.2f} points: {accuracy['train']['accuracy']:.2%} of the training pictures")
+        table.add_row("training gap", f"{100 * report['gap']:+.2f} points: {accuracy['train']['accuracy']:.2%} of the training images")
     if target["accuracy"] is not None:
         table.add_row("target", f"{target['accuracy']:.2%} {'reached' if target['reached'] else 'NOT reached'}")
     if training["epochs"]:
@@ -48,10 +48,10 @@ def summary(run: Run) -> Table:
 
 UNSEEN: Final = {
     "without_seen": "without those that are also in another split",
-    "without_near_duplicates": "also without those that nearly are a training picture",
+    "without_near_duplicates": "also without those that nearly are a training image",
 }
 
 
 def _accuracy(figures: dict[str, Any], on: str) -> str:
     low, high = figures["interval_95"]
-    return f"{figures['accuracy']:.2%} of {figures['n']:,} {on} pictures (95 % interval {low:.2%} to {high:.2%})"
+    return f"{figures['accuracy']:.2%} of {figures['n']:,} {on} images (95 % interval {low:.2%} to {high:.2%})"

@@ -23,7 +23,7 @@ transformers = pytest.importorskip("transformers")
 @pytest.mark.triton
 def test_a_brought_model_is_served_and_answers_as_in_its_own_library(tmp_path: Path) -> None:
     folder, repository = saved(tmp_path, "convnext-tiny-224"), tmp_path / "models"
-    cli.run(["export", "--from", f"huggingface:{folder}", "--repository", str(repository), "--pictures", "8"])
+    cli.run(["export", "--from", f"huggingface:{folder}", "--repository", str(repository), "--images", "8"])
     network, transform = transformers.AutoModelForImageClassification.from_pretrained(folder).eval(), as_tensor(CONVNEXT)
     seen = set()
     with start_server(repository, http_port=0, grpc_port=0, metrics_port=0) as server:
@@ -31,12 +31,12 @@ def test_a_brought_model_is_served_and_answers_as_in_its_own_library(tmp_path: P
             with Classifier("convnext-tiny-224", url) as served:
                 assert served.card.labels == TEN
                 for number in range(12):
-                    picture = smooth(number, (500, 375))
+                    image = smooth(number, (500, 375))
                     with torch.inference_mode():
-                        expected = torch.softmax(network(transform(picture)[None]).logits, dim=1).numpy()[0]
-                    (guess,) = served.classify([picture])
+                        expected = torch.softmax(network(transform(image)[None]).logits, dim=1).numpy()[0]
+                    (guess,) = served.classify([image])
                     assert guess.label == network.config.id2label[int(expected.argmax())]
-                    assert np.abs(served.probabilities([picture])[0] - expected).max() < FP32.max_delta_p
+                    assert np.abs(served.probabilities([image])[0] - expected).max() < FP32.max_delta_p
                     seen.add(guess.label)
                 folder = repository / "convnext-tiny-224" / "1"
                 golden = sorted((folder / "golden").glob("*.png"))
@@ -47,4 +47,4 @@ def test_a_brought_model_is_served_and_answers_as_in_its_own_library(tmp_path: P
             DataError, match=r"was brought with `sightline export --from huggingface:convnext-tiny-224`, and has no run to "
         ):
             verify("convnext-tiny-224", tmp_path / "none", repository, grpc_url=server.grpc_url, http_url=server.http_url)
-    assert len(seen) > 1, "one label for all pictures proves nothing"
+    assert len(seen) > 1, "one label for all images proves nothing"

@@ -1,8 +1,8 @@
 """What it costs to let the server reformat: `<model>_image` against the Python client, side by side on the same files.
 
-    python scripts/measure_pictures_in.py MODEL FOLDER [--url grpc://localhost:8001] [--threads 1 --threads 8]
+    python scripts/measure_image_ensemble.py MODEL FOLDER [--url grpc://localhost:8001] [--threads 1 --threads 8]
 
-Both ways answer one picture a request from files that are already in memory. They take turns; a ratio is the median of the ratios of the
+Both ways answer one image a request from files that are already in memory. They take turns; a ratio is the median of the ratios of the
 turns. Client and server share this machine, so that the work of either is in every figure.
 """
 
@@ -21,7 +21,7 @@ from sightline import Classifier
 from sightline.console import results, table
 from sightline.errors import UsageError
 from sightline.in_triton import ENCODED, IMAGE
-from sightline.scoring import pictures_below
+from sightline.scoring import images_below
 from sightline.transport import connect
 
 ROUNDS: Final = 7
@@ -34,10 +34,10 @@ ROUNDS: Final = 7
 @click.option("--threads", type=click.IntRange(1, 256), multiple=True, default=(1, 8), show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.1, 60), default=2.0, show_default=True, help="Of each turn.")
 def measure(model: str, folder: Path, url: str, threads: tuple[int, ...], seconds: float) -> None:
-    """Measure MODEL on the pictures below FOLDER (256 at most)."""
-    files = [path.read_bytes() for path in islice(pictures_below(folder), 256)]
+    """Measure MODEL on the images below FOLDER (256 at most)."""
+    files = [path.read_bytes() for path in islice(images_below(folder), 256)]
     if not files:
-        raise UsageError(f"{folder} holds no pictures")
+        raise UsageError(f"{folder} holds no images")
     shown = table("threads", "client reformats", "server reformats", "ratio", "", left=0)
     with Classifier(model, url) as classifier, connect(url) as transport:
 
@@ -61,7 +61,7 @@ def measure(model: str, folder: Path, url: str, threads: tuple[int, ...], second
 
 
 def rate(ask: Callable[[bytes], np.ndarray], files: list[bytes], threads: int, seconds: float) -> float:
-    """Pictures per second that `threads` clients get answered."""
+    """Images per second that `threads` clients get answered."""
 
     def one(first: int) -> int:
         deadline_s = time.perf_counter() + seconds

@@ -1,4 +1,4 @@
-"""Nothing that a stranger hands over as a picture gets through unread, runs, hangs, or eats the memory: one sentence each, naming it."""
+"""Nothing that a stranger hands over as an image gets through unread, runs, hangs, or eats the memory: one sentence each, naming it."""
 
 import io
 import os
@@ -18,19 +18,19 @@ import pytest
 from PIL import Image, ImageFile
 
 from sightline import image as guard
-from sightline.errors import PictureError
-from sightline.image import FORMATS, MAX_PIXELS, MAX_SIDE, name_of, open_picture
+from sightline.errors import ImageError
+from sightline.image import FORMATS, MAX_PIXELS, MAX_SIDE, name_of, open_image
 from sightline.reformat import reformat
 from support import golden_corpus as golden
 from support import make_corpus
 from support.specs import SPECS, spec
 
-NOT_A_FORMAT = "not a picture in a format that is read here (JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM)"
+NOT_A_FORMAT = "not an image in a format that is read here (JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM)"
 
 
-def refusal(picture: object, look=open_picture) -> str:
-    with pytest.raises(PictureError) as caught:
-        look(picture)
+def refusal(image: object, look=open_image) -> str:
+    with pytest.raises(ImageError) as caught:
+        look(image)
     return str(caught.value)
 
 
@@ -42,7 +42,7 @@ def encoded(kind: str, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> byt
 
 def test_every_allowed_format_is_read():
     for kind in FORMATS:
-        assert open_picture(encoded(kind)).size == (8, 8), kind
+        assert open_image(encoded(kind)).size == (8, 8), kind
 
 
 @pytest.mark.filterwarnings("ignore:IM image format is deprecated:DeprecationWarning")
@@ -76,16 +76,16 @@ def test_a_format_outside_the_list_is_refused_however_harmless(kind, tmp_path):
         b"<html>404 Not Found</html>",
     ],
 )
-def test_bytes_that_are_no_picture_are_refused(content):
+def test_bytes_that_are_no_image_are_refused(content):
     sentence = refusal(content)
-    assert sentence == f"picture: {NOT_A_FORMAT}" or sentence.startswith("picture: damaged picture ("), sentence
+    assert sentence == f"image: {NOT_A_FORMAT}" or sentence.startswith("image: damaged image ("), sentence
 
 
 def test_an_empty_file_is_called_empty(tmp_path):
     path = tmp_path / "nothing.png"
     path.touch()
     assert refusal(path) == f"{path}: the file is empty"
-    assert refusal(b"") == "picture: the file is empty"
+    assert refusal(b"") == "image: the file is empty"
 
 
 def test_what_is_no_file_is_named_for_what_it_is(tmp_path):
@@ -108,7 +108,7 @@ def test_what_is_no_file_is_named_for_what_it_is(tmp_path):
         assert refusal(locked) == f"{locked}: cannot be read: Permission denied"
 
 
-def test_a_picture_that_may_not_be_read_is_refused(monkeypatch, tmp_path):
+def test_an_image_that_may_not_be_read_is_refused(monkeypatch, tmp_path):
     def denied(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
@@ -128,18 +128,18 @@ def test_a_fifo_that_somebody_writes_to_does_not_block_either(tmp_path):
         os.close(writer)
 
 
-def test_a_link_to_a_picture_is_a_picture_and_a_link_to_nowhere_is_not(tmp_path):
+def test_a_link_to_an_image_is_an_image_and_a_link_to_nowhere_is_not(tmp_path):
     (tmp_path / "real.png").write_bytes(encoded("PNG"))
     (tmp_path / "link.png").symlink_to("real.png")
     (tmp_path / "lost.png").symlink_to("nowhere.png")
     (tmp_path / "loop.png").symlink_to("loop.png")
-    assert open_picture(tmp_path / "link.png").size == (8, 8)
+    assert open_image(tmp_path / "link.png").size == (8, 8)
     assert refusal(tmp_path / "lost.png") == f"{tmp_path}/lost.png: cannot be read: No such file or directory"
     assert refusal(tmp_path / "loop.png") == f"{tmp_path}/loop.png: cannot be read: Too many levels of symbolic links"
 
 
 def test_no_file_is_left_open_by_a_refusal(tmp_path):
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     (tmp_path / "folder").mkdir()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(50):
@@ -154,15 +154,15 @@ def test_a_name_that_cannot_be_printed_is_shown_escaped(tmp_path):
     assert name_of(evil) == f"{tmp_path}/\\x1b[2J\\n\\udcffä.png"
     assert refusal(evil) == f"{tmp_path}/\\x1b[2J\\n\\udcffä.png: cannot be read: No such file or directory"
     Path(evil).write_bytes(encoded("PNG"))
-    assert open_picture(evil).size == (8, 8)
+    assert open_image(evil).size == (8, 8)
     with os.scandir(os.fsencode(tmp_path)) as entries:
-        assert [open_picture(entry).size for entry in entries] == [(8, 8)]
+        assert [open_image(entry).size for entry in entries] == [(8, 8)]
     assert refusal("a\x00b.png") == "a\\x00b.png: cannot be read: embedded null byte"
 
 
 @pytest.mark.parametrize("wrong", [None, 5, 1.5, [1, 2], {"path": "a.png"}, object(), bytearray(b"x"), memoryview(b"x"), io.BytesIO(b"x")])
-def test_what_is_no_kind_of_picture_is_refused_by_its_type(wrong):
-    assert refusal(wrong) == f"a picture is a path, bytes, a PIL image or a uint8 array, not a {type(wrong).__name__}"
+def test_what_is_no_kind_of_image_is_refused_by_its_type(wrong):
+    assert refusal(wrong) == f"an image is a path, bytes, a PIL image or a uint8 array, not a {type(wrong).__name__}"
 
 
 @pytest.mark.parametrize(
@@ -188,12 +188,12 @@ def test_an_array_of_another_kind_is_refused_with_what_it_is(array, found):
 
 @pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0, 3), (4, 0, 1)])
 def test_an_array_without_pixels_is_refused(shape):
-    assert refusal(np.zeros(shape, np.uint8)) == f"the picture has no pixels (array of shape {shape})"
+    assert refusal(np.zeros(shape, np.uint8)) == f"the image has no pixels (array of shape {shape})"
 
 
 @pytest.mark.parametrize("size", [(0, 4), (4, 0)])
 def test_an_image_without_pixels_is_refused(size):
-    assert refusal(Image.new("RGB", size)) == f"picture: the picture has no pixels ({size[0]} x {size[1]})"
+    assert refusal(Image.new("RGB", size)) == f"image: the image has no pixels ({size[0]} x {size[1]})"
 
 
 def test_a_file_beyond_the_limit_is_refused_without_being_read(tmp_path):
@@ -201,10 +201,10 @@ def test_a_file_beyond_the_limit_is_refused_without_being_read(tmp_path):
     with path.open("wb") as file:
         file.truncate(guard.MAX_BYTES + 1)
     tracemalloc.start()
-    assert refusal(path) == f"{path}: larger than 64 MiB, the most that one picture may have"
+    assert refusal(path) == f"{path}: larger than 64 MiB, the most that one image may have"
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
-    assert refusal(bytes(guard.MAX_BYTES + 1)) == "picture: larger than 64 MiB, the most that one picture may have"
+    assert refusal(bytes(guard.MAX_BYTES + 1)) == "image: larger than 64 MiB, the most that one image may have"
 
 
 @pytest.mark.parametrize(("width", "height"), [(13_344, 13_344), (9_460, 9_460), (60_000, 60_000), (2_147_483_647, 2_147_483_647)])
@@ -232,33 +232,33 @@ def test_a_decompression_bomb_is_refused_before_a_pixel_of_it_exists(width, heig
     tracemalloc.stop()
 
 
-def test_the_largest_picture_allowed_is_one_pixel_below_the_refused(monkeypatch):
+def test_the_largest_image_allowed_is_one_pixel_below_the_refused(monkeypatch):
     monkeypatch.setattr(guard, "MAX_PIXELS", 100)
-    assert open_picture(np.zeros((10, 10), np.uint8)).size == (10, 10)
-    assert refusal(np.zeros((1, 101), np.uint8)) == "picture: more than 100 pixels, the most that are decoded"
-    assert refusal(encoded("PNG", (101, 1))) == "picture: more than 100 pixels, the most that are decoded"
-    assert refusal(Image.new("L", (101, 1))) == "picture: more than 100 pixels, the most that are decoded"
+    assert open_image(np.zeros((10, 10), np.uint8)).size == (10, 10)
+    assert refusal(np.zeros((1, 101), np.uint8)) == "image: more than 100 pixels, the most that are decoded"
+    assert refusal(encoded("PNG", (101, 1))) == "image: more than 100 pixels, the most that are decoded"
+    assert refusal(Image.new("L", (101, 1))) == "image: more than 100 pixels, the most that are decoded"
 
 
 def test_a_side_longer_than_any_jpegs_is_refused():
-    assert open_picture(np.zeros((1, MAX_SIDE), np.uint8)).size == (MAX_SIDE, 1)
+    assert open_image(np.zeros((1, MAX_SIDE), np.uint8)).size == (MAX_SIDE, 1)
     sentence = "has a side of more than 65,535 pixels, the longest that is decoded"
-    assert refusal(np.zeros((1, MAX_SIDE + 1), np.uint8)) == f"picture: 65536 x 1 {sentence}"
-    assert refusal(encoded("PNG", (1, MAX_SIDE + 1), "L")) == f"picture: 1 x 65536 {sentence}"
+    assert refusal(np.zeros((1, MAX_SIDE + 1), np.uint8)) == f"image: 65536 x 1 {sentence}"
+    assert refusal(encoded("PNG", (1, MAX_SIDE + 1), "L")) == f"image: 1 x 65536 {sentence}"
 
 
-def test_a_picture_that_scaling_would_blow_up_is_refused_before_it_does(tmp_path):
+def test_an_image_that_scaling_would_blow_up_is_refused_before_it_does(tmp_path):
     # One column of 65,535 pixels, scaled to a width of 4,096 before its height shrinks, would take 268 million.
     path = tmp_path / "column.png"
     path.write_bytes(encoded("PNG", (1, MAX_SIDE), "L"))
     wide = spec(size=(16, 4096))
     tracemalloc.start()
-    sentence = refusal(path, lambda picture: reformat(picture, wide))
+    sentence = refusal(path, lambda image: reformat(image, wide))
     assert tracemalloc.get_traced_memory()[1] < 5_000_000
     tracemalloc.stop()
     assert sentence == f"{path}: 1 x 65535 is too long and thin: scaling it for this model takes 268,431,360 pixels"
     tall = spec(size=(2000, 2000), fit="crop")
-    sentence = refusal(path, lambda picture: reformat(picture, tall))
+    sentence = refusal(path, lambda image: reformat(image, tall))
     assert sentence == f"{path}: 1 x 65535 is too long and thin: scaling it for this model takes 262,140,000,000 pixels"
 
 
@@ -267,13 +267,13 @@ def test_running_out_of_memory_is_told_as_that(monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(Image.Image, "resize", starved)
-    assert refusal(np.zeros((4, 5), np.uint8), lambda p: reformat(p, SPECS["mnist"])) == "picture: not enough memory to scale 5 x 4 pixels"
+    assert refusal(np.zeros((4, 5), np.uint8), lambda p: reformat(p, SPECS["mnist"])) == "image: not enough memory to scale 5 x 4 pixels"
     monkeypatch.setattr(ImageFile.ImageFile, "load", starved)
-    assert refusal(encoded("PNG")) == "picture: not enough memory to decode it"
+    assert refusal(encoded("PNG")) == "image: not enough memory to decode it"
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_every_truncation_of_a_picture_is_refused_or_complete():
+def test_every_truncation_of_an_image_is_refused_or_complete():
     """However a download breaks off: the pixels are those of the whole file, or there are none."""
     jpegs, pngs = ("baseline.jpg", "progressive.jpg"), ("interlaced.png", "rgba.png")
     for name in (*jpegs, *pngs, "transparent.gif", "lossless.webp", "rgb.bmp", "rgb.ppm", "lzw.tif"):
@@ -283,7 +283,7 @@ def test_every_truncation_of_a_picture_is_refused_or_complete():
         for length in range(0, len(content), 7):
             try:
                 pixels = reformat(content[:length], SPECS["imagenet"])
-            except PictureError:
+            except ImageError:
                 continue
             assert np.array_equal(pixels, whole), f"{name} cut to {length} of {len(content)} bytes"
             read += 1
@@ -291,12 +291,12 @@ def test_every_truncation_of_a_picture_is_refused_or_complete():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_two_thousand_damaged_files_give_pixels_or_a_picture_error_and_nothing_else(tmp_path):
+def test_two_thousand_damaged_files_give_pixels_or_an_image_error_and_nothing_else(tmp_path):
     chance = random.Random(2026)
     names = sorted(golden.CASES["pictures"])
     ends: Counter[str] = Counter()
     sentences: list[str] = []
-    path = tmp_path / "picture"
+    path = tmp_path / "image"
     slowest = 0.0
     for _ in range(2000):
         name, title = chance.choice(names), chance.choice(sorted(SPECS))
@@ -304,7 +304,7 @@ def test_two_thousand_damaged_files_give_pixels_or_a_picture_error_and_nothing_e
         began = time.process_time()
         try:
             pixels = reformat(path, SPECS[title])
-        except PictureError as error:
+        except ImageError as error:
             sentences.append(str(error))
             ends["refused"] += 1
         else:
@@ -348,23 +348,23 @@ def _damaged(content: bytes, chance: random.Random) -> bytes:
 )
 @pytest.mark.parametrize("transparency", [None, 0, b"\x00\x01", (1, 2, 3), "x", -5, 70_000, 1.5, [1], 10**30], ids=repr)
 @pytest.mark.filterwarnings("ignore")
-def test_a_pil_image_of_any_mode_gives_pixels_or_a_picture_error(mode, transparency):
+def test_a_pil_image_of_any_mode_gives_pixels_or_an_image_error(mode, transparency):
     image = Image.new(mode, (5, 3))
     if transparency is not None:
         image.info["transparency"] = transparency
     for specification in (SPECS["mnist"], SPECS["imagenet"]):
         try:
             found: object = reformat(image, specification).shape
-        except PictureError as error:
+        except ImageError as error:
             found = str(error)
-        refused = isinstance(found, str) and found.startswith("picture: ") and (mode in ("La", "I", "F") or transparency is not None)
+        refused = isinstance(found, str) and found.startswith("image: ") and (mode in ("La", "I", "F") or transparency is not None)
         assert found == specification.shape or refused
 
 
 def test_an_image_whose_file_is_closed_is_refused():
     image = Image.open(io.BytesIO(encoded("PNG")))
     image.close()
-    assert refusal(image).startswith("picture: damaged picture (")
+    assert refusal(image).startswith("image: damaged image (")
 
 
 def test_the_permission_bits_of_the_corpus_are_plain():

@@ -1,4 +1,4 @@
-"""The courses' augmentations: every one changes pictures, each picture in its own way, and keeps shape, scale and reproducibility."""
+"""The courses' augmentations: every one changes images, each image in its own way, and keeps shape, scale and reproducibility."""
 
 import numpy as np
 import pytest
@@ -25,8 +25,8 @@ def _variants() -> list[tuple[str, Augmentation]]:
 VARIANTS = _variants()
 
 
-def pictures(count: int = 48, side: int = 28, channels: int = 1) -> torch.Tensor:
-    """The same picture so many times: smooth, light, nowhere symmetrical."""
+def images(count: int = 48, side: int = 28, channels: int = 1) -> torch.Tensor:
+    """The same image so many times: smooth, light, nowhere symmetrical."""
     rows, columns = torch.meshgrid(torch.linspace(0, 1, side), torch.linspace(0, 1, side), indexing="ij")
     plane = 120 + 60 * torch.sin(7 * rows) * torch.cos(5 * columns) + 40 * columns
     return plane.round().to(torch.uint8)[None, :, :, None].repeat(count, 1, 1, channels)
@@ -34,11 +34,11 @@ def pictures(count: int = 48, side: int = 28, channels: int = 1) -> torch.Tensor
 
 def _suited(name: str) -> torch.Tensor:
     spec = RECIPES[name.partition(" ")[0]].card.preprocess
-    return pictures(48 if spec.size[0] < 100 else 12, spec.size[0], spec.channels)
+    return images(48 if spec.size[0] < 100 else 12, spec.size[0], spec.channels)
 
 
 @pytest.mark.parametrize(("name", "augmentation"), VARIANTS, ids=[name for name, _ in VARIANTS])
-def test_shape_and_scale_stay_and_each_picture_is_changed_in_its_own_way(name: str, augmentation: Augmentation) -> None:
+def test_shape_and_scale_stay_and_each_image_is_changed_in_its_own_way(name: str, augmentation: Augmentation) -> None:
     torch.manual_seed(1)
     given = _suited(name)
     before = given.clone()
@@ -50,7 +50,7 @@ def test_shape_and_scale_stay_and_each_picture_is_changed_in_its_own_way(name: s
     assert changed.max() <= 255.001
     different = (changed - given).abs().amax(dim=(1, 2, 3)) > 2
     assert different.float().mean() > 0.2
-    assert len({picture.numpy().round().astype(np.uint8).tobytes() for picture in changed}) >= 2
+    assert len({image.numpy().round().astype(np.uint8).tobytes() for image in changed}) >= 2
 
 
 @pytest.mark.parametrize(("name", "augmentation"), VARIANTS, ids=[name for name, _ in VARIANTS])
@@ -72,14 +72,14 @@ def test_a_batch_of_one_and_pixels_that_are_floats_already_are_welcome(name: str
 
 def test_steps_are_taken_in_turn() -> None:
     flip = distortion("flip", "RandomHorizontalFlip", p=1.0)
-    given = pictures(2)
+    given = images(2)
     assert torch.allclose(flip(given), given.flip(2).float(), atol=1e-3)
     assert torch.allclose(InTurn((flip, flip))(given), given.float(), atol=1e-3)
 
 
 def test_what_leaves_the_range_is_cut_off() -> None:
     brighter = distortion("brightness", "RandomBrightness", brightness=(2.0, 2.0), clip_output=False, p=1.0)
-    assert brighter(pictures(2)).max() == 255
+    assert brighter(images(2)).max() == 255
 
 
 def test_a_distortion_says_what_it_is_so_that_runs_with_other_settings_are_told_apart() -> None:
@@ -110,7 +110,7 @@ TURNED = {"degrees": (90.0, 90.0), "p": 1.0}
 def test_a_movement_alone_gives_what_kornia_gives(kind: str, settings: dict[str, object]) -> None:
     if "degrees" in settings:
         settings = {**settings, "align_corners": True}
-    given = pictures()
+    given = images()
     torch.manual_seed(3)
     expected = distortion("a", kind, **settings)(given)
     torch.manual_seed(3)
@@ -119,7 +119,7 @@ def test_a_movement_alone_gives_what_kornia_gives(kind: str, settings: dict[str,
 
 def test_neighbouring_movements_become_one_in_their_order_and_lose_no_detail() -> None:
     turn, flip = movement("turn", "RandomAffine", **TURNED), movement("flip", "RandomHorizontalFlip", p=1.0)
-    given = pictures(2)
+    given = images(2)
     torch.testing.assert_close(InTurn((turn,) * 4)(given), given.float(), rtol=0, atol=0.01)
     torch.testing.assert_close(InTurn((turn, flip))(given), flip(turn(given)), rtol=0, atol=0.01)
     assert (InTurn((turn, flip))(given) - InTurn((flip, turn))(given)).abs().max() > 50
@@ -130,7 +130,7 @@ def test_neighbouring_movements_become_one_in_their_order_and_lose_no_detail() -
     assert (InTurn((slight, between, back))(given) - given).abs().max() > 1
 
 
-def test_what_comes_from_outside_repeats_the_border_of_the_picture() -> None:
+def test_what_comes_from_outside_repeats_the_border_of_the_image() -> None:
     given = torch.full((4, 28, 28, 3), 200, dtype=torch.uint8)
     away = movement("away", "RandomPerspective", distortion_scale=0.9, p=1.0)
     torch.testing.assert_close(away(given), given.float(), rtol=0, atol=0.01)
@@ -139,7 +139,7 @@ def test_what_comes_from_outside_repeats_the_border_of_the_picture() -> None:
 def test_the_warp_of_mnist_gives_the_same_pixels_as_ever() -> None:
     warp = Warp(rotation_deg=10.0, shift=0.05, scale=0.12, shear_deg=8.0, elastic_px=1.3, elastic_knots=7)
     torch.manual_seed(11)
-    warped = warp(pictures(2))
+    warped = warp(images(2))
     assert warped.sum().item() == pytest.approx(WARPED_SUM, rel=1e-6)
     assert warped[1, 14, 10:14, 0].tolist() == pytest.approx(WARPED_ROW, abs=1e-3)
 

@@ -1,4 +1,4 @@
-"""Training sees a picture through the same `reformat` as a client, and every batch is made of real pictures, each once."""
+"""Training sees an image through the same `reformat` as a client, and every batch is made of real images, each once."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from sightline_training.loop.batches import Memory, train_batches, watched_batch
 from sightline_training.recipes.mnist import CARD, MNIST
 
 
-def test_the_pixels_of_a_set_are_what_reformat_makes_of_each_picture() -> None:
+def test_the_pixels_of_a_set_are_what_reformat_makes_of_each_image() -> None:
     test = open_dataset("digits").test
     pixels = test.pixels(CARD.preprocess, [3, 0, 359])
     assert pixels.dtype == np.uint8
@@ -37,8 +37,8 @@ def test_the_digits_white_is_255_and_none_is_inverted() -> None:
 
 
 @pytest.mark.parametrize("index", [-1, 360])
-def test_a_picture_that_is_not_there_is_an_index_error(index: int) -> None:
-    with pytest.raises(IndexError, match=f"picture {index} of 360 in digits/test"):
+def test_an_image_that_is_not_there_is_an_index_error(index: int) -> None:
+    with pytest.raises(IndexError, match=f"image {index} of 360 in digits/test"):
         open_dataset("digits").test.open(index)
 
 
@@ -50,7 +50,7 @@ def _orders(loader) -> list[list[int]]:
     return [batch[1].tolist() for batch in loader]
 
 
-def test_an_epoch_shows_every_picture_once_in_steps_of_nearly_one_size() -> None:
+def test_an_epoch_shows_every_image_once_in_steps_of_nearly_one_size() -> None:
     batches = _orders(train_batches(_memory(101), 25, "seed"))
     assert sorted(index for batch in batches for index in batch) == list(range(101))
     assert sorted(map(len, batches)) == [20, 20, 20, 20, 21]
@@ -72,7 +72,7 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     assert _orders(first) == _orders(again)
 
 
-def test_validation_goes_in_order_and_to_the_last_picture() -> None:
+def test_validation_goes_in_order_and_to_the_last_image() -> None:
     assert _orders(watched_batches(_memory(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
 
 
@@ -93,7 +93,7 @@ def test_a_warp_of_nothing_changes_nothing() -> None:
 
 
 def _moments(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Mass, row and column of the centre of each picture."""
+    """Mass, row and column of the centre of each image."""
     planes, place = pixels[..., 0].double(), torch.arange(28.0, dtype=torch.float64)
     mass = planes.sum((1, 2))
     return mass, (planes.sum(2) * place).sum(1) / mass, (planes.sum(1) * place).sum(1) / mass

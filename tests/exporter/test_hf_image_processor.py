@@ -7,7 +7,7 @@ from PIL import Image
 from sightline.errors import UsageError
 from sightline.reformat import reformat
 from sightline_export.sources.hf_image_processor import SHIFTED, seen_by
-from support.comparison_images import SIZES, all_pictures, furthest, noise, smooth, width_first  # noqa: F401 - a fixture
+from support.comparison_images import SIZES, all_images, furthest, noise, smooth, width_first  # noqa: F401 - a fixture
 from support.hf_processors import CONVNEXT, DEIT, MOBILENET, VIT, processor
 
 transformers = pytest.importorskip("transformers")
@@ -17,44 +17,44 @@ transformers = pytest.importorskip("transformers")
 and facebook/deit-base-patch16-224."""
 
 
-def as_transformers(config: dict, picture: Image.Image) -> np.ndarray:
-    """What transformers' PIL implementation makes of a picture before it rescales: uint8 [H, W, 3]."""
-    made = processor(config)(picture, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0]
+def as_transformers(config: dict, image: Image.Image) -> np.ndarray:
+    """What transformers' PIL implementation makes of an image before it rescales: uint8 [H, W, 3]."""
+    made = processor(config)(image, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0]
     return np.asarray(made).transpose(1, 2, 0).astype(np.uint8)
 
 
-def shifted(picture: Image.Image, config: dict) -> bool:
+def shifted(image: Image.Image, config: dict) -> bool:
     """Whether transformers' crop begins one pixel earlier than a card's: where the pixels to cut off are 3, 7, 11 …"""
     crop = config["size"] if "crop_pct" in config else config["crop_size"]["height"]
-    longer = 256 * max(picture.size) // min(picture.size)
+    longer = 256 * max(image.size) // min(image.size)
     return (longer - crop) % 4 == 3
 
 
 @pytest.mark.parametrize("config", [VIT, {**CONVNEXT, "size": 384}], ids=["vit", "convnext-384"])
 @pytest.mark.usefixtures("width_first")
-def test_a_squashed_picture_is_the_one_that_transformers_makes_byte_by_byte(config: dict) -> None:
+def test_a_squashed_image_is_the_one_that_transformers_makes_byte_by_byte(config: dict) -> None:
     spec = seen_by(config, "").preprocess
     assert spec.fit == "stretch"
-    assert [furthest(reformat(each, spec), as_transformers(config, each)) for each in all_pictures()] == [0] * 2 * len(SIZES)
+    assert [furthest(reformat(each, spec), as_transformers(config, each)) for each in all_images()] == [0] * 2 * len(SIZES)
 
 
 @pytest.mark.parametrize("config", [CONVNEXT, MOBILENET], ids=["convnext", "mobilenet_v2"])
 @pytest.mark.usefixtures("width_first")
-def test_a_cropped_picture_is_the_one_that_transformers_makes_byte_by_byte_or_begins_one_pixel_later(config: dict) -> None:
+def test_a_cropped_image_is_the_one_that_transformers_makes_byte_by_byte_or_begins_one_pixel_later(config: dict) -> None:
     seen = seen_by(config, "")
     assert (seen.preprocess.fit, seen.preprocess.crop_fraction, seen.notes) == ("crop", 0.875, (SHIFTED,))
     later = 0
     sizes = (*SIZES, *((256, 300 + more) for more in range(8)), *((300 + more, 256) for more in range(8)))
-    for picture in (draw(0, size) for size in sizes for draw in (smooth, noise)):
-        ours, theirs = reformat(picture, seen.preprocess), as_transformers(config, picture)
-        if shifted(picture, config):
+    for image in (draw(0, size) for size in sizes for draw in (smooth, noise)):
+        ours, theirs = reformat(image, seen.preprocess), as_transformers(config, image)
+        if shifted(image, config):
             later += 1
             assert furthest(ours, theirs) > 0
-            if picture.height > picture.width:
+            if image.height > image.width:
                 ours, theirs = ours[:-1], theirs[1:]
             else:
                 ours, theirs = ours[:, :-1], theirs[:, 1:]
-        assert furthest(ours, theirs) == 0, picture.size
+        assert furthest(ours, theirs) == 0, image.size
     assert later > 3
 
 
@@ -62,10 +62,10 @@ def test_a_cropped_picture_is_the_one_that_transformers_makes_byte_by_byte_or_be
 def test_with_todays_pillow_a_photo_differs_by_two_levels_at_most(config: dict) -> None:
     spec = seen_by(config, "").preprocess
     for number, size in enumerate(SIZES):
-        picture = smooth(number, size)
-        if spec.fit == "stretch" or not shifted(picture, config):
-            # Pillow 13 scales the height of a tall picture first, which rounds once more on another side of the order.
-            assert furthest(reformat(picture, spec), as_transformers(config, picture)) <= 2
+        image = smooth(number, size)
+        if spec.fit == "stretch" or not shifted(image, config):
+            # Pillow 13 scales the height of a tall image first, which rounds once more on another side of the order.
+            assert furthest(reformat(image, spec), as_transformers(config, image)) <= 2
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,10 @@ CANNOT = "preprocessor_config.json cannot be said by a card: "
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        (DEIT, f"{CANNOT}crop_size: 224 crops out of pictures that were squashed to 256 x 256; a card can stretch or crop, not both."),
+        (DEIT, f"{CANNOT}crop_size: 224 crops out of images that were squashed to 256 x 256; a card can stretch or crop, not both."),
         (
             {**VIT, "do_resize": False},
-            f"{CANNOT}do_resize: False leaves pictures as large as they come; a card always scales them to one size.",
+            f"{CANNOT}do_resize: False leaves images as large as they come; a card always scales them to one size.",
         ),
         ({**VIT, "do_rescale": False}, f"{CANNOT}do_rescale: False is not what a card does, which scales pixels to 0..1: 1/255."),
         (
@@ -115,7 +115,7 @@ CANNOT = "preprocessor_config.json cannot be said by a card: "
         ({**VIT, "size_divisor": 32}, f"{CANNOT}size_divisor: 32 is not known here, and may change pixels."),
         (
             {**VIT, "size": {"shortest_edge": 224}},
-            f"{CANNOT}do_center_crop: None with size {{'shortest_edge': 224}} leaves pictures in their ",
+            f"{CANNOT}do_center_crop: None with size {{'shortest_edge': 224}} leaves images in their ",
         ),
         ({**VIT, "size": {"longest_edge": 224}}, f"{CANNOT}size: {{'longest_edge': 224}} is no size that a card can say: "),
         ({**VIT, "size": {"height": 224.5, "width": 224}}, f"{CANNOT}size: 224.5 is no number of pixels from 1 to 8192."),

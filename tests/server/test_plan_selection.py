@@ -366,9 +366,9 @@ def test_the_provider_is_set_with_cache_profile_and_warm_up_and_no_precision(ver
     assert len(again.optimization.execution_accelerators.gpu_execution_accelerator) == 1
 
 
-def test_the_profile_is_warmed_up_with_the_models_own_picture_in_place_of_its_own_sizes(version: Path) -> None:
+def test_the_profile_is_warmed_up_with_the_models_own_image_in_place_of_its_own_sizes(version: Path) -> None:
     config = read_config(version.parent / "config.pbtxt")
-    sample = config.model_warmup.add(name="golden picture, batch of 2", batch_size=2)
+    sample = config.model_warmup.add(name="golden image, batch of 2", batch_size=2)
     sample.inputs["pixels"].input_data_file = "golden"
     warmed_up(config, Profile(1, 4, 8))
     assert [(warmup.batch_size, warmup.inputs["pixels"].input_data_file) for warmup in config.model_warmup] == [

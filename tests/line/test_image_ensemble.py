@@ -1,4 +1,4 @@
-"""Encoded pictures in: whoever sends whole files gets the answers that the Python client gets, and is told which picture is none."""
+"""Encoded images in: whoever sends whole files gets the answers that the Python client gets, and is told which image is none."""
 
 import io
 import json
@@ -16,10 +16,10 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from sightline import Classifier, cli, seal, unseal
 from sightline.card import PICTURES_OF
-from sightline.errors import ContractError, HopDiffers, ModelError, PublishError
+from sightline.errors import ContractError, HopDiffers, ModelError, RepositoryError
 from sightline.in_triton import ENCODED
 from sightline.repository.history import rollback
-from sightline.repository.image_ensemble import publish_pictures_in
+from sightline.repository.image_ensemble import publish_image_ensemble
 from sightline.transport import Transport, connect
 from sightline_export.pipeline import export_run
 from sightline_serving.server import Server, start_server
@@ -29,8 +29,8 @@ from support.readme import ROOT, blocks
 pytestmark = pytest.mark.triton
 
 
-def asked(transport: Transport, *pictures: bytes) -> np.ndarray:
-    return transport.infer_encoded("mnist_image", "", ENCODED, pictures, "probabilities").values
+def asked(transport: Transport, *images: bytes) -> np.ndarray:
+    return transport.infer_encoded("mnist_image", "", ENCODED, images, "probabilities").values
 
 
 @pytest.fixture
@@ -62,37 +62,37 @@ def test_whole_files_are_answered_as_the_python_client_is(protocol: str, server:
     ("bad", "reason"),
     [
         (b"", "the file is empty"),
-        (b"GIF89a", "damaged|not a picture"),
-        (b"\x89PNG\r\n\x1a\n" + b"\0" * 100, "damaged|not a picture"),
-        ("text", "not a picture in a format that is read here"),
+        (b"GIF89a", "damaged|not an image"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 100, "damaged|not an image"),
+        ("text", "not an image in a format that is read here"),
     ],
 )
-def test_a_bad_picture_fails_its_request_with_its_place_and_the_reason(
+def test_a_bad_image_fails_its_request_with_its_place_and_the_reason(
     bad: bytes | str, reason: str, server: Server, files: list[bytes]
 ) -> None:
     content = bad.encode() if isinstance(bad, str) else bad
     with connect(server.grpc_url) as transport:
-        with pytest.raises(ModelError, match=rf"picture 2 of 4 \(counted from 0\) was refused: .*({reason})"):
+        with pytest.raises(ModelError, match=rf"image 2 of 4 \(counted from 0\) was refused: .*({reason})"):
             asked(transport, files[0], files[1], content, files[2])
-        with pytest.raises(ModelError, match=rf"the picture was refused: .*({reason})"):
+        with pytest.raises(ModelError, match=rf"the image was refused: .*({reason})"):
             asked(transport, content)
 
 
 def test_a_decompression_bomb_is_refused_unopened(server: Server) -> None:
     buffer = io.BytesIO()
     Image.new("1", (30_000, 30_000)).save(buffer, "PNG")
-    with connect(server.http_url) as transport, pytest.raises(ModelError, match=r"the picture was refused: .*more than .* pixels"):
+    with connect(server.http_url) as transport, pytest.raises(ModelError, match=r"the image was refused: .*more than .* pixels"):
         asked(transport, buffer.getvalue())
 
 
-def test_bad_pictures_do_not_fail_the_requests_of_others(server: Server, files: list[bytes]) -> None:
+def test_bad_images_do_not_fail_the_requests_of_others(server: Server, files: list[bytes]) -> None:
     with Classifier("mnist", server.grpc_url) as mnist, connect(server.grpc_url) as transport:
         expected = mnist.probabilities(files)
 
         def ask(number: int) -> bool:
             if number % 3 == 0:
-                with pytest.raises(ModelError, match="the picture was refused"):
-                    asked(transport, b"no picture")
+                with pytest.raises(ModelError, match="the image was refused"):
+                    asked(transport, b"no image")
                 return True
             return bool(np.abs(asked(transport, files[number % 20]) - expected[number % 20]).max() < 1e-6)
 
@@ -103,12 +103,12 @@ def test_bad_pictures_do_not_fail_the_requests_of_others(server: Server, files: 
 def test_the_commands_know_what_it_is(server: Server, digit_files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     cli.run(["models", "--url", server.grpc_url])
     rows = [re.split(r"\s{2,}", row.strip())[:5] for row in capsys.readouterr().out.splitlines()]
-    assert ["mnist_image", "1", "encoded pictures", "-", "for mnist"] in rows
+    assert ["mnist_image", "1", "encoded images", "-", "for mnist"] in rows
     assert ["mnist_reformat", "1", "(a step before it)", "-", "for mnist"] in rows
     cli.run(["models", "--json", "--url", server.http_url])
     described = {each["model"]: each for each in map(json.loads, capsys.readouterr().out.splitlines())}
     assert described["mnist_image"]["pictures_of"] == "mnist"
-    with pytest.raises(ContractError, match=r"^mnist_image on .* takes encoded pictures, .*: ask the model mnist itself$"):
+    with pytest.raises(ContractError, match=r"^mnist_image on .* takes encoded images, .*: ask the model mnist itself$"):
         cli.run(["classify", "mnist_image", str(digit_files[0]), "--url", server.grpc_url])
 
 
@@ -129,8 +129,8 @@ def test_the_curl_lines_of_the_docs_read_the_digit(server: Server, line: Line, d
                 assert re.search(rf"(?<!\d){mnist.classify([digit_files[digit]])[0].label}(?!\d)", done.stdout), done.stdout
 
 
-def test_pictures_go_to_the_version_that_is_served(line: Line, other_line: Line, spoiled: Line, files: list[bytes], tmp_path: Path) -> None:
-    assert export_run(other_line.run, spoiled.repository, pictures=20).published.version == 2
+def test_images_go_to_the_version_that_is_served(line: Line, other_line: Line, spoiled: Line, files: list[bytes], tmp_path: Path) -> None:
+    assert export_run(other_line.run, spoiled.repository, images=20).published.version == 2
     told = {}
     for to in (2, 1):
         if to == 1:
@@ -140,14 +140,14 @@ def test_pictures_go_to_the_version_that_is_served(line: Line, other_line: Line,
             Classifier("mnist", server.grpc_url) as mnist,
             connect(server.grpc_url) as transport,
         ):
-            # Whoever serves the one model serves its pictures too.
+            # Whoever serves the one model serves its images too.
             assert [model.name for model in server.models] == ["mnist", "mnist_image", "mnist_reformat"]
             told[to] = asked(transport, *files)
             assert np.abs(told[to] - mnist.probabilities(files)).max() < 1e-6
     assert np.abs(told[1] - told[2]).max() > 0.01
 
 
-def test_verify_names_the_hop_where_encoded_pictures_are_seen_otherwise(spoiled: Line, prove: Prove) -> None:
+def test_verify_names_the_hop_where_encoded_images_are_seen_otherwise(spoiled: Line, prove: Prove) -> None:
     path = spoiled.repository / "mnist_reformat" / "config.pbtxt"
     config = text_format.Parse(path.read_text(), ModelConfig())
     card = unseal(config.parameters[PICTURES_OF].string_value, "test")
@@ -178,16 +178,16 @@ def test_it_can_be_left_out_and_comes_with_the_next_export_and_only_once(line: L
     cli.run(["export", str(line.run), "--repository", str(repository)])
     assert sorted(each.name for each in repository.iterdir() if each.is_dir()) == ["mnist", "mnist_image", "mnist_reformat"]
     card = unseal((repository / "mnist" / "card.json").read_text(), "test")
-    assert publish_pictures_in(repository, card) == ()
+    assert publish_image_ensemble(repository, card) == ()
     # What a kill between the two left behind is completed.
     shutil.rmtree(repository / "mnist_image")
-    assert publish_pictures_in(repository, card) == ("mnist_image",)
+    assert publish_image_ensemble(repository, card) == ("mnist_image",)
 
 
 @pytest.mark.parametrize("command", ["versions", "rollback", "tune", "finalize"])
 def test_what_has_no_versions_of_its_own_says_whose_it_is(command: str, line: Line) -> None:
-    message = r"^mnist_image only takes encoded pictures for mnist and has no versions of its own: name mnist$"
-    with pytest.raises(PublishError, match=message):
+    message = r"^mnist_image only takes encoded images for mnist and has no versions of its own: name mnist$"
+    with pytest.raises(RepositoryError, match=message):
         cli.run([command, "mnist_image", "--repository", str(line.repository)])
 
 
@@ -195,7 +195,7 @@ def test_a_folder_of_that_name_is_never_overwritten_and_nothing_is_published(lin
     mine = tmp_path / "models" / "mnist_image" / "config.pbtxt"
     mine.parent.mkdir(parents=True)
     mine.write_text('name: "mnist_image"')
-    with pytest.raises(PublishError, match=r"mnist_image is there and is not what takes encoded pictures .* export with --no-image"):
-        export_run(line.run, tmp_path / "models", pictures=20)
+    with pytest.raises(RepositoryError, match=r"mnist_image is there and is not what takes encoded images .* export with --no-image"):
+        export_run(line.run, tmp_path / "models", images=20)
     assert not (tmp_path / "models" / "mnist").exists()
     assert mine.read_text() == 'name: "mnist_image"'

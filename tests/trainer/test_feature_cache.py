@@ -26,11 +26,11 @@ from sightline_training.recipe import Recipe
 from sightline_training.recipes.cifar10 import CARD
 
 BATCH = 10
-PICTURES = 95
+IMAGES = 95
 
 
 class Trunk(nn.Module):
-    """A linear map of the pixels that counts how many pictures it was asked about."""
+    """A linear map of the pixels that counts how many images it was asked about."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,11 +50,11 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def pixels() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (PICTURES, 4, 4, 3), dtype=np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (IMAGES, 4, 4, 3), dtype=np.uint8)
 
 
 def shaken(pixels: Tensor) -> Tensor:
-    """An augmentation whose draws depend on how many pictures are augmented together."""
+    """An augmentation whose draws depend on how many images are augmented together."""
     return pixels.float() * torch.rand(len(pixels), 1, 1, 1)
 
 
@@ -66,24 +66,24 @@ def _plain(trunk: Trunk, pixels: np.ndarray) -> np.ndarray:
 def test_features_are_the_trunks_own_answers(pixels: np.ndarray, tmp_path: Path) -> None:
     trunk = Trunk()
     found = kept_features(trunk, pixels, key="k", cache=tmp_path)
-    assert (found.shape, found.dtype) == ((PICTURES, 5), np.float32)
+    assert (found.shape, found.dtype) == ((IMAGES, 5), np.float32)
     assert np.abs(found - _plain(trunk, pixels)).max() < 1e-3
 
 
 def test_a_second_call_computes_nothing_whatever_the_order(pixels: np.ndarray, tmp_path: Path) -> None:
     trunk = Trunk()
     first = kept_features(trunk, pixels, key="k", cache=tmp_path)
-    assert trunk.asked == PICTURES
+    assert trunk.asked == IMAGES
     assert np.array_equal(kept_features(trunk, pixels, key="k", cache=tmp_path), first)
     assert np.array_equal(kept_features(trunk, pixels[::-1], key="k", cache=tmp_path), first[::-1])
-    assert trunk.asked == PICTURES
+    assert trunk.asked == IMAGES
 
 
-def test_of_a_larger_set_only_the_new_pictures_are_computed_and_the_same_picture_only_once(pixels: np.ndarray, tmp_path: Path) -> None:
+def test_of_a_larger_set_only_the_new_images_are_computed_and_the_same_image_only_once(pixels: np.ndarray, tmp_path: Path) -> None:
     trunk = Trunk()
     kept_features(trunk, pixels[:60], key="k", cache=tmp_path)
     found = kept_features(trunk, np.concatenate([pixels, pixels]), key="k", cache=tmp_path)
-    assert trunk.asked == PICTURES
+    assert trunk.asked == IMAGES
     assert np.abs(found - np.concatenate([_plain(trunk, pixels)] * 2)).max() < 1e-3
 
 
@@ -91,7 +91,7 @@ def test_another_key_shares_nothing(pixels: np.ndarray, tmp_path: Path) -> None:
     trunk = Trunk()
     kept_features(trunk, pixels, key="one", cache=tmp_path)
     kept_features(trunk, pixels, key="other", cache=tmp_path)
-    assert trunk.asked == 2 * PICTURES
+    assert trunk.asked == 2 * IMAGES
 
 
 def test_a_trunk_is_asked_in_evaluation_mode_and_every_module_left_in_its_own(pixels: np.ndarray, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ WORKER = textwrap.dedent(
     from sightline_training.loop import feature_cache as features
     from sightline_training.loop.feature_cache import kept_features
     sys.path.insert(0, sys.argv[1])
-    from test_features import BATCH, PICTURES, Trunk, shaken
+    from test_feature_cache import BATCH, IMAGES, Trunk, shaken
 
     class Slow(Trunk):
         def forward(self, pixels):
@@ -150,7 +150,7 @@ WORKER = textwrap.dedent(
 
     torch.set_num_threads(1)
     features.comfortable_batch = lambda _: BATCH
-    pixels = np.random.default_rng(0).integers(0, 256, (PICTURES, 4, 4, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 4, 4, 3), dtype=np.uint8)
     found = kept_features(Slow(), pixels, key="k", cache=Path(sys.argv[2]), augmentation=shaken)
     np.save(sys.stdout.buffer, found)
     """
@@ -180,7 +180,7 @@ def test_what_a_killed_process_finished_is_used_and_the_rest_computed(pixels: np
     assert 1 <= finished < len(_files(tmp_path / "whole"))
     trunk = Trunk()
     found = kept_features(trunk, pixels, key="k", cache=tmp_path / "killed", augmentation=shaken)
-    assert trunk.asked == PICTURES - finished * features.CHUNK_BATCHES * BATCH
+    assert trunk.asked == IMAGES - finished * features.CHUNK_BATCHES * BATCH
     assert np.array_equal(found, expected)
 
 
@@ -207,7 +207,7 @@ def test_a_damaged_file_is_computed_anew(pixels: np.ndarray, tmp_path: Path, har
         path.rename(path.with_name(f".{path.name}-x3"))
     trunk = Trunk()
     assert np.array_equal(kept_features(trunk, pixels, key="k", cache=tmp_path), expected)
-    assert 0 < trunk.asked < PICTURES
+    assert 0 < trunk.asked < IMAGES
     again = Trunk()
     kept_features(again, pixels, key="k", cache=tmp_path)
     assert again.asked == 0
@@ -221,7 +221,7 @@ def test_a_whole_file_with_something_else_in_it_is_not_used(pixels: np.ndarray, 
         (folder / f"{hashlib.sha256(content).hexdigest()}.safetensors").write_bytes(content)
     trunk = Trunk()
     kept_features(trunk, pixels, key="k", cache=tmp_path)
-    assert trunk.asked == PICTURES
+    assert trunk.asked == IMAGES
 
 
 def test_a_folder_that_cannot_be_written_is_named(pixels: np.ndarray, tmp_path: Path) -> None:
@@ -269,11 +269,11 @@ FLIPPED = Recipe(
 )
 
 
-def test_views_of_a_recipe_are_the_plain_pictures_and_augmented_ones(network: Network, random_weights: Weights, tmp_path: Path) -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
-    views = [features_of(network, random_weights, NAME, FLIPPED, pictures, view, tmp_path) for view in (0, 1)]
+def test_views_of_a_recipe_are_the_plain_images_and_augmented_ones(network: Network, random_weights: Weights, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    views = [features_of(network, random_weights, NAME, FLIPPED, images, view, tmp_path) for view in (0, 1)]
     with torch.inference_mode():
-        for view, shown in zip(views, (pictures, pictures[:, :, ::-1].copy()), strict=True):
+        for view, shown in zip(views, (images, images[:, :, ::-1].copy()), strict=True):
             expected = network.body.trunk.eval()(network.normalise(torch.from_numpy(shown))).numpy()
             assert np.abs(view - expected).max() < 1e-4
     assert len(list(tmp_path.iterdir())) == 2
@@ -283,8 +283,8 @@ def test_views_of_a_recipe_are_the_plain_pictures_and_augmented_ones(network: Ne
 def test_whatever_decides_the_features_decides_where_they_are_kept(
     network: Network, random_weights: Weights, tmp_path: Path, differing: str
 ) -> None:
-    pictures = np.zeros((2, 32, 32, 3), np.uint8)
-    features_of(network, random_weights, NAME, FLIPPED, pictures, 1, tmp_path)
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    features_of(network, random_weights, NAME, FLIPPED, images, 1, tmp_path)
     weights, recipe, backbone, view = random_weights, FLIPPED, NAME, 1
     if differing == "weights":
         weights = replace(weights, sha256="0" * 64)
@@ -296,7 +296,7 @@ def test_whatever_decides_the_features_decides_where_they_are_kept(
         backbone = replace(backbone, part="features")
     else:
         view = 2
-    features_of(network, weights, backbone, recipe, pictures, view, tmp_path)
+    features_of(network, weights, backbone, recipe, images, view, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
 
 

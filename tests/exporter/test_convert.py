@@ -66,7 +66,7 @@ def test_the_same_model_passes_in_its_precision_and_gives_the_same_bytes_twice(p
 @pytest.mark.parametrize(("precision", "factor"), [("fp16", 1.05), ("int8", 1.1)])
 def test_scaled_weights_are_refused_in_every_precision(precision: Precision, factor: float, trained: Trained) -> None:
     verdict = judged(scaled(made(trained, precision), trained, factor), trained, precision)
-    with pytest.raises(GateRefused, match=rf"^digits was refused by the gate \({precision}, 360 pictures\) and not published: "):
+    with pytest.raises(GateRefused, match=rf"^digits was refused by the gate \({precision}, 360 images\) and not published: "):
         verdict.require("digits")
 
 
@@ -86,7 +86,7 @@ def test_integers_that_cost_accuracy_are_refused(trained: Trained) -> None:
         judged(model, trained, "int8").require("digits")
 
 
-def test_integers_need_pictures(trained: Trained) -> None:
+def test_integers_need_images(trained: Trained) -> None:
     with pytest.raises(ValueError, match="calibrated"):
         converted(trained.model, trained.card, "int8", None, lambda _sentence: None)
 
@@ -109,7 +109,7 @@ def test_precisions_are_versions_of_one_model_each_with_its_figures(exported: Pa
     assert reports[1]["model_bytes"] < 0.55 * reports[0]["model_bytes"]
     assert reports[2]["model_bytes"] < 0.3 * reports[0]["model_bytes"]
     assert reports[2]["conversion"]["integer_instructions"] == list(integer_instructions())
-    assert reports[2]["conversion"]["calibration"]["source"] == "training pictures of digits"
+    assert reports[2]["conversion"]["calibration"]["source"] == "training images of digits"
     golden = json.loads((model / "3" / "golden" / "golden.json").read_text())
     assert golden["tolerance"] == INT8.golden_tolerance > FP16.golden_tolerance
 
@@ -133,47 +133,47 @@ def test_the_command_publishes_several_precisions_and_shows_size_and_speed(
     assert " times FP32 in batches of 1 (" in shown
 
 
-def test_a_folder_of_pictures_calibrates_too_and_what_is_no_picture_is_passed_over(digits_run: Path, tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    (pictures / "notes.txt").write_text("no picture")
-    training = load_run(digits_run).pictures("train")
+def test_a_folder_of_images_calibrates_too_and_what_is_no_image_is_passed_over(digits_run: Path, tmp_path: Path) -> None:
+    images = tmp_path / "pictures"
+    images.mkdir()
+    (images / "notes.txt").write_text("no image")
+    training = load_run(digits_run).images("train")
     for index in range(600):
-        training.open(index).save(pictures / f"{index}.png")
+        training.open(index).save(images / f"{index}.png")
     done: Published = export_run(
-        digits_run, tmp_path / "models", precision="int8", calibration_folder=pictures, calibration=300, pictures=100
+        digits_run, tmp_path / "models", precision="int8", calibration_folder=images, calibration=300, images=100
     ).published
     assert done.report["conversion"]["calibration_pictures"] == 300
-    assert done.report["conversion"]["calibration"]["source"] == "600 pictures of a folder"
+    assert done.report["conversion"]["calibration"]["source"] == "600 images of a folder"
 
 
-def test_too_few_pictures_to_calibrate_with_are_found_out_by_the_gate(exported: Path, digits_run: Path, tmp_path: Path) -> None:
+def test_too_few_images_to_calibrate_with_are_found_out_by_the_gate(exported: Path, digits_run: Path, tmp_path: Path) -> None:
     few = exported / "mnist" / "1" / "golden"
     with pytest.raises(
-        GateRefused, match=r"mnist was refused by the gate \(int8, 360 pictures\) .*mean \|Δ ln p\| is 0\.\d+ \(allowed: at most"
+        GateRefused, match=r"mnist was refused by the gate \(int8, 360 images\) .*mean \|Δ ln p\| is 0\.\d+ \(allowed: at most"
     ):
         export_run(digits_run, tmp_path / "models", precision="int8", calibration_folder=few, calibration=3)
     assert not (tmp_path / "models" / "mnist").exists()
 
 
 @pytest.mark.parametrize("there", [0, 1])
-def test_a_folder_with_too_few_pictures_is_refused(there: int, exported: Path, digits_run: Path, tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+def test_a_folder_with_too_few_images_is_refused(there: int, exported: Path, digits_run: Path, tmp_path: Path) -> None:
+    images = tmp_path / "pictures"
+    images.mkdir()
     for file in sorted((exported / "mnist" / "1" / "golden").glob("*.png"))[:there]:
-        shutil.copy(file, pictures)
-    with pytest.raises(DataError, match=rf"pictures holds {there or 'no'} readable picture"):
-        export_run(digits_run, tmp_path / "models", precision="int8", calibration_folder=pictures)
+        shutil.copy(file, images)
+    with pytest.raises(DataError, match=rf"images holds {there or 'no'} readable image"):
+        export_run(digits_run, tmp_path / "models", precision="int8", calibration_folder=images)
     assert not (tmp_path / "models" / "mnist").exists()
 
 
 def test_a_folder_that_is_not_there_is_named(digits_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^there is no folder .*nowhere of pictures to calibrate with$"):
+    with pytest.raises(DataError, match=r"^there is no folder .*nowhere of images to calibrate with$"):
         sightline(
             ["export", str(digits_run), "--repository", str(tmp_path), "--precision", "int8", "--calibrate-with", str(tmp_path / "nowhere")]
         )
 
 
-def test_no_picture_to_calibrate_with_is_a_usage_error(digits_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="at least one picture to be calibrated with, not 0"):
+def test_no_image_to_calibrate_with_is_a_usage_error(digits_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="at least one image to be calibrated with, not 0"):
         export_run(digits_run, tmp_path, precision="int8", calibration=0)

@@ -29,7 +29,7 @@ def test_all_right_is_not_certain() -> None:
     assert low == pytest.approx(0.8389, abs=5e-5)
 
 
-def test_accuracy_is_counted_over_every_picture() -> None:
+def test_accuracy_is_counted_over_every_image() -> None:
     figures = accuracy_figures(ANSWERS, LABELS)
     assert (figures["n"], figures["correct"], figures["accuracy"]) == (5, 2, 0.4)
     assert figures["loss"] == pytest.approx(-np.log([0.9, 0.8, 0.3, 0.1, 0.01]).mean(), rel=1e-6)
@@ -43,7 +43,7 @@ def test_rows_of_the_confusion_matrix_are_the_truth() -> None:
     assert confusion(ANSWERS, LABELS).tolist() == [[1, 1, 0], [2, 1, 0], [0, 0, 0]]
 
 
-def test_a_class_without_pictures_or_answers_has_no_recall_or_precision() -> None:
+def test_a_class_without_images_or_answers_has_no_recall_or_precision() -> None:
     rows = per_class(confusion(ANSWERS, LABELS), ("a", "b", "c"))
     assert rows == [
         {"label": "a", "n": 2, "recall": 1 / 2, "precision": 1 / 3},
@@ -57,7 +57,7 @@ def test_the_surest_wrong_answer_comes_first() -> None:
     assert worst_mistakes(ANSWERS, LABELS, 1).tolist() == [4]
 
 
-def test_only_pictures_equal_to_the_last_byte_count_as_seen() -> None:
+def test_only_images_equal_to_the_last_byte_count_as_seen() -> None:
     known = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1), dtype=np.uint8)
     asked = np.concatenate([known[2:3], known[3:4] ^ np.uint8(1)])
     assert seen_before(asked, known).tolist() == [True, False]

@@ -1,6 +1,6 @@
-"""Draws docs/preprocessing.png: what each field of a specification does to one picture, by the reference itself.
+"""Draws docs/preprocessing.png: what each field of a specification does to one image, by the reference itself.
 
-python docs/make_pictures.py
+python docs/make_figures.py
 """
 
 import sys
@@ -46,7 +46,7 @@ def main() -> None:
         (
             "fit",
             [
-                ("the picture", upright),
+                ("the image", upright),
                 ("stretch", reformat(upright, spec(size=(140, 140)))),
                 ("crop, crop_fraction 0.875", reformat(upright, spec(size=(140, 140), fit="crop", crop_fraction=0.875))),
                 ("pad, background 90 160 90", reformat(upright, spec(size=(140, 140), fit="pad", background=(90, 160, 90)))),

@@ -43,8 +43,8 @@ def _memory(seed: int, count: int = 128) -> Memory:
     draw = np.random.default_rng(seed)
     labels = np.arange(count) % 10
     pixels = draw.integers(0, 60, (count, 28, 28, 1), dtype=np.uint8)
-    for picture, label in zip(pixels, labels, strict=True):
-        picture[2 * label + 2 : 2 * label + 4] += 190
+    for image, label in zip(pixels, labels, strict=True):
+        image[2 * label + 2 : 2 * label + 4] += 190
     return Memory(pixels, labels)
 
 
@@ -95,7 +95,7 @@ def test_a_frozen_trunk_is_asked_once_and_the_head_learns_from_every_view(tmp_pa
     assert (answers == memories["watched"].labels).float().mean() == pytest.approx(history[-1]["watched_accuracy"])
 
 
-def test_pictures_that_are_reported_choose_nothing_and_the_last_epoch_is_kept(tmp_path: Path) -> None:
+def test_images_that_are_reported_choose_nothing_and_the_last_epoch_is_kept(tmp_path: Path) -> None:
     draw = np.random.default_rng(5)
     noise = Memory(draw.integers(0, 256, (64, 28, 28, 1), dtype=np.uint8), np.arange(64) % 10)
     network, history = _fit(_recipe(replace(STAGE, epochs=12, patience=1)), tmp_path, noise, chooses=False)
@@ -151,5 +151,5 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_nothing_whateve
 
 
 def test_a_diverging_training_is_an_error_and_not_a_model(tmp_path: Path) -> None:
-    with pytest.raises(SightlineError, match=r"training diverged: after epoch 1 the loss on held-out pictures is (nan|inf)\. Lower"):
+    with pytest.raises(SightlineError, match=r"training diverged: after epoch 1 the loss on held-out images is (nan|inf)\. Lower"):
         _fit(_recipe(replace(STAGE, learning_rate=1e30)), tmp_path)

@@ -48,7 +48,7 @@ class Public:
     source: str
     size: int
     scaled: int | None
-    """What the shorter side is scaled to; None if pictures are squashed."""
+    """What the shorter side is scaled to; None if images are squashed."""
     resample: str
     mean: float
     """Of red."""
@@ -82,7 +82,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def of_library(public: Public, folders: dict[str, Path], weights: Path) -> tuple[str, str | None, Callable[[Image.Image], np.ndarray]]:
-    """The source and its weights, and the library's own preprocessing and network: a picture → probabilities [classes]."""
+    """The source and its weights, and the library's own preprocessing and network: an image → probabilities [classes]."""
     kind, _, what = public.source.partition(":")
     source, given = public.source, None
     torch.manual_seed(0)
@@ -102,9 +102,9 @@ def of_library(public: Public, folders: dict[str, Path], weights: Path) -> tuple
         torch.save(lively(network, transform).state_dict(), weights)
         given = str(weights)
 
-    def ask(picture: Image.Image) -> np.ndarray:
+    def ask(image: Image.Image) -> np.ndarray:
         with torch.inference_mode():
-            answer = network.eval()(transform(picture)[None])
+            answer = network.eval()(transform(image)[None])
         return torch.softmax(getattr(answer, "logits", answer), dim=1).numpy()[0]
 
     return source, given, ask
@@ -115,7 +115,7 @@ def test_a_public_configuration_goes_through_the_whole_export_and_answers_as_in_
     public: Public, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     source, weights, theirs = of_library(public, folders, tmp_path / "weights.pt")
-    done = export_candidate(bring(source, weights=weights), tmp_path / "models", pictures=8).published
+    done = export_candidate(bring(source, weights=weights), tmp_path / "models", images=8).published
     version, model = read_version(done.folder), read_model(done.folder.parent)
     assert model is not None
     check_files(version)
@@ -132,8 +132,8 @@ def test_a_public_configuration_goes_through_the_whole_export_and_answers_as_in_
     ours, answers = in_onnx_runtime((done.folder / "model.onnx").read_bytes(), model.card), []
     for number, size in enumerate([(640, 480), (500, 375), (300, 288)]):
         # Wide, so that Pillow scales in a card's order; the crops of these are none of those that transformers begins earlier.
-        picture = smooth(number, size)
-        expected, found = theirs(picture), ours(reformat(picture, spec)[None])[0]
+        image = smooth(number, size)
+        expected, found = theirs(image), ours(reformat(image, spec)[None])[0]
         assert expected.argmax() == found.argmax()
         assert np.abs(expected - found).max() < FP32.max_delta_p
         answers.append(expected)
@@ -147,10 +147,10 @@ def test_weights_of_ones_own_may_tell_other_classes_apart(tmp_path: Path) -> Non
     (tmp_path / "labels.txt").write_text("cat\ndog\nother\n")
     candidate = bring("torchvision:squeezenet1_1", weights=str(tmp_path / "mine.pt"), labels=tmp_path / "labels.txt", name="pets")
     assert (candidate.card.name, candidate.card.labels) == ("pets", ("cat", "dog", "other"))
-    picture = smooth(0, (300, 260))
+    image = smooth(0, (300, 260))
     with torch.inference_mode():
-        found = candidate.network()(torch.from_numpy(reformat(picture, candidate.card.preprocess)[None]))
-        planes = models.SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms()(picture)[None]
+        found = candidate.network()(torch.from_numpy(reformat(image, candidate.card.preprocess)[None]))
+        planes = models.SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms()(image)[None]
         assert torch.allclose(found, torch.softmax(network.eval()(planes), dim=1), atol=1e-6)
     assert candidate.provenance["weights"] == "file mine.pt"
     with pytest.raises(UsageError, match=r"^file mine\.pt tells 3 classes apart, which are not ImageNet's: name them with --labels FILE"):
@@ -167,11 +167,11 @@ def test_a_file_for_timm_may_have_other_classes_too_and_must_fit(tmp_path: Path)
     (tmp_path / "labels.txt").write_text("cat\ndog\nother\n")
     candidate = bring("timm:test_resnet.r160_in1k", weights=str(tmp_path / "mine.safetensors"), labels=tmp_path / "labels.txt")
     assert (candidate.card.name, candidate.card.labels) == ("test_resnet_r160_in1k", ("cat", "dog", "other"))
-    picture = smooth(0, (300, 260))
+    image = smooth(0, (300, 260))
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
     with torch.inference_mode():
-        found = candidate.network()(torch.from_numpy(reformat(picture, candidate.card.preprocess)[None]))
-        assert torch.allclose(found, torch.softmax(network.eval()(transform(picture)[None]), dim=1), atol=1e-6)
+        found = candidate.network()(torch.from_numpy(reformat(image, candidate.card.preprocess)[None]))
+        assert torch.allclose(found, torch.softmax(network.eval()(transform(image)[None]), dim=1), atol=1e-6)
     with pytest.raises(DataError, match=r"the tensor fc\.weight has the shape \[3, 96\]; the network needs \[1000, 96\]$"):
         bring("timm:test_resnet.r160_in1k", weights=str(tmp_path / "mine.safetensors"))
 
@@ -181,7 +181,7 @@ def test_a_file_whose_preprocessing_nobody_can_know_is_refused_until_it_is_said(
     with pytest.raises(UsageError) as refused:
         bring("torchvision:mobilenet_v2", weights=str(tmp_path / "mine.pt"))
     assert str(refused.value) == (
-        "--weights is not a file that torchvision published, and its versions of mobilenet_v2 see pictures differently: say which one "
+        "--weights is not a file that torchvision published, and its versions of mobilenet_v2 see images differently: say which one "
         "yours was trained like, torchvision:mobilenet_v2/IMAGENET1K_V1 or torchvision:mobilenet_v2/IMAGENET1K_V2"
     )
     for version, scaled in (("IMAGENET1K_V1", 256), ("IMAGENET1K_V2", 232)):
@@ -210,7 +210,7 @@ def test_a_file_whose_preprocessing_nobody_can_know_is_refused_until_it_is_said(
             "config.json: id2label does not name the 3 classes: name them with --labels",
         ),
         ({"num_channels": 1}, UsageError, "config.json: 10 classes and 1 channels; a card needs two or more, and 3"),
-        ({"image_size": 384}, UsageError, "preprocessor_config.json makes pictures of 224 x 224 pixels, the network takes 384 x 384"),
+        ({"image_size": 384}, UsageError, "preprocessor_config.json makes images of 224 x 224 pixels, the network takes 384 x 384"),
         ({"num_hidden_layers": 3}, DataError, " is missing in ViTForImageClassification: these are weights of another network"),
         ({"num_hidden_layers": 1}, DataError, " has no place in ViTForImageClassification: these are weights of another network"),
         ({"hidden_size": 64}, DataError, "transformers cannot load the weights: "),
@@ -256,9 +256,7 @@ def test_a_folder_without_one_of_its_files_is_refused(tmp_path: Path) -> None:
 
 def test_deit_squashes_and_then_crops_which_a_card_cannot_say(tmp_path: Path) -> None:
     folder = saved(tmp_path, "vit-base-patch16-224", DEIT)
-    with pytest.raises(
-        UsageError, match=r"crop_size: 224 crops out of pictures that were squashed to 256 x 256; a card can stretch or crop"
-    ):
+    with pytest.raises(UsageError, match=r"crop_size: 224 crops out of images that were squashed to 256 x 256; a card can stretch or crop"):
         bring(f"huggingface:{folder}")
 
 
@@ -271,10 +269,10 @@ def test_deit_squashes_and_then_crops_which_a_card_cannot_say(tmp_path: Path) ->
         (["runs/x", "--from", "timm:x"], "name a run or a model with --from, not both: 'runs/x' and 'timm:x'"),
         (["runs/x", "--weights", "random"], "--weights belongs to --from: a run has its own"),
         (["runs/x", "--name", "x"], "--name belongs to --from: a run has its own"),
-        (["--from", "timm:x", "--data", "x"], "--data is where a run's pictures lie: with --from, --pictures-from names a folder of them"),
+        (["--from", "timm:x", "--data", "x"], "--data is where a run's images lie: with --from, --images-from names a folder of them"),
         (
             ["--from", "torchvision:resnet18", "--precision", "int8"],
-            "torchvision:resnet18 brings no training pictures, and INT8 must be calibrated with some: name a folder of pictures such as ",
+            "torchvision:resnet18 brings no training images, and INT8 must be calibrated with some: name a folder of images such as ",
         ),
         (["--from", "torchvision:resnet-18"], "torchvision has no classifier 'resnet-18'. Did you mean resnet18, resnet152, resnet101?"),
         (
@@ -303,46 +301,46 @@ def test_a_missing_library_says_what_to_install(name: str, folders: dict[str, Pa
 def test_the_command_publishes_says_where_the_model_comes_from_and_does_not_publish_it_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "pictures"
+    images.mkdir()
     for number in range(8):
-        smooth(number, (260 + number, 240)).save(pictures / f"{number}.png")
-    (pictures / "notes.txt").write_text("no picture")
+        smooth(number, (260 + number, 240)).save(images / f"{number}.png")
+    (images / "notes.txt").write_text("no image")
     repository = tmp_path / "models"
     source = f"huggingface:{saved(tmp_path, 'convnext-tiny-224', id2label={0: 'cat', 1: 'dog', 2: 'other'})}"
-    arguments = ["export", "--from", source, "--name", "animals", "--repository", str(repository), "--pictures-from", str(pictures)]
-    sightline([*arguments, "--precision", "fp32", "--precision", "int8", "--calibrate-with", str(pictures)])
+    arguments = ["export", "--from", source, "--name", "animals", "--repository", str(repository), "--images-from", str(images)]
+    sightline([*arguments, "--precision", "fp32", "--precision", "int8", "--calibrate-with", str(images)])
     shown = capsys.readouterr()
     lines = [" ".join(line.split()) for line in shown.out.splitlines()]
     assert lines[0] == "model animals version 1"
     assert lines[1] == "from huggingface:convnext-tiny-224, weights: ConvNextForImageClassification in safetensors"
-    assert lines[3] == "gate passed 27 checks on 8 given pictures of a folder of 9 files"
-    assert "accuracy not known: nobody says what the pictures show" in lines
+    assert lines[3] == "gate passed 27 checks on 8 given images of a folder of 9 files"
+    assert "accuracy not known: nobody says what the images show" in lines
     assert "model animals version 2" in lines
-    assert f"nobody says what the pictures of {pictures} show: they are compared on, and no accuracy can be known" in shown.err
+    assert f"nobody says what the images of {images} show: they are compared on, and no accuracy can be known" in shown.err
     provenance = read_version(repository / "animals" / "1").report["provenance"]
     assert provenance["preprocessing"]["image_processor_type"] == "ConvNextImageProcessor"
     assert provenance["versions"] == {"transformers": transformers.__version__}
     assert str(tmp_path) not in (repository / "animals" / "2" / "report.json").read_text()
-    sightline([*arguments, "--precision", "int8", "--calibrate-with", str(pictures)])
+    sightline([*arguments, "--precision", "int8", "--calibrate-with", str(images)])
     assert "nothing was published: version 2 of animals is this very model" in capsys.readouterr().err
     with pytest.raises(DataError) as refused:
         verify("animals", tmp_path / "runs" / "animals", repository, grpc_url="grpc://localhost:1", http_url="http://localhost:1")
     assert str(refused.value) == (
         "animals version 2 was brought with `sightline export --from huggingface:convnext-tiny-224`, and has no run to compare it with. "
-        f"Check its golden pictures instead: classify those in {repository / 'animals' / '2' / 'golden'}, and hold the answers to "
+        f"Check its golden images instead: classify those in {repository / 'animals' / '2' / 'golden'}, and hold the answers to "
         "golden.json beside them"
     )
 
 
-def test_a_folder_without_pictures_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("no picture")
+def test_a_folder_without_images_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
     card = bring(f"huggingface:{folders['vit-base-patch16-224']}").card
-    with pytest.raises(DataError, match=r"holds no readable picture to compare on$"):
+    with pytest.raises(DataError, match=r"holds no readable image to compare on$"):
         given(tmp_path, card, 10)
 
 
-def test_pictures_that_are_made_are_the_same_each_time_and_unlike_one_another(folders: dict[str, Path]) -> None:
+def test_images_that_are_made_are_the_same_each_time_and_unlike_one_another(folders: dict[str, Path]) -> None:
     card = bring(f"huggingface:{folders['vit-base-patch16-224']}").card
     first, second = made(card, 24), made(card, 24)
     assert first.fingerprint == second.fingerprint != made(card, 23).fingerprint
@@ -384,7 +382,7 @@ def test_a_named_version_is_seen_as_torchvision_sees_it(name: str, size: tuple[i
 
     network, version = name.split("/")
     meant: Any = models.get_model_weights(network)[version].transforms()
-    picture = smooth(0, size)
-    expected = functional.center_crop(functional.resize(picture, meant.resize_size, meant.interpolation), meant.crop_size)
+    image = smooth(0, size)
+    expected = functional.center_crop(functional.resize(image, meant.resize_size, meant.interpolation), meant.crop_size)
     spec: Preprocess = preprocess_of(Backbone(network), version)
-    assert np.abs(reformat(picture, spec).astype(int) - np.asarray(expected).astype(int)).max() <= 2
+    assert np.abs(reformat(image, spec).astype(int) - np.asarray(expected).astype(int)).max() <= 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sightline.cli import run as sightline
-from sightline.errors import PublishError, UsageError
+from sightline.errors import RepositoryError, UsageError
 from sightline.repository.config import Shape, shape_in
 from sightline.repository.edit import own_config, published_model
 from sightline_export.pipeline import export_run
@@ -16,7 +16,7 @@ from sightline_serving.tuning import Trial, _best, candidates, described
 
 @pytest.fixture
 def repository(digits_run: Path, tmp_path: Path) -> Path:
-    export_run(digits_run, tmp_path / "models", pictures=20, image=False)
+    export_run(digits_run, tmp_path / "models", images=20, image=False)
     return tmp_path / "models"
 
 
@@ -68,7 +68,7 @@ def test_settings_given_by_hand_are_written_and_nothing_else_changes(repository:
 
 
 def test_export_takes_the_same_settings_for_a_new_model_and_for_one_that_is_there(digits_run: Path, tmp_path: Path) -> None:
-    given = ["export", str(digits_run), "--repository", str(tmp_path), "--pictures", "20", "--no-image"]
+    given = ["export", str(digits_run), "--repository", str(tmp_path), "--images", "20", "--no-image"]
     sightline([*given, "--instances", "2", "--threads", "0"])
     assert shape_of(tmp_path) == Shape(2, 0, 0)
     sightline([*given, "--no-batching"])
@@ -82,14 +82,14 @@ def test_what_makes_no_sense_is_refused(repository: Path) -> None:
         sightline(["tune", "mnist", "--repository", str(repository), "--queue-delay", "1", "--no-batching"])
     with pytest.raises(UsageError, match="--dry-run goes with measuring"):
         sightline(["tune", "mnist", "--repository", str(repository), "--instances", "1", "--dry-run"])
-    with pytest.raises(PublishError, match=r"there is no model fruit in .*models: it has mnist"):
+    with pytest.raises(RepositoryError, match=r"there is no model fruit in .*models: it has mnist"):
         sightline(["tune", "fruit", "--repository", str(repository)])
 
 
-def test_without_golden_pictures_somebody_must_name_some(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_golden_images_somebody_must_name_some(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sightline.bench.find_perf_analyzer", lambda: Path("perf_analyzer"))
     shutil.rmtree(repository / "mnist" / "1" / "golden")
-    with pytest.raises(UsageError, match=r"mnist has no golden pictures in .*: say which pictures to send with --pictures FOLDER"):
+    with pytest.raises(UsageError, match=r"mnist has no golden images in .*: say which images to send with --images FOLDER"):
         sightline(["tune", "mnist", "--repository", str(repository)])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sightline.errors import GateRefused, PublishError
+from sightline.errors import GateRefused, RepositoryError
 from sightline.repository.read import read_version
 from sightline.repository.tensorrt_plan import check_plan, profile_for
 from sightline_export.engine.build import Loaded, build, load, tensorrt_version
@@ -52,7 +52,7 @@ def test_a_plan_gives_the_files_answers_in_every_batch_of_its_profile(loaded: Lo
 
 
 def test_a_batch_beyond_the_profile_is_refused(loaded: Loaded, trained: Trained) -> None:
-    with pytest.raises(PublishError, match=r"^the plan of digits does not answer a batch of 17: "):
+    with pytest.raises(RepositoryError, match=r"^the plan of digits does not answer a batch of 17: "):
         loaded.answer(trained.pixels[:17])
     assert loaded.answer(trained.pixels[:16]).shape == (16, 10)
 
@@ -76,33 +76,33 @@ def test_an_fp32_plan_that_is_called_fp16_is_refused(loaded: Loaded) -> None:
 
 
 def test_tensorrt_refuses_unsigned_integers_as_finalize_says_it_does(trained: Trained) -> None:
-    with pytest.raises(PublishError, match=r"^TensorRT cannot (read the ONNX file of|build) digits"):
+    with pytest.raises(RepositoryError, match=r"^TensorRT cannot (read the ONNX file of|build) digits"):
         build(made(trained, "int8"), trained.card, profile_for(16))
 
 
 def test_a_damaged_plan_is_refused_with_tensorrts_words(plan: bytes, trained: Trained) -> None:
-    with pytest.raises(PublishError, match=r"^TensorRT does not load the plan of digits: (?!it does not say why)"):
+    with pytest.raises(RepositoryError, match=r"^TensorRT does not load the plan of digits: (?!it does not say why)"):
         load(plan[: len(plan) // 2], trained.card)
 
 
 def test_a_plan_whose_tensors_are_not_the_cards_is_refused(plan: bytes, trained: Trained) -> None:
-    with pytest.raises(PublishError, match=r"^the plan of digits has the tensors "):
+    with pytest.raises(RepositoryError, match=r"^the plan of digits has the tensors "):
         load(plan, trained.card.model_copy(update={"output": "scores"}))
 
 
 def test_the_timing_cache_is_taken_again_and_a_strange_one_is_left_aside(trained: Trained) -> None:
     said: list[str] = []
-    first = build(trained.model, trained.card, profile_for(16), say=said.append)
+    first = build(trained.model, trained.card, profile_for(16), notify=said.append)
     assert first.timing_cache
-    build(trained.model, trained.card, profile_for(16), timing_cache=first.timing_cache, say=said.append)
+    build(trained.model, trained.card, profile_for(16), timing_cache=first.timing_cache, notify=said.append)
     assert said == []
-    build(trained.model, trained.card, profile_for(16), timing_cache=b"no cache" * 100, say=said.append)
+    build(trained.model, trained.card, profile_for(16), timing_cache=b"no cache" * 100, notify=said.append)
     assert said == ["the timing cache is of another TensorRT or GPU: a new one is begun"]
 
 
 def test_a_version_compatible_plan_brings_code_and_is_loaded_only_when_that_is_admitted(trained: Trained) -> None:
     plan = build(trained.model, trained.card, profile_for(16), version_compatible=True).plan
-    with pytest.raises(PublishError, match=r"^TensorRT does not load the plan of digits: "):
+    with pytest.raises(RepositoryError, match=r"^TensorRT does not load the plan of digits: "):
         load(plan, trained.card)
     assert load(plan, trained.card, brings_code=True).answer(trained.pixels[:1]).shape == (1, 10)
 

@@ -1,0 +1,103 @@
+"""Reads files up to a bound, and writes them whole or not at all.
+
+The one place for both: whoever reads a file that somebody else may have written names the most bytes that it may have, and whoever
+replaces a file leaves the old or the new one behind, never a part.
+"""
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Final
+
+MIB: Final = 1024 * 1024
+
+
+class FileRefused(OSError):
+    """A file that is there and is not read: no regular file, larger than allowed, or not the text that it should be.
+
+    It is an OSError with `strerror`, so that one `except OSError` tells everything that keeps a file from being read.
+    """
+
+    def __init__(self, reason: str, path: str | os.PathLike[str]) -> None:
+        super().__init__(0, reason, os.fspath(path))
+
+
+def read_bytes(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
+    """Return the content of the regular file `path`.
+
+    Raises OSError if it cannot be read, and its child FileRefused if it is longer than `limit_bytes` or is a pipe, a socket or a
+    device. Opening never waits: a named pipe that nobody writes to is refused like any other.
+    """
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise FileRefused("not a file but a pipe, a socket or a device", path)
+        content = file.read(limit_bytes + 1)
+    if len(content) > limit_bytes:
+        raise FileRefused(f"larger than {size_text(limit_bytes)}, the most that such a file may have", path)
+    return content
+
+
+def read_text(path: str | os.PathLike[str], limit_bytes: int) -> str:
+    """Return the content of a UTF-8 file. Raises OSError as `read_bytes` does, FileRefused if it is not UTF-8."""
+    try:
+        return read_bytes(path, limit_bytes).decode("utf-8")
+    except UnicodeDecodeError:
+        raise FileRefused("not UTF-8 text", path) from None
+
+
+def reason_of(error: OSError) -> str:
+    """Return why a file could not be read or written, for the end of a sentence: `No such file or directory`."""
+    return error.strerror or str(error) or type(error).__name__
+
+
+def size_text(size_bytes: int) -> str:
+    """Return `64 MiB`, or `1,000 bytes` where the size is no whole number of MiB."""
+    return f"{size_bytes // MIB:,} MiB" if size_bytes and size_bytes % MIB == 0 else f"{size_bytes:,} bytes"
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace `path` in one step: write a file beside it, flush it to the disk, rename it. Raises OSError, and `path` is as it was.
+
+    The new file has the permissions that `open` would have given it.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with open(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp's 0600 would hide the file from everyone else.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_new(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Write a file that must not exist yet, down to the disk. Raises OSError, FileExistsError among them; a link is not followed."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags, mode), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was created or renamed in `folder` survive a power cut. Windows has no such call, and needs none for NTFS."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    # Windows has no O_NONBLOCK, and no named pipes in the file system.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
