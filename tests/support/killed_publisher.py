@@ -128,7 +128,7 @@ def publish_without_room(most_bytes: int, said: str, what: tuple[Any, ...]) -> N
     resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
     try:
         published(*what)
-    except publishing.RepositoryError as error:
+    except publishing.PublishError as error:
         Path(said).write_text(str(error))
         sys.exit(13)
 
