@@ -89,10 +89,7 @@ $(PERF_ANALYZER): | .venv/ready
 
 .PHONY: constraints
 constraints: .venv/ready ## Renew constraints.txt: the exact versions of everything
-	$(UV) pip compile --quiet --python-version 3.11 --all-extras --group pyproject.toml:dev --no-annotate --no-header --upgrade pyproject.toml \
-		| sed '1i # The exact versions that the tests ran with, for Python 3.11 and 3.12. Renew with: make constraints' > .venv/constraints.txt
-	$(UV) pip compile --quiet --python-version 3.12 --all-extras --group pyproject.toml:dev --constraints .venv/constraints.txt pyproject.toml > /dev/null
-	grep -E '^uv==' constraints.txt >> .venv/constraints.txt && mv .venv/constraints.txt constraints.txt
+	$(BIN)/python scripts/renew_constraints.py
 
 .PHONY: clean
 clean: ## Remove what training, exporting and testing made; keeps .venv and data
