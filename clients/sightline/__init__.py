@@ -1,9 +1,63 @@
 """Sightline's contract and client: the model card, the reference reformatting, the SDK and the command line."""
 
-from sightline.card import ModelCard, Preprocess, seal, unseal
-from sightline.classifier import Candidate, Classifier, Guess
-from sightline.errors import SightlineError
+from sightline.card import ModelCard, seal, unseal
+from sightline.classifier import Classifier, ClassProbability, Guess
+from sightline.errors import (
+    BuildError,
+    ContractError,
+    DataError,
+    DeadlineExceeded,
+    GateRefused,
+    HopDiffers,
+    ImageError,
+    MachineError,
+    MissingExtra,
+    ModelError,
+    ModelNotFound,
+    PublishError,
+    RepositoryError,
+    RowsFailed,
+    ServerError,
+    ServerStartError,
+    ServerUnavailable,
+    SightlineError,
+    UsageError,
+)
 from sightline.image import ImageInput
+from sightline.preprocess import Preprocess, PreprocessV1
 from sightline.reformat import reformat
+from sightline.transport import Tls, Transport
 
-__all__ = ["Candidate", "Classifier", "Guess", "ImageInput", "ModelCard", "Preprocess", "SightlineError", "reformat", "seal", "unseal"]
+__all__ = [
+    "BuildError",
+    "ClassProbability",
+    "Classifier",
+    "ContractError",
+    "DataError",
+    "DeadlineExceeded",
+    "GateRefused",
+    "Guess",
+    "HopDiffers",
+    "ImageError",
+    "ImageInput",
+    "MachineError",
+    "MissingExtra",
+    "ModelCard",
+    "ModelError",
+    "ModelNotFound",
+    "Preprocess",
+    "PreprocessV1",
+    "PublishError",
+    "RepositoryError",
+    "RowsFailed",
+    "ServerError",
+    "ServerStartError",
+    "ServerUnavailable",
+    "SightlineError",
+    "Tls",
+    "Transport",
+    "UsageError",
+    "reformat",
+    "seal",
+    "unseal",
+]

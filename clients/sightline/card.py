@@ -9,11 +9,12 @@ import hashlib
 import json
 import math
 import unicodedata
-from typing import Annotated, Any, Final, Literal, NoReturn, Self
+from typing import Annotated, Any, Final, NoReturn, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, StrictFloat, StrictInt, ValidationError, model_validator
+from pydantic import FailFast, Field, StrictInt, ValidationError, model_validator
 
 from sightline.errors import ContractError
+from sightline.preprocess import AnyPreprocess, StrictModel
 
 CARD_KEY: Final = "model_card"
 """The key of the sealed card in `config.pbtxt`'s parameters and in the ONNX metadata."""
@@ -27,94 +28,11 @@ MAX_SEALED_BYTES: Final = 16 * 1024 * 1024
 MAX_MEMBERS: Final = 100
 """Of one object in the text: every unknown member costs an error of its own, and a hostile text could hold a million."""
 
-MAX_SCALED_SIDE: Final = 8192
-"""Pixels: the longest side that `crop` may ask for before it cuts; its square still fits what one image may have."""
-
-Mode = Literal["L", "RGB"]
-Fit = Literal["stretch", "crop", "pad"]
-Resample = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
-
-Side = Annotated[StrictInt, Field(ge=1, le=4096)]
-Byte = Annotated[StrictInt, Field(ge=0, le=255)]
-Unit = Annotated[StrictFloat, Field(ge=0.0, le=1.0)]
-Deviation = Annotated[StrictFloat, Field(ge=1e-6, le=1000.0)]
 TensorName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
-def _an_integer(value: object) -> object:
-    """Refuses true and 1.0, which Python holds to be equal to 1."""
-    if type(value) is not int:
-        raise ValueError("Input should be an integer")
-    return value
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-        hide_input_in_errors=True,
-    )
-
-
-class Preprocess(_Frozen):
-    """How an image becomes pixels, version 1. `sightline.reformat` is its reference; a field that changes pixels has no default.
-
-    Fixed by version 1: the first frame of an animation; 16-bit samples keep their high byte; palette, CMYK and alpha become
-    RGB first; embedded colour profiles are not applied; the width is scaled before the height, to whole bytes each time;
-    geometry before anything that depends on the pixels' values.
-    """
-
-    version: Annotated[Literal[1], BeforeValidator(_an_integer)]
-    """Version of this specification. A text with another version is refused."""
-    mode: Mode
-    """Pillow mode of the pixels, one channel a letter: `L` is one channel of luma (ITU-R 601-2), `RGB` three."""
-    size: tuple[Side, Side]
-    """Height and width in pixels."""
-    fit: Fit
-    """`stretch` ignores the aspect ratio; `crop` scales until the image covers `size / crop_fraction` and takes the centre;
-    `pad` scales until it fits inside and fills the rest with `background`."""
-    crop_fraction: Annotated[StrictFloat, Field(ge=0.1, le=1.0)]
-    """Side of the crop as a fraction of the scaled image's shorter side (timm's `crop_pct`); 1.0 unless `fit` is `crop`."""
-    resample: Resample
-    """Pillow's filter of that name, antialiased when it shrinks. Not torchvision's tensor path: the two are not bit-equal."""
-    background: tuple[Byte, ...]
-    """Colour, one byte a channel, that lies under transparent pixels and fills the padding."""
-    exif: Literal["apply", "ignore"]
-    """Whether the camera's orientation tag turns the image upright first."""
-    polarity: Literal["as-is", "light-on-dark"]
-    """`light-on-dark` inverts an image whose border has a median above 127 (ink on paper becomes chalk on slate)."""
-    mean: tuple[Unit, ...]
-    """Per channel, for pixels scaled to 0..1; subtracted inside the network."""
-    std: tuple[Deviation, ...]
-    """Per channel, for pixels scaled to 0..1; divided by inside the network."""
-
-    @property
-    def channels(self) -> int:
-        """1 for `L`, 3 for `RGB`."""
-        return len(self.mode)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of one image's pixels."""
-        return (*self.size, self.channels)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        for field in ("background", "mean", "std"):
-            if len(getattr(self, field)) != self.channels:
-                raise ValueError(f"{field} needs {self.channels} value(s), one for each channel of mode {self.mode}")
-        if self.fit != "crop" and self.crop_fraction != 1.0:
-            raise ValueError(f"crop_fraction must be 1.0 when fit is {self.fit}")
-        if round(max(self.size) / self.crop_fraction) > MAX_SCALED_SIDE:
-            raise ValueError(f"size / crop_fraction is more than {MAX_SCALED_SIDE} pixels")
-        return self
-
-
-class ModelCard(_Frozen):
+class ModelCard(StrictModel):
     """Everything that a client must know to ask a model about an image and to read the answer."""
 
     name: ModelName
@@ -123,7 +41,7 @@ class ModelCard(_Frozen):
     """For people: what the model was made for, in a sentence or two. No control characters but line ends and tabs, since it is printed."""
     labels: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(min_length=2, max_length=100_000), FailFast()]
     """Class names in the order of the output."""
-    preprocess: Preprocess
+    preprocess: AnyPreprocess
     """How an image becomes the input."""
     input: TensorName = "pixels"
     """Name of the input tensor: UINT8, [N, height, width, channels]."""

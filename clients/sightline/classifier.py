@@ -32,7 +32,7 @@ RETRIES: Final = 2
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ClassProbability:
     """One class and how probable the model holds it."""
 
     label: str
@@ -51,7 +51,7 @@ class Guess:
     """Of that class, 0..1."""
     index: int
     """Its position in the card's labels."""
-    top: tuple[Candidate, ...]
+    top: tuple[ClassProbability, ...]
     """The most probable classes, best first, as many as were asked for; `top[0]` is the label above."""
     version: str
     """Version of the model that answered."""
@@ -138,7 +138,7 @@ class Classifier:
         found = []
         for row, version in zip(probabilities, versions, strict=True):
             best = np.argsort(-row, kind="stable")[:top]
-            candidates = tuple(Candidate(self.card.labels[at], float(row[at]), int(at)) for at in best)
+            candidates = tuple(ClassProbability(self.card.labels[at], float(row[at]), int(at)) for at in best)
             found.append(Guess(candidates[0].label, candidates[0].probability, candidates[0].index, candidates, version))
         return found
 

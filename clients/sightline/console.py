@@ -14,7 +14,7 @@ def results() -> Console:
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else WIDE)
 
 
-def talk() -> Console:
+def messages() -> Console:
     """Stderr, for everything else."""
     return Console(stderr=True, highlight=False, markup=False)
 

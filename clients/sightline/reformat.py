@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sightline.card import Preprocess
 from sightline.errors import ImageError
 from sightline.image import MAX_PIXELS, ImageInput, name_of, open_image
+from sightline.preprocess import Preprocess
 
 FILTERS: Final = {
     "nearest": Image.Resampling.NEAREST,

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from sightline.card import ModelCard, seal
 from sightline.errors import ModelNotFound
-from sightline.transport import Answer, ServedConfig, ServedModel, TensorSpec
+from sightline.transport import InferResult, ServedConfig, ServedVersion, TensorSpec
 
 Network = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 """uint8 pixels [N, H, W, C] to float32 probabilities [N, classes]."""
@@ -30,9 +30,9 @@ class FakeTransport:
         self._network = network
         self._version = version
 
-    def models(self) -> list[ServedModel]:
+    def models(self) -> list[ServedVersion]:
         """The one model."""
-        return [ServedModel(self._card.name, self._version, sum(len(pixels) for pixels in self.requests))]
+        return [ServedVersion(self._card.name, self._version, sum(len(pixels) for pixels in self.requests))]
 
     def config(self, model: str, version: str = "") -> ServedConfig:
         """The configuration that an export of this card would have."""
@@ -46,13 +46,13 @@ class FakeTransport:
             sealed_card=seal(card),
         )
 
-    def infer(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> Answer:  # noqa: ARG002
+    def infer(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> InferResult:  # noqa: ARG002
         """Call the function."""
         self._known(model, version)
         self.requests.append(pixels)
-        return Answer(np.asarray(self._network(pixels), dtype=np.float32), self._version)
+        return InferResult(np.asarray(self._network(pixels), dtype=np.float32), self._version)
 
-    def infer_encoded(self, model: str, version: str, input_name: str, images: Sequence[bytes], output_name: str) -> Answer:  # noqa: ARG002
+    def infer_encoded(self, model: str, version: str, input_name: str, images: Sequence[bytes], output_name: str) -> InferResult:  # noqa: ARG002
         """Refuse: a card has no model of its own for encoded images."""
         raise ModelNotFound(f"the fake transport has no model for encoded images, and so not {model} {version}")
 

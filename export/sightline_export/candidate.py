@@ -9,7 +9,8 @@ import numpy.typing as npt
 from PIL import Image
 from torch import nn
 
-from sightline.card import ModelCard, Preprocess
+from sightline.card import ModelCard
+from sightline.preprocess import Preprocess
 from sightline_export.graph.calibration import Calibration
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from sightline import Classifier, reformat, seal
 from sightline.errors import ContractError, ImageError, ModelError, ModelNotFound, ServerUnavailable, UsageError
 from sightline.testing import FakeTransport
-from sightline.transport import Answer, ServedConfig, TensorSpec
+from sightline.transport import InferResult, ServedConfig, TensorSpec
 from support.fake_network import LABELS, brightest, card
 
 
@@ -187,7 +187,7 @@ class Flaky(FakeTransport):
         self.absences = absences
         self.asked = 0
 
-    def infer(self, *arguments: Any) -> Answer:
+    def infer(self, *arguments: Any) -> InferResult:
         self.asked += 1
         if self.asked <= self.absences:
             raise ServerUnavailable("nobody")

@@ -12,7 +12,7 @@ from sightline import Classifier
 from sightline.errors import ServerError, ServerUnavailable, UsageError
 from sightline.scoring import score_folder
 from sightline.testing import FakeTransport
-from sightline.transport import Answer
+from sightline.transport import InferResult
 from support.fake_network import brightest, card
 
 COLOURS = {"red": "red", "lime": "green", "blue": "blue"}
@@ -87,7 +87,7 @@ def test_links_to_folders_are_not_followed_into_a_circle(folder: Path, tmp_path:
 class Dies(FakeTransport):
     """Answers a few requests, then is gone."""
 
-    def infer(self, *arguments: Any) -> Answer:
+    def infer(self, *arguments: Any) -> InferResult:
         if len(self.requests) >= 5:
             raise ServerUnavailable("no Triton server answers at fake://")
         return super().infer(*arguments)

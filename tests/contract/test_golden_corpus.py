@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
-from sightline.card import Preprocess
 from sightline.errors import ImageError
+from sightline.preprocess import PreprocessV1
 from sightline.reformat import reformat
 from support import golden_corpus as golden
 from support import make_corpus, oracle
@@ -61,7 +61,7 @@ def test_an_image_that_cannot_be_read_gives_its_sentence_and_no_pixels(name):
 
 
 def test_the_specifications_use_every_value_of_every_field():
-    schema = Preprocess.model_json_schema()["properties"]
+    schema = PreprocessV1.model_json_schema()["properties"]
     for field in ("mode", "fit", "resample", "exif", "polarity"):
         assert {getattr(specification, field) for specification in SPECS.values()} == set(schema[field]["enum"]), field
 

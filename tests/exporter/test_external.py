@@ -19,9 +19,9 @@ from PIL import Image
 from torch import nn
 from torchvision import models
 
-from sightline.card import Preprocess
 from sightline.cli import run as sightline
 from sightline.errors import DataError, MissingExtra, UsageError
+from sightline.preprocess import Preprocess
 from sightline.reformat import reformat
 from sightline.repository.read import check_files, read_model, read_version
 from sightline_export.gate.checks import FP32

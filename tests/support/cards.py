@@ -6,7 +6,7 @@ import json
 import numpy as np
 import torch
 
-from sightline.card import Preprocess
+from sightline.preprocess import Preprocess
 
 
 def resealed(content: object) -> str:

@@ -10,7 +10,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from sightline.card import ModelCard, Preprocess
+from sightline.card import ModelCard
+from sightline.preprocess import PreprocessV1
 from sightline_export.graph.torch_to_onnx import export_onnx
 from sightline_training.recipes import recipe_named
 from sightline_training.train import train
@@ -19,7 +20,7 @@ DIGITS = ModelCard(
     name="digits",
     description="Handwritten digits, 8 × 8 pixels.",
     labels=tuple("0123456789"),
-    preprocess=Preprocess(
+    preprocess=PreprocessV1(
         version=1,
         mode="L",
         size=(8, 8),

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sightline import ModelCard, Preprocess
+from sightline import ModelCard, PreprocessV1
 
 LABELS = ("red", "green", "blue")
 
 
 def card(**changes: Any) -> ModelCard:
-    spec = Preprocess(
+    spec = PreprocessV1(
         version=1,
         mode="RGB",
         size=(8, 6),

@@ -8,15 +8,17 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter
 
-from sightline.card import Preprocess
 from sightline.errors import ImageError
+from sightline.preprocess import AnyPreprocess, Preprocess
 
 CORPUS: Final = Path(__file__).resolve().parents[1] / "contract" / "corpus"
 CASES: Final[dict[str, Any]] = json.loads((CORPUS / "cases.json").read_text(encoding="utf-8"))
 REFUSED: Final[dict[str, str]] = CASES["refusals"]
 READABLE: Final = [name for name in CASES["pictures"] if name not in REFUSED]
 
+READER: Final[TypeAdapter[Preprocess]] = TypeAdapter(AnyPreprocess)
 Pixels = npt.NDArray[np.uint8]
 Reformat = Callable[[Path, Preprocess], Pixels]
 
@@ -24,7 +26,7 @@ Reformat = Callable[[Path, Preprocess], Pixels]
 @cache
 def specifications() -> dict[str, Preprocess]:
     """The specifications as the committed file has them, read strictly."""
-    return {title: Preprocess.model_validate_json(json.dumps(fields)) for title, fields in CASES["specifications"].items()}
+    return {title: READER.validate_json(json.dumps(fields)) for title, fields in CASES["specifications"].items()}
 
 
 @cache

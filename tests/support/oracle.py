@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torchvision.io import ImageReadMode, decode_jpeg, decode_webp
 
-from sightline.card import Preprocess
+from sightline.preprocess import Preprocess
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -2,16 +2,17 @@
 
 from typing import Any, Final
 
-from sightline.card import ModelCard, Preprocess
+from sightline.card import ModelCard
+from sightline.preprocess import Preprocess, PreprocessV1
 
 
-def spec(**fields: Any) -> Preprocess:
-    """A specification: RGB, 8 x 8, stretched bilinearly, unless `fields` say otherwise; per-channel fields may be one number."""
+def spec(**fields: Any) -> PreprocessV1:
+    """A version-1 specification: RGB, 8 x 8, stretched bilinearly unless `fields` say otherwise; per-channel fields may be one number."""
     merged: dict[str, Any] = {**_PLAIN, **fields}
     for name in ("background", "mean", "std"):
         if not isinstance(merged[name], tuple):
             merged[name] = (merged[name],) * len(merged["mode"])
-    return Preprocess(**merged)
+    return PreprocessV1(**merged)
 
 
 def card(**fields: Any) -> ModelCard:

@@ -14,7 +14,8 @@ from google.protobuf import text_format
 from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc import model_config_pb2 as pb
 
-from sightline.card import CARD_KEY, ModelCard, Preprocess, seal
+from sightline.card import CARD_KEY, ModelCard, seal
+from sightline.preprocess import PreprocessV1
 from sightline_serving.server import Server, start_server
 
 Publish = Callable[..., Path]
@@ -32,7 +33,7 @@ def tiny_card(name: str = "tiny", *, max_batch_size: int = 8) -> ModelCard:
         name=name,
         description='Quotes " and \\ and\nnew lines, ümläuts, 漢字.',
         labels=LABELS,
-        preprocess=Preprocess(
+        preprocess=PreprocessV1(
             version=1,
             mode="RGB",
             size=(6, 5),

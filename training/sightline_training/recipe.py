@@ -7,8 +7,9 @@ from typing import Literal
 from pydantic import ValidationError
 from torch import nn
 
-from sightline.card import ModelCard, Preprocess
+from sightline.card import ModelCard
 from sightline.errors import UsageError
+from sightline.preprocess import Preprocess
 from sightline_training.augment.kornia_ops import Augmentation
 from sightline_training.networks.backbones import Backbone
 
@@ -93,9 +94,9 @@ class Recipe:
         preprocess = of_weights
         if self.stages:
             taken = {"size": of_weights.size, "mean": of_weights.mean, "std": of_weights.std}
-            preprocess = Preprocess.model_validate({**self.card.preprocess.model_dump(), **taken})
+            preprocess = self.card.preprocess.with_fields(**taken)
         if size is not None:
-            preprocess = Preprocess.model_validate({**preprocess.model_dump(), "size": (size, size)})
+            preprocess = preprocess.with_fields(size=(size, size))
         return self.with_card(preprocess=preprocess)
 
     def with_card(self, **changes: object) -> "Recipe":

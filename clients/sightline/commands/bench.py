@@ -61,7 +61,7 @@ def bench(
     from sightline.bench import bench as measure
     from sightline.bench import find_perf_analyzer
     from sightline.classifier import Classifier
-    from sightline.console import results, table, talk
+    from sightline.console import messages, results, table
     from sightline.scoring import images_below
 
     find_perf_analyzer()
@@ -71,7 +71,7 @@ def bench(
     folder = images or _golden(repository, model, version)
     with Classifier(model, urls[0], version=version) as classifier:
         card = classifier.card
-    console = talk()
+    console = messages()
     with console.status("starting perf_analyzer") as status:
 
         def progress(protocol: str, concurrency: int) -> None:

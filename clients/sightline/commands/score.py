@@ -27,12 +27,12 @@ def score(model: str, folder: Path, out: Path, top: int, workers: int | None, ov
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from sightline.classifier import Classifier
-    from sightline.console import talk
+    from sightline.console import messages
     from sightline.scoring import images_below, score_folder
 
     with Classifier(model, server.url, version=version, timeout_s=server.timeout_s, tls=server.tls) as classifier:
         columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=talk()) as bar:
+        with Progress(*columns, console=messages()) as bar:
             task = bar.add_task("scoring", total=sum(1 for _ in images_below(folder)))
             done = score_folder(
                 classifier, folder, out, top=top, workers=workers, overwrite=overwrite, progress=lambda rows: bar.advance(task, rows)

@@ -1,6 +1,6 @@
 """One way to talk to a Triton server, whatever the protocol: `connect(url)` gives a `Transport`.
 
-This package is the only place that imports tritonclient. It speaks in plain values (`ServedModel`, `ServedConfig`, `Answer`)
+This package is the only place that imports tritonclient. It speaks in plain values (`ServedVersion`, `ServedConfig`, `InferResult`)
 and in the error tree; nothing of a protocol leaks out of it. `sightline.testing` has one for your own tests.
 """
 
@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from sightline.transport.address import Address, Tls, parse_url
 
-__all__ = ["Address", "Answer", "ServedConfig", "ServedModel", "TensorSpec", "Tls", "Transport", "connect", "parse_url"]
+__all__ = ["Address", "InferResult", "ServedConfig", "ServedVersion", "TensorSpec", "Tls", "Transport", "connect", "parse_url"]
 
 
 @dataclass(frozen=True)
-class ServedModel:
+class ServedVersion:
     """A model that the server has loaded."""
 
     name: str
@@ -50,7 +50,7 @@ class ServedConfig:
 
 
 @dataclass(frozen=True)
-class Answer:
+class InferResult:
     """What the server answered to one request."""
 
     values: npt.NDArray[np.float32]
@@ -69,7 +69,7 @@ class Transport(Protocol):
 
     url: str
 
-    def models(self) -> list[ServedModel]:
+    def models(self) -> list[ServedVersion]:
         """All loaded models, by name and version."""
         ...
 
@@ -77,11 +77,11 @@ class Transport(Protocol):
         """The configuration of a model; `version` "" lets the server choose."""
         ...
 
-    def infer(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> Answer:
+    def infer(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> InferResult:
         """Answer one batch: uint8 pixels [N, H, W, C] to float32 [N, classes]."""
         ...
 
-    def infer_encoded(self, model: str, version: str, input_name: str, images: Sequence[bytes], output_name: str) -> Answer:
+    def infer_encoded(self, model: str, version: str, input_name: str, images: Sequence[bytes], output_name: str) -> InferResult:
         """Answer one batch of encoded images, BYTES [N, 1], to float32 [N, classes]."""
         ...
 

@@ -11,7 +11,7 @@ from tritonclient.utils import InferenceServerException
 
 from sightline.card import CARD_KEY, MAX_SEALED_BYTES, PICTURES_OF
 from sightline.errors import UsageError
-from sightline.transport import Answer, ServedConfig, ServedModel, TensorSpec
+from sightline.transport import InferResult, ServedConfig, ServedVersion, TensorSpec
 from sightline.transport.address import Address, Tls
 from sightline.transport.encoded import as_bytes
 from sightline.transport.failures import closed, from_triton, understood
@@ -40,29 +40,29 @@ class GrpcTransport:
             ],
         )
 
-    def models(self) -> list[ServedModel]:
+    def models(self) -> list[ServedVersion]:
         """All loaded models."""
         answer = self._call(lambda: self._client.get_inference_statistics(client_timeout=self._timeout_s))
-        return understood(lambda: [ServedModel(m.name, m.version, int(m.inference_count)) for m in answer.model_stats], self.url)
+        return understood(lambda: [ServedVersion(m.name, m.version, int(m.inference_count)) for m in answer.model_stats], self.url)
 
     def config(self, model: str, version: str = "") -> ServedConfig:
         """The configuration of a model."""
         answer = self._call(lambda: self._client.get_model_config(model, version, client_timeout=self._timeout_s), model)
         return understood(lambda: _config(answer.config), self.url)
 
-    def infer(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> Answer:
+    def infer(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> InferResult:
         """Answer one batch."""
         tensor = triton.InferInput(input_name, list(pixels.shape), "UINT8")
         tensor.set_data_from_numpy(pixels)
         return self._answer(model, version, tensor, output_name)
 
-    def infer_encoded(self, model: str, version: str, input_name: str, images: Sequence[bytes], output_name: str) -> Answer:
+    def infer_encoded(self, model: str, version: str, input_name: str, images: Sequence[bytes], output_name: str) -> InferResult:
         """Answer one batch of encoded images."""
         tensor = triton.InferInput(input_name, [len(images), 1], "BYTES")
         tensor.set_data_from_numpy(as_bytes(images))
         return self._answer(model, version, tensor, output_name)
 
-    def _answer(self, model: str, version: str, tensor: Any, output_name: str) -> Answer:
+    def _answer(self, model: str, version: str, tensor: Any, output_name: str) -> InferResult:
         wanted = [triton.InferRequestedOutput(output_name)]
         answer = self._call(
             lambda: self._client.infer(
@@ -70,7 +70,7 @@ class GrpcTransport:
             ),
             model,
         )
-        return understood(lambda: Answer(answer.as_numpy(output_name), str(answer.get_response().model_version)), self.url)
+        return understood(lambda: InferResult(answer.as_numpy(output_name), str(answer.get_response().model_version)), self.url)
 
     def close(self) -> None:
         """Close the channel."""

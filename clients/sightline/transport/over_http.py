@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 from sightline.card import CARD_KEY, MAX_SEALED_BYTES, PICTURES_OF
 from sightline.errors import ServerError, UsageError
-from sightline.transport import Answer, ServedConfig, ServedModel, TensorSpec
+from sightline.transport import InferResult, ServedConfig, ServedVersion, TensorSpec
 from sightline.transport.address import Address, Tls
 from sightline.transport.encoded import as_bytes
 from sightline.transport.failures import closed, deadline, from_triton, unavailable, understood
@@ -38,11 +38,11 @@ class HttpTransport:
         self._lock = threading.Lock()
         self._closed = False
 
-    def models(self) -> list[ServedModel]:
+    def models(self) -> list[ServedVersion]:
         """All loaded models."""
         answer = self._call(lambda client: client.get_inference_statistics())
         return understood(
-            lambda: [ServedModel(str(m["name"]), str(m["version"]), int(m["inference_count"])) for m in answer["model_stats"]], self.url
+            lambda: [ServedVersion(str(m["name"]), str(m["version"]), int(m["inference_count"])) for m in answer["model_stats"]], self.url
         )
 
     def config(self, model: str, version: str = "") -> ServedConfig:
@@ -50,23 +50,23 @@ class HttpTransport:
         answer = self._call(lambda client: client.get_model_config(model, version), model)
         return understood(lambda: _config(answer), self.url)
 
-    def infer(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> Answer:
+    def infer(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> InferResult:
         """Answer one batch."""
         tensor = triton.InferInput(input_name, list(pixels.shape), "UINT8")
         tensor.set_data_from_numpy(pixels, binary_data=True)
         return self._answer(model, version, tensor, output_name)
 
-    def infer_encoded(self, model: str, version: str, input_name: str, images: Sequence[bytes], output_name: str) -> Answer:
+    def infer_encoded(self, model: str, version: str, input_name: str, images: Sequence[bytes], output_name: str) -> InferResult:
         """Answer one batch of encoded images."""
         tensor = triton.InferInput(input_name, [len(images), 1], "BYTES")
         tensor.set_data_from_numpy(as_bytes(images), binary_data=True)
         return self._answer(model, version, tensor, output_name)
 
-    def _answer(self, model: str, version: str, tensor: Any, output_name: str) -> Answer:
+    def _answer(self, model: str, version: str, tensor: Any, output_name: str) -> InferResult:
         wanted = [triton.InferRequestedOutput(output_name, binary_data=True)]
         timeout_us = max(1, int(self._timeout_s * 1_000_000))
         answer = self._call(lambda client: client.infer(model, [tensor], version, outputs=wanted, timeout=timeout_us), model)
-        return understood(lambda: Answer(answer.as_numpy(output_name), str(answer.get_response()["model_version"])), self.url)
+        return understood(lambda: InferResult(answer.as_numpy(output_name), str(answer.get_response()["model_version"])), self.url)
 
     def close(self) -> None:
         """Close the connections of all threads."""

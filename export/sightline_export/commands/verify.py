@@ -39,11 +39,11 @@ def verify(
     from rich.progress import Progress
     from rich.text import Text
 
-    from sightline.console import results, table, talk
+    from sightline.console import messages, results, table
     from sightline_export.verify.hops import DIFFERS, SAME
     from sightline_export.verify.hops import verify as prove
 
-    with Progress(console=talk(), transient=True) as bar:
+    with Progress(console=messages(), transient=True) as bar:
         task = bar.add_task("comparing", total=None)
         proof = prove(
             model,

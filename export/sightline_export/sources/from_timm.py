@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sightline.card import Preprocess
 from sightline.errors import DataError, UsageError
+from sightline.preprocess import Preprocess
 from sightline_export.sources.imported_model import (
     Brought,
     demand_float32,

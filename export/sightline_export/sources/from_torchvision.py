@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from sightline.card import Preprocess
 from sightline.errors import DataError, UsageError
+from sightline.preprocess import Preprocess
 from sightline_export.sources.imported_model import Brought, matching
 from sightline_training.networks.backbones import Backbone, last_layer, preprocess_of, published, whole
 from sightline_training.networks.weights import Weights, pour, weights_from

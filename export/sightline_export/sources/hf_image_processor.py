@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from PIL import Image
 
-from sightline.card import Preprocess
 from sightline.errors import UsageError
+from sightline.preprocess import Preprocess
 from sightline_export.sources.imported_model import filter_called, library, specification
 
 PLAIN: Final = frozenset(

@@ -11,8 +11,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from sightline.card import Preprocess, Resample
 from sightline.errors import DataError, MissingExtra, UsageError
+from sightline.preprocess import Preprocess, PreprocessV1, Resample
 
 WHITE: Final = (255, 255, 255)
 """Under transparent pixels, of which the libraries' transforms say nothing, or the same."""
@@ -83,7 +83,7 @@ def specification(
         if round(size[0] / fraction) != scaled:
             raise UsageError(f"{whose} scales to {scaled} and crops {size[0]} pixels, which a card's crop_fraction cannot say exactly.")
     try:
-        return Preprocess.model_validate(
+        return PreprocessV1.model_validate(
             {
                 "version": 1,
                 "mode": "RGB",

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sightline.card import ModelCard, Preprocess
+from sightline.card import ModelCard
 from sightline.errors import DataError, ImageError
 from sightline.image import open_image
+from sightline.preprocess import Preprocess
 from sightline.reformat import reformat
 from sightline_export.graph.calibration import MOST_FILES
 from sightline_training.datasets.image_set import UNKNOWN

@@ -46,7 +46,7 @@ def tune(
     serves the new shape when it is started again.
     """
     from sightline.bench import find_perf_analyzer
-    from sightline.console import results, talk
+    from sightline.console import messages, results
     from sightline.repository.edit import change_shape, published_model, set_shape
     from sightline.scoring import images_below
     from sightline_serving.tuning import described
@@ -57,14 +57,14 @@ def tune(
         if dry_run:
             raise UsageError("--dry-run goes with measuring: there is nothing to try where the settings are given")
         shape = change_shape(repository, model, instances=instances, threads=threads, queue_delay_us=queue_delay, no_batching=no_batching)
-        talk().print(f"{model}: {described(shape)}, from the server's next start on")
+        messages().print(f"{model}: {described(shape)}, from the server's next start on")
         return
     find_perf_analyzer()
     golden = [each for each in there.folder.glob("*/golden") if each.parent.name.isdigit()]
     if images is None and not golden:
         raise UsageError(f"{model} has no golden images in {repository}: say which images to send with --images FOLDER")
     folder = images or max(golden, key=lambda each: int(each.parent.name))
-    console = talk()
+    console = messages()
     sent = [path for path, _ in zip(images_below(folder), range(256), strict=False)]
     found = measure(repository, model, sent, concurrency=concurrency, window_s=window_s, p99_ms=p99_ms, notify=console.print)
     results().print(_table(found))

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sightline.card import Preprocess
+from sightline.preprocess import PreprocessV1
 from sightline.reformat import reformat
 from sightline_training.progress import tracked
 
@@ -63,7 +63,7 @@ BLOCK: Final = (1024, 8192)
 EDGES: Final = 1_000_000
 """Pairs that are kept until they are joined."""
 
-PIXELS: Final = Preprocess(
+PIXELS: Final = PreprocessV1(
     version=1,
     mode="RGB",
     size=(SIDE, SIDE),

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sightline.card import Preprocess
+from sightline.preprocess import Preprocess
 from sightline.reformat import reformat
 from sightline_training.progress import tracked
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from sightline.card import Preprocess, Resample
 from sightline.errors import UsageError
+from sightline.preprocess import Preprocess, PreprocessV1, Resample
 from sightline_training.networks.transfer import PooledBlocks, PooledFeatures
 
 Part = Literal["network", "features", "blocks"]
@@ -200,7 +200,7 @@ def _expressed(transforms: Any, whose: str) -> Preprocess:
     fraction = crop / resize
     if fraction > 1 or round(crop / fraction) != resize:
         raise UsageError(f"the preprocessing of {whose} resizes to {resize} and crops {crop} pixels, which a model card cannot say.")
-    return Preprocess(
+    return PreprocessV1(
         version=1,
         mode="RGB",
         size=(crop, crop),

@@ -17,8 +17,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sightline.card import MAX_SEALED_BYTES, Preprocess, unseal
+from sightline.card import MAX_SEALED_BYTES, unseal
 from sightline.errors import DataError
+from sightline.preprocess import Preprocess
 from sightline_training.networks.backbones import Backbone, Part, built, last_layer, preprocess_of, published, structure
 from sightline_training.networks.transfer import Headed
 from sightline_training.progress import talk

@@ -14,7 +14,8 @@ from typing import Final
 
 from torch import nn
 
-from sightline.card import ModelCard, Preprocess
+from sightline.card import ModelCard
+from sightline.preprocess import PreprocessV1
 from sightline_training.datasets.asl import LETTERS
 from sightline_training.networks.convnet import convnet
 from sightline_training.recipe import Recipe, Stage
@@ -23,7 +24,7 @@ CARD: Final = ModelCard(
     name="asl_cnn",
     description="Letters of American Sign Language but J and Z, one hand a picture: a small convolutional network.",
     labels=LETTERS,
-    preprocess=Preprocess(
+    preprocess=PreprocessV1(
         version=1,
         mode="L",
         size=(28, 28),

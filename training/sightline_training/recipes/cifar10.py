@@ -13,7 +13,8 @@ from typing import Final
 
 from torch import nn
 
-from sightline.card import ModelCard, Preprocess
+from sightline.card import ModelCard
+from sightline.preprocess import PreprocessV1
 from sightline_training.augment.kornia_ops import InTurn, distortion
 from sightline_training.datasets.cifar10 import CLASSES
 from sightline_training.networks.transfer import BothWays, PooledFeatures
@@ -23,7 +24,7 @@ CARD: Final = ModelCard(
     name="cifar10",
     description="Ten kinds of vehicles and animals in small colour pictures: a VGG16 with batch normalisation, trained on CIFAR-10.",
     labels=CLASSES,
-    preprocess=Preprocess(
+    preprocess=PreprocessV1(
         version=1,
         mode="RGB",
         size=(32, 32),

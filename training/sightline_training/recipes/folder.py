@@ -11,7 +11,7 @@ from typing import Final
 
 from torch import nn
 
-from sightline.card import ModelCard, Preprocess
+from sightline.card import ModelCard
 from sightline_training.augment.kornia_ops import InTurn, distortion
 from sightline_training.networks.backbones import Backbone, feature_count, trunk_of
 from sightline_training.networks.transfer import Transferred
@@ -31,7 +31,7 @@ FOLDER: Final = Recipe(
         labels=("a", "b"),
         # Nobody knows where in an image the thing is, so nothing is cut off. A linear head on MobileNetV2's features, five-fold: fruits
         # 98.0 % stretched or padded, 97.2 % with ImageNet's usual crop; Bo 99.4 % and 98.8 %.
-        preprocess=Preprocess.model_validate({**PREPROCESS.model_dump(), "fit": "stretch", "crop_fraction": 1.0}),
+        preprocess=PREPROCESS.with_fields(fit="stretch", crop_fraction=1.0),
         max_batch_size=32,
     ),
     transfer=_network,

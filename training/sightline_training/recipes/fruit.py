@@ -19,7 +19,7 @@ from typing import Final
 
 from torch import nn
 
-from sightline.card import ModelCard, Preprocess
+from sightline.card import ModelCard
 from sightline_training.augment.kornia_ops import InTurn, distortion
 from sightline_training.datasets.fruits import LABELS
 from sightline_training.networks.backbones import Backbone, feature_count, trunk_of
@@ -39,7 +39,7 @@ FRUIT: Final = Recipe(
         description="Whether a photo shows fresh or rotten apples, bananas or oranges; it has seen mostly single fruits on white ground.",
         labels=LABELS,
         # A crop would cut off the rotten end of a banana.
-        preprocess=Preprocess.model_validate({**PREPROCESS.model_dump(), "fit": "stretch", "crop_fraction": 1.0}),
+        preprocess=PREPROCESS.with_fields(fit="stretch", crop_fraction=1.0),
         max_batch_size=32,
     ),
     transfer=_network,

@@ -10,12 +10,13 @@ from typing import Final
 
 from torch import nn
 
-from sightline.card import ModelCard, Preprocess
+from sightline.card import ModelCard
+from sightline.preprocess import PreprocessV1
 from sightline_training.networks.backbones import Backbone, whole
 from sightline_training.networks.imagenet_labels import LABELS
 from sightline_training.recipe import Recipe
 
-PREPROCESS: Final = Preprocess(
+PREPROCESS: Final = PreprocessV1(
     version=1,
     mode="RGB",
     size=(224, 224),

@@ -15,7 +15,8 @@ from typing import Final
 
 from torch import nn
 
-from sightline.card import ModelCard, Preprocess
+from sightline.card import ModelCard
+from sightline.preprocess import PreprocessV1
 from sightline_training.augment.warp import Warp
 from sightline_training.networks.mlp import mlp
 from sightline_training.recipe import Recipe, Stage
@@ -24,7 +25,7 @@ CARD: Final = ModelCard(
     name="mnist",
     description="Handwritten digits, one a picture: an MLP trained on MNIST. Ink on light paper is inverted by the preprocessing.",
     labels=("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"),
-    preprocess=Preprocess(
+    preprocess=PreprocessV1(
         version=1,
         mode="L",
         size=(28, 28),
