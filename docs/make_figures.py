@@ -12,10 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from contract.make_corpus import png, scene
-from contract.specs import spec
-
 from sightline.reformat import reformat
+from support.make_corpus import png, scene
+from support.specs import spec
 
 TILE, GAP, LINE = 150, 16, 34
 PAPER, INK = (255, 255, 255), (30, 30, 30)

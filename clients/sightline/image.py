@@ -2,7 +2,6 @@
 
 import io
 import os
-import stat
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -10,6 +9,8 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from sightline.errors import ImageError
+from sightline.host.files import MIB, read_bytes, reason_of, size_text
+from sightline.host.text import one_line, printable
 
 ImageInput: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
 """A path, an encoded file's bytes, a Pillow image, or uint8 pixels of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."""
@@ -17,7 +18,7 @@ ImageInput: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArr
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """Pillow's decoders that a stranger's file may reach. JPEG's opens MPO too, the format of some phones: its first image."""
 
-MAX_BYTES: Final = 64 * 1024 * 1024
+MAX_BYTES: Final = 64 * MIB
 """Of an encoded file."""
 
 MAX_PIXELS: Final = 1024 * 1024 * 1024 // 4 // 3
@@ -39,10 +40,10 @@ SIDEWAYS: Final = {
 
 
 def open_image(image: ImageInput) -> Image.Image:
-    """Decode the first frame of `image`, completely, as Pillow gives it (any mode, not yet turned upright).
+    """Decode the first frame of `image` completely and return it in Pillow's mode for it, not yet turned upright.
 
-    A PIL image is taken at the frame where it stands. Raises ImageError, with the path in the message, if it cannot be
-    read, is no image of an allowed format, is damaged, or exceeds MAX_BYTES, MAX_PIXELS or MAX_SIDE.
+    Of a Pillow image the current frame counts. Raises ImageError, with the path in the message, if the image cannot be read, has no
+    allowed format, is damaged, or exceeds MAX_BYTES, MAX_PIXELS or MAX_SIDE.
     """
     if isinstance(image, Image.Image):
         return _loaded(image, "image")
@@ -51,45 +52,29 @@ def open_image(image: ImageInput) -> Image.Image:
     if isinstance(image, bytes):
         return _decode(image, "image")
     if isinstance(image, (str, os.PathLike)):
-        return _decode(_read(image, name_of(image)), name_of(image))
+        return _decode(_read(image), name_of(image))
     raise ImageError(f"an image is a path, bytes, a PIL image or a uint8 array, not a {type(image).__name__}")
 
 
 def name_of(image: ImageInput) -> str:
-    """What an error message calls the image: its path if it has one, with what cannot be printed escaped."""
-    if not isinstance(image, (str, os.PathLike)):
-        return "image"
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in os.fsdecode(image))
+    """Return what an error message calls the image: its path if it has one, with what cannot be printed escaped."""
+    return printable(image) if isinstance(image, (str, os.PathLike)) else "image"
 
 
-def _read(path: str | os.PathLike[str], name: str) -> bytes:
+def _read(path: str | os.PathLike[str]) -> bytes:
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError(f"{name}: cannot be read: not a file but a pipe, a socket or a device")
-            if status.st_size > MAX_BYTES:
-                raise _too_large(name)
-            return file.read(max(status.st_size, 65_536))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ImageError(f"{name}: cannot be read: {reason}") from None
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    # O_NONBLOCK: opening a FIFO nobody writes to would otherwise wait for ever.
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _too_large(name: str) -> ImageError:
-    return ImageError(f"{name}: larger than {MAX_BYTES // 1024**2} MiB, the most that one image may have")
+        return read_bytes(path, MAX_BYTES)
+    except OSError as error:
+        raise ImageError(f"{name_of(path)}: cannot be read: {reason_of(error)}") from None
+    except ValueError as error:  # a path that holds a null byte
+        raise ImageError(f"{name_of(path)}: cannot be read: {error}") from None
 
 
 def _decode(content: bytes, name: str) -> Image.Image:
     if not content:
         raise ImageError(f"{name}: the file is empty")
     if len(content) > MAX_BYTES:
-        raise _too_large(name)
+        raise ImageError(f"{name}: larger than {size_text(MAX_BYTES)}, the most that one image may have")
     try:
         file = Image.open(io.BytesIO(content), formats=FORMATS)
         # Pillow's TIFF reader turns the image upright by itself and forgets that it did.
@@ -101,9 +86,9 @@ def _decode(content: bytes, name: str) -> Image.Image:
     except Exception as error:  # noqa: BLE001 - a hostile file makes Pillow's decoders raise nearly anything
         raise _damaged(name, error) from None
     image = _loaded(file, name)
-    turn = SIDEWAYS.get(orientation) if isinstance(orientation, int) else None
-    if turn is not None:
-        image = image.transpose(turn)
+    transpose = SIDEWAYS.get(orientation) if isinstance(orientation, int) else None
+    if transpose is not None:
+        image = image.transpose(transpose)
         image.getexif()[274] = orientation
     return image
 
@@ -130,8 +115,8 @@ def _from_array(pixels: npt.NDArray[np.uint8]) -> Image.Image:
         )
     if not pixels.size:
         raise ImageError(f"the image has no pixels (array of shape {pixels.shape})")
-    plane = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
-    return _loaded(Image.fromarray(np.ascontiguousarray(plane)), "image")
+    squeezed = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    return _loaded(Image.fromarray(np.ascontiguousarray(squeezed)), "image")
 
 
 def _too_many(name: str) -> ImageError:
@@ -141,4 +126,4 @@ def _too_many(name: str) -> ImageError:
 def _damaged(name: str, error: Exception) -> ImageError:
     if isinstance(error, MemoryError):
         return ImageError(f"{name}: not enough memory to decode it")
-    return ImageError(f"{name}: damaged image ({(str(error) or type(error).__name__).splitlines()[0][:200]})")
+    return ImageError(f"{name}: damaged image ({one_line(error)})")

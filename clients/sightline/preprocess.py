@@ -4,6 +4,7 @@
 function in `sightline.reformat`, and in the tests its specifications, golden images and oracle. What an earlier version says never changes.
 """
 
+from collections.abc import Hashable
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
@@ -141,11 +142,11 @@ class _ByVersion:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        members = {str(version): handler(member.__pydantic_core_schema__) for version, member in VERSIONS.items()}
-        if len(members) == 1:
-            return next(iter(members.values()))
-        references = {version: member["$ref"] for version, member in members.items()}
-        return {"discriminator": {"mapping": references, "propertyName": "version"}, "oneOf": list(members.values())}
+        # With a name of its own each member is defined once, under $defs.
+        named: dict[Hashable, Any] = {
+            version: {**member.__pydantic_core_schema__, "ref": f"{member.__name__}:1"} for version, member in VERSIONS.items()
+        }
+        return handler(core_schema.tagged_union_schema(named, discriminator="version"))
 
 
 AnyPreprocess = Annotated[Preprocess, _ByVersion]

@@ -1,10 +1,11 @@
 """The one reference of preprocessing: training, export, calibration, clients, batch jobs and benchmarks all call `reformat`.
 
-Numpy and Pillow only. What the specification says in words (`sightline.card.Preprocess`), this file says in code; the golden
-images in the tests hold both to the same pixels.
+NumPy and Pillow only. What the specification says in words (`sightline.preprocess`), this file says in code; the golden images in
+the tests hold both to the same pixels.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from PIL import Image
 
 from sightline.errors import ImageError
 from sightline.image import MAX_PIXELS, ImageInput, name_of, open_image
-from sightline.preprocess import Preprocess
+from sightline.preprocess import Preprocess, PreprocessV1
 
 FILTERS: Final = {
     "nearest": Image.Resampling.NEAREST,
@@ -35,15 +36,21 @@ UPRIGHT: Final = {
 
 
 def reformat(image: ImageInput, spec: Preprocess) -> npt.NDArray[np.uint8]:
-    """Turn an image into the network's input: a uint8 array of shape (height, width, channels) as `spec` says.
+    """Turn an image into the network's input: a uint8 array of shape (height, width, channels), as the version of `spec` defines it.
 
-    Raises ImageError if the image cannot be read or cannot take that shape.
+    The array is new, C-contiguous and writable; `image` is not changed. Raises ImageError, with the image's path, if the image cannot
+    be read or cannot take that shape.
     """
+    return BY_VERSION[spec.version](image, spec)
+
+
+def reformat_v1(image: ImageInput, spec: PreprocessV1) -> npt.NDArray[np.uint8]:
+    """Carry out version 1 of the specification, as docs/preprocessing.md defines it."""
     decoded = open_image(image)
-    turn = _turn(decoded) if spec.exif == "apply" else None
+    transpose = _upright(decoded) if spec.exif == "apply" else None
     try:
         decoded = _in_mode(_eight_bit(decoded), spec)
-        decoded = _fit(decoded if turn is None else decoded.transpose(turn), spec)
+        decoded = _fit(decoded if transpose is None else decoded.transpose(transpose), spec)
     except ImageError as error:
         raise ImageError(f"{name_of(image)}: {error}") from None
     except MemoryError:
@@ -51,7 +58,12 @@ def reformat(image: ImageInput, spec: Preprocess) -> npt.NDArray[np.uint8]:
     return np.array(decoded, dtype=np.uint8).reshape(spec.shape)
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
+BY_VERSION: Final[dict[int, Callable[[ImageInput, Any], npt.NDArray[np.uint8]]]] = {1: reformat_v1}
+"""The function of each version in `sightline.preprocess.VERSIONS`."""
+
+
+def _upright(image: Image.Image) -> Image.Transpose | None:
+    """What turns the image upright; None if it stands upright or does not say."""
     try:
         orientation = image.getexif().get(274)
     except Exception:  # noqa: BLE001 - a damaged EXIF block counts as none, as it does in browsers; the pixels are still good
@@ -60,7 +72,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit grey keeps its high byte, as Pillow does by itself with 16-bit RGB."""
+    """Keep the high byte of 16-bit grey, as Pillow does by itself with 16-bit RGB. Raises ImageError for wider samples."""
     if image.mode == "F":
         raise ImageError("an image of 32-bit floating-point pixels has no defined white: save it with 8 or 16 bits first")
     # Pillow gives 16-bit PPM the mode of 32-bit integers; of any other file that mode may mean any range.
@@ -68,20 +80,21 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         raise ImageError("an image of 32-bit or signed integers has no defined white: save it with 8 or 16 bits first")
     if image.mode != "I" and not image.mode.startswith("I;16"):
         return image
-    wide = np.asarray(image)
-    grey = Image.fromarray((wide >> 8).astype(np.uint8))
-    clear = image.info.get("transparency")
-    if isinstance(clear, int):
-        grey.putalpha(Image.fromarray(np.where(wide == clear, 0, 255).astype(np.uint8)))
+    samples = np.asarray(image)
+    grey = Image.fromarray((samples >> 8).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey.putalpha(Image.fromarray(np.where(samples == transparent, 0, 255).astype(np.uint8)))
     return grey
 
 
 def _in_mode(image: Image.Image, spec: Preprocess) -> Image.Image:
+    """Lay transparent pixels over `background` and convert to `mode`."""
     try:
         if image.has_transparency_data:
-            clear = image.convert("RGBA")
-            under = spec.background * (3 // spec.channels)
-            image = Image.alpha_composite(Image.new("RGBA", clear.size, (*under, 255)), clear).convert("RGB")
+            rgba = image.convert("RGBA")
+            colour = spec.background * (3 // spec.channels)
+            image = Image.alpha_composite(Image.new("RGBA", rgba.size, (*colour, 255)), rgba).convert("RGB")
         elif image.mode not in ("L", "RGB"):
             image = image.convert("L" if image.mode == "1" else "RGB")
     except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError):
@@ -90,6 +103,7 @@ def _in_mode(image: Image.Image, spec: Preprocess) -> Image.Image:
 
 
 def _fit(image: Image.Image, spec: Preprocess) -> Image.Image:
+    """Scale to `size` by the rule `fit`, and settle the polarity."""
     high, wide = spec.size
     height, width = image.height, image.width
     if spec.fit == "stretch":
@@ -115,15 +129,19 @@ def _fit(image: Image.Image, spec: Preprocess) -> Image.Image:
 
 
 def _resize(image: Image.Image, height: int, width: int, spec: Preprocess) -> Image.Image:
-    between = max(height, image.height) * width
-    if between > MAX_PIXELS:
-        raise ImageError(f"{image.width} x {image.height} is too long and thin: scaling it for this model takes {between:,} pixels")
+    """Scale the width, then the height. Raises ImageError if what lies between the two has more than MAX_PIXELS pixels."""
+    intermediate_pixels = max(height, image.height) * width
+    if intermediate_pixels > MAX_PIXELS:
+        raise ImageError(
+            f"{image.width} x {image.height} is too long and thin: scaling it for this model takes {intermediate_pixels:,} pixels"
+        )
     # In one call Pillow 13 scales the height of a tall image first, as no Pillow before it did, and so rounds otherwise.
     method = FILTERS[spec.resample]
     return image.resize((width, image.height), method).resize((width, height), method)
 
 
 def _polarised(image: Image.Image, spec: Preprocess) -> Image.Image:
+    """Invert the image if `polarity` is light-on-dark and the median of its border is above 127."""
     if spec.polarity == "as-is":
         return image
     pixels = np.asarray(image)

@@ -1,23 +1,23 @@
 """The golden images hold the reference to the same pixels for ever, and a second, independent reading of the specification agrees."""
 
 import io
-import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
 from sightline.errors import ImageError
-from sightline.preprocess import PreprocessV1
-from sightline.reformat import reformat
+from sightline.preprocess import VERSIONS, PreprocessV1
+from sightline.reformat import BY_VERSION, FILTERS, reformat
 from support import golden_corpus as golden
 from support import make_corpus, oracle
-from support.specs import SPECS, spec
+from support.specs import SPECS, SPECS_OF, spec
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
@@ -25,39 +25,35 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning"),
 ]
 
-RESAMPLE = {
-    "nearest": InterpolationMode.NEAREST,
-    "box": InterpolationMode.BOX,
-    "bilinear": InterpolationMode.BILINEAR,
-    "bicubic": InterpolationMode.BICUBIC,
-    "lanczos": InterpolationMode.LANCZOS,
-}
+needs_torchvision = pytest.mark.skipif(find_spec("torchvision") is None, reason="torchvision is not installed: nothing to compare with")
 
 
-@pytest.fixture(scope="module")
-def expected() -> dict[str, golden.Pixels]:
-    return golden.expectations()
+def test_every_version_has_its_reference_oracle_specifications_and_corpus() -> None:
+    assert set(VERSIONS) == set(BY_VERSION) == set(oracle.BY_VERSION) == set(SPECS_OF) == set(golden.CORPORA)
+    assert all(spec.version == version for version, specs in SPECS_OF.items() for spec in specs.values())
 
 
-def test_no_golden_image_has_drifted():
-    assert list(golden.missed(reformat)) == []
+@pytest.mark.parametrize("version", VERSIONS)
+def test_no_golden_image_has_drifted(version: int) -> None:
+    assert list(golden.CORPORA[version].missed(reformat)) == []
 
 
-@pytest.mark.parametrize("name", golden.READABLE)
-def test_the_independent_oracle_confirms_every_expectation(name, expected):
-    made = make_corpus.images()[name]
-    stored = oracle.stored((golden.CORPUS / name).read_bytes()) if made.truth is None else made.truth
-    for title, specification in golden.specifications().items():
-        confirmed = oracle.reformat(stored, made.orientation, specification)
-        apart = np.abs(confirmed.astype(int) - expected[title][golden.READABLE.index(name)])
-        assert apart.max() <= golden.tolerance(name), title
+@needs_torchvision
+@pytest.mark.parametrize(("version", "name"), [(version, name) for version, corpus in golden.CORPORA.items() for name in corpus.readable])
+def test_the_independent_oracle_confirms_every_expectation(version: int, name: str) -> None:
+    corpus, image = golden.CORPORA[version], make_corpus.images()[name]
+    stored = oracle.stored((corpus.images / name).read_bytes()) if image.truth is None else image.truth
+    for title, specification in corpus.specifications.items():
+        confirmed = oracle.reformat(stored, image.orientation, specification)
+        differences = np.abs(confirmed.astype(int) - corpus.expectations[title][corpus.readable.index(name)])
+        assert differences.max() <= corpus.tolerance(name), title
 
 
-@pytest.mark.parametrize("name", sorted(golden.REFUSED))
+@pytest.mark.parametrize("name", sorted(golden.V1.refused))
 def test_an_image_that_cannot_be_read_gives_its_sentence_and_no_pixels(name):
     with pytest.raises(ImageError) as refusal:
         reformat(golden.CORPUS / name, SPECS["mnist"])
-    assert str(refusal.value) == f"{golden.CORPUS / name}: {golden.REFUSED[name]}"
+    assert str(refusal.value) == f"{golden.CORPUS / name}: {golden.V1.refused[name]}"
 
 
 def test_the_specifications_use_every_value_of_every_field():
@@ -66,19 +62,22 @@ def test_the_specifications_use_every_value_of_every_field():
         assert {getattr(specification, field) for specification in SPECS.values()} == set(schema[field]["enum"]), field
 
 
-def test_the_corpus_is_what_its_script_makes(tmp_path):
-    make_corpus.write(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in golden.CORPUS.iterdir()}
-    assert json.loads((tmp_path / "cases.json").read_text(encoding="utf-8")) == golden.CASES
-    with np.load(tmp_path / "expected.npz", allow_pickle=False) as anew:
-        for title, rows in golden.expectations().items():
-            for name, now, then in zip(golden.READABLE, anew[title], rows, strict=True):
-                assert np.abs(now.astype(int) - then).max() <= golden.tolerance(name), f"{name} under {title}"
+@needs_torchvision
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_corpus_is_what_its_script_makes(tmp_path: Path, version: int) -> None:
+    committed = golden.CORPORA[version]
+    anew = golden.Corpus(version, tmp_path, tmp_path / committed.folder.relative_to(committed.images))
+    make_corpus.write(anew)
+    assert {path.name for path in anew.folder.iterdir()} == {path.name for path in committed.folder.iterdir()}
+    assert anew.cases == committed.cases
+    for title, rows in committed.expectations.items():
+        for name, now, then in zip(committed.readable, anew.expectations[title], rows, strict=True):
+            assert np.abs(now.astype(int) - then).max() <= committed.tolerance(name), f"{name} under {title}"
 
 
 def test_the_corpus_is_small_and_holds_no_pickle():
     assert sum(path.stat().st_size for path in golden.CORPUS.iterdir()) < 500_000
-    assert all(array.dtype == np.uint8 for array in golden.expectations().values())
+    assert all(array.dtype == np.uint8 for array in golden.V1.expectations.values())
 
 
 def test_all_eight_orientations_show_the_same_upright_image():
@@ -97,7 +96,7 @@ def test_an_image_with_an_orientation_looks_different_when_it_is_ignored():
 
 @pytest.mark.parametrize("title", SPECS)
 def test_a_path_bytes_and_a_pil_image_of_one_file_give_the_same_pixels(title):
-    for name in golden.READABLE:
+    for name in golden.V1.readable:
         path = golden.CORPUS / name
         from_path = reformat(str(path), SPECS[title])
         assert np.array_equal(from_path, reformat(path.read_bytes(), SPECS[title])), name
@@ -143,17 +142,21 @@ def test_neither_an_image_nor_an_array_is_changed_by_being_looked_at():
     assert np.array_equal(array, kept)
 
 
-def test_eight_threads_see_what_one_sees(expected):
-    jobs = [(name, title) for name in golden.READABLE for title in SPECS]
+def test_eight_threads_see_what_one_sees() -> None:
+    jobs = [(name, title) for name in golden.V1.readable for title in SPECS]
     with ThreadPoolExecutor(8) as pool:
         for (name, title), pixels in zip(jobs, pool.map(lambda job: reformat(golden.CORPUS / job[0], SPECS[job[1]]), jobs), strict=True):
-            assert np.abs(pixels.astype(int) - expected[title][golden.READABLE.index(name)]).max() <= golden.tolerance(name)
+            expected = golden.V1.expectations[title][golden.V1.readable.index(name)]
+            assert np.abs(pixels.astype(int) - expected).max() <= golden.V1.tolerance(name)
 
 
-@pytest.mark.parametrize("resample", RESAMPLE)
+@needs_torchvision
+@pytest.mark.parametrize("resample", FILTERS)
 @pytest.mark.parametrize(("side", "crop_fraction"), [(224, 0.875), (176, 0.95), (28, 1.0), (33, 0.9)])
 def test_crop_is_torchvisions_resize_and_center_crop_on_a_pil_image_bit_for_bit(resample, side, crop_fraction):
-    reference = (Resize(round(side / crop_fraction), RESAMPLE[resample]), CenterCrop(side))
+    from torchvision.transforms import CenterCrop, InterpolationMode, Resize
+
+    reference = (Resize(round(side / crop_fraction), InterpolationMode(resample)), CenterCrop(side))
     specification = spec(size=(side, side), fit="crop", crop_fraction=crop_fraction, resample=resample)
     sizes = np.random.default_rng(side).integers(20, 400, (8, 2)).tolist()
     for height, width in [*sizes, [side, side], [side + 1, side], [256, 257], [500, 333]]:
@@ -165,9 +168,13 @@ def test_crop_is_torchvisions_resize_and_center_crop_on_a_pil_image_bit_for_bit(
         assert np.abs(theirs - ours).max() <= (8 if tall else 0), (height, width)
 
 
+@needs_torchvision
 def test_torchvisions_tensor_path_is_not_the_same_as_the_specification_says():
+    import torch
+    from torchvision.transforms import Resize
+
     scene = make_corpus.scene(300, 400)
-    tensor = oracle.torch.from_numpy(scene.copy()).permute(2, 0, 1)
+    tensor = torch.from_numpy(scene.copy()).permute(2, 0, 1)
     theirs = Resize((20, 20), antialias=True)(tensor).permute(1, 2, 0).numpy()
     ours = reformat(scene, spec(size=(20, 20)))
     assert 0 < np.abs(theirs.astype(int) - ours).max() <= 2
@@ -225,7 +232,7 @@ def test_the_documentation_of_the_corpus_counts_its_images():
     text = (golden.CORPUS.parents[2] / "docs" / "preprocessing.md").read_text(encoding="utf-8")
     counted = re.search(r"(\d+) tiny images", text)
     assert counted is not None
-    assert int(counted[1]) == len(golden.CASES["pictures"])
+    assert int(counted[1]) == len(golden.V1.cases["pictures"])
 
 
 def test_tiff_orientation_is_ignored_when_the_specification_says_so():

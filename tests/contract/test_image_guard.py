@@ -201,7 +201,7 @@ def test_a_file_beyond_the_limit_is_refused_without_being_read(tmp_path):
     with path.open("wb") as file:
         file.truncate(guard.MAX_BYTES + 1)
     tracemalloc.start()
-    assert refusal(path) == f"{path}: larger than 64 MiB, the most that one image may have"
+    assert refusal(path) == f"{path}: cannot be read: larger than 64 MiB, the most that such a file may have"
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
     assert refusal(bytes(guard.MAX_BYTES + 1)) == "image: larger than 64 MiB, the most that one image may have"
@@ -293,7 +293,7 @@ def test_every_truncation_of_an_image_is_refused_or_complete():
 @pytest.mark.filterwarnings("ignore")
 def test_two_thousand_damaged_files_give_pixels_or_an_image_error_and_nothing_else(tmp_path):
     chance = random.Random(2026)
-    names = sorted(golden.CASES["pictures"])
+    names = sorted(golden.V1.cases["pictures"])
     ends: Counter[str] = Counter()
     sentences: list[str] = []
     path = tmp_path / "image"

@@ -1,11 +1,14 @@
 """The arithmetic before the network, (x / 255 - mean) / std, against numbers computed by hand and against numpy in double precision."""
 
 import pytest
-import torch
 
-from sightline_training.networks.wrappers import Normalise
 from support.cards import differs_from_the_formula
+from support.mutation import Mutant, loaded
 from support.specs import SPECS, spec
+
+torch = pytest.importorskip("torch")
+wrappers = pytest.importorskip("sightline_training.networks.wrappers")
+Normalise = wrappers.Normalise
 
 
 def test_numbers_computed_by_hand():
@@ -40,3 +43,30 @@ def test_rows_columns_and_channels_keep_their_places():
     for n, row, column, channel in [(0, 0, 0, 0), (1, 2, 3, 2), (0, 2, 1, 1), (1, 0, 3, 0)]:
         expected = pixels[n, row, column, channel].item() / 255 - (0.1, 0.2, 0.3)[channel]
         assert answer[n, channel, row, column].item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        Mutant("Normalise", "1 / (255 * std)", "1 / (256 * std)"),
+        Mutant("Normalise", "1 / (255 * std)", "1 / std"),
+        Mutant("Normalise", "1 / (255 * std)", "1 / (255 * std.mean())"),
+        Mutant("Normalise", "mean / std", "mean"),
+        Mutant("Normalise", "mean / std", "mean.flip(0) / std"),
+        Mutant("Normalise", "pixels.to(torch.float32) * self.scale - self.shift", "pixels.to(torch.float32) * self.scale + self.shift"),
+        Mutant(
+            "Normalise",
+            "(pixels.to(torch.float32) * self.scale - self.shift).permute(0, 3, 1, 2)",
+            "(pixels.to(torch.float32) * self.scale - self.shift).permute(0, 3, 2, 1)",
+        ),
+        Mutant(
+            "Normalise",
+            "(pixels.to(torch.float32) * self.scale - self.shift).permute(0, 3, 1, 2)",
+            "(pixels.to(torch.float32) * self.scale - self.shift).permute(0, 3, 1, 2).flip(1)",
+        ),
+    ],
+    ids=lambda mutant: mutant.new,
+)
+def test_a_mistake_in_the_arithmetic_before_the_network_is_noticed(mutant: Mutant) -> None:
+    layer = loaded(wrappers, mutant).Normalise
+    assert any(differs_from_the_formula(layer(spec), spec) for spec in SPECS.values())

@@ -1,6 +1,6 @@
 """Makes the golden corpus: some sixty tiny images of every kind that people send, and what `reformat` must make of each.
 
-    python tests/contract/make_corpus.py            writes tests/contract/corpus/ anew
+    python tests/support/make_corpus.py            writes tests/contract/corpus/ anew
 
 The images are drawn with numpy; PNG files are written chunk by chunk here, the other formats by Pillow. Beside them lie
 `cases.json` (the specifications, what each image is, the exact sentence of each refusal; readable from any language) and
@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sightline.errors import ImageError
 from sightline.reformat import reformat
 from support import oracle
-from support.specs import SPECS
+from support.golden_corpus import CORPORA, Corpus
+from support.specs import SPECS_OF
 
-CORPUS: Final = Path(__file__).resolve().parents[1] / "contract" / "corpus"
 DECODER_TOLERANCE: Final = 3
 """The most by which a pixel of a lossy image may differ, since JPEG leaves some rounding to the decoder; 0 with Pillow's own wheels."""
 
@@ -40,7 +40,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Made:
+class Sample:
     """One file of the corpus. `truth` is what it shows: uint8 RGBA (H, W, 4) as stored, or None where a decoder must be asked."""
 
     content: bytes
@@ -52,22 +52,25 @@ class Made:
 
 
 def main() -> None:
-    """Write the corpus, or refuse to where the oracle contradicts it."""
+    """Write the corpus of every version, or refuse to where an oracle contradicts it."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--into", type=Path, default=CORPUS, metavar="FOLDER")
-    write(arguments.parse_args().into)
+    arguments.add_argument("--version", type=int, choices=sorted(CORPORA), nargs="*", default=sorted(CORPORA))
+    for version in arguments.parse_args().version:
+        write(CORPORA[version])
 
 
-def write(folder: Path) -> None:
-    """Write images, `cases.json` and `expected.npz` into `folder`; raises AssertionError where reference and oracle part."""
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, list[Pixels]] = {title: [] for title in SPECS}
+def write(corpus: Corpus) -> None:
+    """Write the images, and `cases.json` and `expected.npz` of one version; raises AssertionError where reference and oracle part."""
+    corpus.images.mkdir(parents=True, exist_ok=True)
+    corpus.folder.mkdir(parents=True, exist_ok=True)
+    specs = SPECS_OF[corpus.version]
+    arrays: dict[str, list[Pixels]] = {title: [] for title in specs}
     refusals: dict[str, str] = {}
-    made = images()
-    for name, image in made.items():
-        path = folder / name
+    golden_images = images()
+    for name, image in golden_images.items():
+        path = corpus.images / name
         path.write_bytes(image.content)
-        for title, spec in SPECS.items():
+        for title, spec in specs.items():
             try:
                 pixels = reformat(path, spec)
             except ImageError as error:
@@ -76,47 +79,47 @@ def write(folder: Path) -> None:
                 continue
             truth = oracle.stored(image.content) if image.truth is None else image.truth
             expected = oracle.reformat(truth, image.orientation, spec)
-            apart = int(np.abs(pixels.astype(int) - expected).max())
-            assert apart <= (DECODER_TOLERANCE if image.lossy else 0), f"{name} under {title}: the oracle differs by {apart}"
+            difference = int(np.abs(pixels.astype(int) - expected).max())
+            assert difference <= (DECODER_TOLERANCE if image.lossy else 0), f"{name} under {title}: the oracle differs by {difference}"
             arrays[title].append(pixels)
-    assert {name for name, image in made.items() if image.refused} == set(refusals), sorted(refusals)
-    np.savez_compressed(folder / "expected.npz", **{title: np.stack(rows) for title, rows in arrays.items()})  # type: ignore[arg-type]
+    assert {name for name, image in golden_images.items() if image.refused} == set(refusals), sorted(refusals)
+    np.savez_compressed(corpus.folder / "expected.npz", **{title: np.stack(rows) for title, rows in arrays.items()})  # type: ignore[arg-type]
     cases = {
         "decoder_tolerance": DECODER_TOLERANCE,
-        "specifications": {title: spec.model_dump(mode="json") for title, spec in SPECS.items()},
-        "pictures": {name: {"about": image.about, "lossy": image.lossy} for name, image in made.items()},
+        "specifications": {title: spec.model_dump(mode="json") for title, spec in specs.items()},
+        "pictures": {name: {"about": image.about, "lossy": image.lossy} for name, image in golden_images.items()},
         "refusals": refusals,
     }
-    (folder / "cases.json").write_text(json.dumps(cases, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (corpus.folder / "cases.json").write_text(json.dumps(cases, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def images() -> dict[str, Made]:
+def images() -> dict[str, Sample]:
     """Every file of the corpus by its name, in the order in which the documentation speaks of them."""
     return {**_jpegs(), **_orientations(), **_transparent(), **_depths(), **_extremes(), **_animations(), **_others(), **_broken()}
 
 
-def _jpegs() -> dict[str, Made]:
+def _jpegs() -> dict[str, Sample]:
     photo, ink = scene(40, 52), scene(33, 27)
     cmyk = np.dstack([255 - photo, np.full(photo.shape[:2], 30, np.uint8)])
     adobe = _saved(Image.fromarray(cmyk, "CMYK"), "JPEG", quality=95)
     return {
-        "baseline.jpg": Made(_saved(photo, "JPEG", quality=92, subsampling=0), "baseline JPEG, full colour resolution", lossy=True),
-        "progressive.jpg": Made(_saved(photo, "JPEG", quality=85, progressive=True), "progressive JPEG", lossy=True),
-        "half-colour.jpg": Made(_saved(ink, "JPEG", quality=80, subsampling=2), "JPEG 4:2:0, odd sides", lossy=True),
-        "grey.jpg": Made(_saved(photo[..., 1], "JPEG", quality=90), "grey JPEG", lossy=True),
-        "cmyk-adobe.jpg": Made(adobe, "CMYK JPEG with Adobe's marker, inverted as Photoshop writes it", lossy=True),
-        "cmyk.jpg": Made(
+        "baseline.jpg": Sample(_saved(photo, "JPEG", quality=92, subsampling=0), "baseline JPEG, full colour resolution", lossy=True),
+        "progressive.jpg": Sample(_saved(photo, "JPEG", quality=85, progressive=True), "progressive JPEG", lossy=True),
+        "half-colour.jpg": Sample(_saved(ink, "JPEG", quality=80, subsampling=2), "JPEG 4:2:0, odd sides", lossy=True),
+        "grey.jpg": Sample(_saved(photo[..., 1], "JPEG", quality=90), "grey JPEG", lossy=True),
+        "cmyk-adobe.jpg": Sample(adobe, "CMYK JPEG with Adobe's marker, inverted as Photoshop writes it", lossy=True),
+        "cmyk.jpg": Sample(
             _without_segment(adobe, 0xEE), "CMYK JPEG without Adobe's marker: read as inverted too", oracle.stored(adobe), lossy=True
         ),
     }
 
 
-def _orientations() -> dict[str, Made]:
+def _orientations() -> dict[str, Sample]:
     photo, wide = scene(24, 36), scene(21, 30)
     made = {}
     for orientation in range(1, 9):
         stored = oracle.turned(photo, oracle.INVERSE[orientation])
-        made[f"exif-{orientation}.jpg"] = Made(
+        made[f"exif-{orientation}.jpg"] = Sample(
             _saved(stored, "JPEG", quality=95, subsampling=0, exif=b"Exif\x00\x00" + _exif(orientation)),
             f"JPEG, EXIF orientation {orientation}: upright it shows the same as the other seven",
             orientation=orientation,
@@ -126,18 +129,20 @@ def _orientations() -> dict[str, Made]:
     garbage = b"Exif\x00\x00II*\x00\xff\xff\xff\x7f" + bytes(range(40))
     damaged = good[:2] + b"\xff\xe1" + struct.pack(">H", len(garbage) + 2) + garbage + good[2:]
     return made | {
-        "exif-damaged.jpg": Made(damaged, "good JPEG whose EXIF block is garbage: counts as upright", lossy=True),
-        "exif-9.png": Made(png(wide, chunks=[(b"eXIf", _exif(9))]), "PNG, EXIF orientation 9, which does not exist", _opaque(wide)),
-        "exif-6.png": Made(png(wide, chunks=[(b"eXIf", _exif(6))]), "PNG, EXIF orientation 6", _opaque(wide), 6),
-        "exif-5.webp": Made(
+        "exif-damaged.jpg": Sample(damaged, "good JPEG whose EXIF block is garbage: counts as upright", lossy=True),
+        "exif-9.png": Sample(png(wide, chunks=[(b"eXIf", _exif(9))]), "PNG, EXIF orientation 9, which does not exist", _opaque(wide)),
+        "exif-6.png": Sample(png(wide, chunks=[(b"eXIf", _exif(6))]), "PNG, EXIF orientation 6", _opaque(wide), 6),
+        "exif-5.webp": Sample(
             _saved(wide, "WEBP", lossless=True, exif=b"Exif\x00\x00" + _exif(5)), "lossless WebP, EXIF orientation 5", _opaque(wide), 5
         ),
-        "exif-8.tif": Made(_saved(wide, "TIFF", exif=_exif(8)), "TIFF, orientation 8", _opaque(wide), 8),
-        "exif-6-grey16.tif": Made(_saved(_wide16(wide), "TIFF", exif=_exif(6)), "16-bit grey TIFF, orientation 6", _grey(wide[..., 0]), 6),
+        "exif-8.tif": Sample(_saved(wide, "TIFF", exif=_exif(8)), "TIFF, orientation 8", _opaque(wide), 8),
+        "exif-6-grey16.tif": Sample(
+            _saved(_wide16(wide), "TIFF", exif=_exif(6)), "16-bit grey TIFF, orientation 6", _grey(wide[..., 0]), 6
+        ),
     }
 
 
-def _transparent() -> dict[str, Made]:
+def _transparent() -> dict[str, Sample]:
     photo = scene(26, 31)
     alpha = _soft_edge(26, 31)
     rgba, la = np.dstack([photo, alpha]), np.dstack([photo[..., 0], alpha])
@@ -148,31 +153,31 @@ def _transparent() -> dict[str, Made]:
     grey16 = _wide16(photo)
     key = int(grey16[4, 4])
     return {
-        "rgba.png": Made(png(rgba), "RGBA with half transparent pixels", rgba),
-        "la.png": Made(png(la), "grey with alpha", np.dstack([la[..., :1]] * 3 + [alpha])),
-        "rgba.webp": Made(_saved(rgba, "WEBP", lossless=True, exact=True), "lossless WebP with alpha", rgba),
-        "palette.png": Made(png(indices, palette=palette), "palette", _opaque(opaque)),
-        "palette-veils.png": Made(
+        "rgba.png": Sample(png(rgba), "RGBA with half transparent pixels", rgba),
+        "la.png": Sample(png(la), "grey with alpha", np.dstack([la[..., :1]] * 3 + [alpha])),
+        "rgba.webp": Sample(_saved(rgba, "WEBP", lossless=True, exact=True), "lossless WebP with alpha", rgba),
+        "palette.png": Sample(png(indices, palette=palette), "palette", _opaque(opaque)),
+        "palette-veils.png": Sample(
             png(indices, palette=palette, chunks=[(b"tRNS", veils)]),
             "palette with an alpha for each colour",
             np.dstack([opaque, np.frombuffer(veils, np.uint8)[indices]]),
         ),
-        "palette-clear.png": Made(
+        "palette-clear.png": Sample(
             png(indices, palette=palette, chunks=[(b"tRNS", b"\xff\xff\x00")]),
             "palette with one transparent colour",
             np.dstack([opaque, np.where(indices == 2, 0, 255).astype(np.uint8)]),
         ),
-        "colour-key.png": Made(
+        "colour-key.png": Sample(
             png(photo, chunks=[(b"tRNS", struct.pack(">3H", *photo[5, 7].tolist()))]),
             "RGB with one transparent colour",
             np.dstack([photo, clear]),
         ),
-        "grey16-key.png": Made(
+        "grey16-key.png": Sample(
             png(grey16, chunks=[(b"tRNS", struct.pack(">H", key))]),
             "16-bit grey with one transparent value",
             np.dstack([_grey(photo[..., 0])[..., :3], np.where(grey16 == key, 0, 255).astype(np.uint8)]),
         ),
-        "transparent.gif": Made(
+        "transparent.gif": Sample(
             _saved(_palette_image(indices, palette), "GIF", transparency=3),
             "GIF with a transparent colour",
             np.dstack([opaque, np.where(indices == 3, 0, 255).astype(np.uint8)]),
@@ -180,7 +185,7 @@ def _transparent() -> dict[str, Made]:
     }
 
 
-def _depths() -> dict[str, Made]:
+def _depths() -> dict[str, Sample]:
     photo = scene(23, 29)
     bits = (photo[..., 2] > 110).astype(np.uint8)
     rgb16 = photo.astype(np.uint16) << 8 | 255 - photo
@@ -188,44 +193,44 @@ def _depths() -> dict[str, Made]:
     adam7 = _opaque(photo)
     wide = {"gAMA": struct.pack(">I", 100_000), "iCCP": b"swapped\x00\x00" + zlib.compress(b"\x00" * 128)}
     return {
-        "one-bit.png": Made(png(bits, depth=1), "1 bit a pixel", _grey(bits * 255)),
-        "two-bit.png": Made(png(quarter, depth=2), "2 bits a pixel", _grey(quarter * 85)),
-        "grey.png": Made(png(photo[..., 0]), "8-bit grey", _grey(photo[..., 0])),
-        "grey16.png": Made(png(_wide16(photo)), "16-bit grey: the high byte counts", _grey(photo[..., 0])),
-        "rgb16.png": Made(png(rgb16), "16-bit RGB: the high byte counts", _opaque(photo)),
-        "grey16.tif": Made(_saved(_wide16(photo), "TIFF"), "16-bit grey TIFF", _grey(photo[..., 0])),
-        "grey16-big-endian.tif": Made(_big_endian_tiff(_wide16(photo)), "16-bit grey TIFF, big-endian", _grey(photo[..., 0])),
-        "grey16.pgm": Made(_pgm16(_wide16(photo)), "16-bit PGM", _grey(photo[..., 0])),
-        "gamma.png": Made(png(photo, chunks=[(b"gAMA", wide["gAMA"])]), "PNG that claims a gamma of 1.0: not applied", _opaque(photo)),
-        "profile.png": Made(png(photo, chunks=[(b"iCCP", wide["iCCP"])]), "PNG with a colour profile: not applied", _opaque(photo)),
-        "interlaced.png": Made(png(photo, interlaced=True), "interlaced PNG (Adam7)", adam7),
+        "one-bit.png": Sample(png(bits, depth=1), "1 bit a pixel", _grey(bits * 255)),
+        "two-bit.png": Sample(png(quarter, depth=2), "2 bits a pixel", _grey(quarter * 85)),
+        "grey.png": Sample(png(photo[..., 0]), "8-bit grey", _grey(photo[..., 0])),
+        "grey16.png": Sample(png(_wide16(photo)), "16-bit grey: the high byte counts", _grey(photo[..., 0])),
+        "rgb16.png": Sample(png(rgb16), "16-bit RGB: the high byte counts", _opaque(photo)),
+        "grey16.tif": Sample(_saved(_wide16(photo), "TIFF"), "16-bit grey TIFF", _grey(photo[..., 0])),
+        "grey16-big-endian.tif": Sample(_big_endian_tiff(_wide16(photo)), "16-bit grey TIFF, big-endian", _grey(photo[..., 0])),
+        "grey16.pgm": Sample(_pgm16(_wide16(photo)), "16-bit PGM", _grey(photo[..., 0])),
+        "gamma.png": Sample(png(photo, chunks=[(b"gAMA", wide["gAMA"])]), "PNG that claims a gamma of 1.0: not applied", _opaque(photo)),
+        "profile.png": Sample(png(photo, chunks=[(b"iCCP", wide["iCCP"])]), "PNG with a colour profile: not applied", _opaque(photo)),
+        "interlaced.png": Sample(png(photo, interlaced=True), "interlaced PNG (Adam7)", adam7),
     }
 
 
-def _extremes() -> dict[str, Made]:
+def _extremes() -> dict[str, Sample]:
     long = scene(8, 4000)[4:5]
     dot = np.array([[[201, 34, 87]]], np.uint8)
     odd, tall = scene(7, 5), scene(90, 24)
     made = {
-        "1x1.png": Made(png(dot), "one pixel", _opaque(dot)),
-        "4000x1.png": Made(png(long), "4000 wide, 1 high", _opaque(long)),
-        "1x4000.png": Made(png(long.transpose(1, 0, 2)), "1 wide, 4000 high", _opaque(long.transpose(1, 0, 2))),
-        "24x90.png": Made(png(tall), "tall: Pillow 13 by itself would scale its height first", _opaque(tall)),
-        "5x7.png": Made(png(odd), "smaller than every model's input", _opaque(odd)),
-        "28x28.png": Made(png(scene(28, 28)), "already as MNIST wants it", _opaque(scene(28, 28))),
-        "3000x40000.png": Made(png(np.zeros((1, 1), np.uint8), claim=(3000, 40000)), "claims 120 million pixels", refused=True),
-        "bomb.png": Made(png(np.zeros((1, 1), np.uint8), claim=(60000, 60000)), "claims 3,600 million pixels", refused=True),
-        "too-long.png": Made(png(np.zeros((1, 1), np.uint8), claim=(70000, 1)), "a side longer than any JPEG's", refused=True),
+        "1x1.png": Sample(png(dot), "one pixel", _opaque(dot)),
+        "4000x1.png": Sample(png(long), "4000 wide, 1 high", _opaque(long)),
+        "1x4000.png": Sample(png(long.transpose(1, 0, 2)), "1 wide, 4000 high", _opaque(long.transpose(1, 0, 2))),
+        "24x90.png": Sample(png(tall), "tall: Pillow 13 by itself would scale its height first", _opaque(tall)),
+        "5x7.png": Sample(png(odd), "smaller than every model's input", _opaque(odd)),
+        "28x28.png": Sample(png(scene(28, 28)), "already as MNIST wants it", _opaque(scene(28, 28))),
+        "3000x40000.png": Sample(png(np.zeros((1, 1), np.uint8), claim=(3000, 40000)), "claims 120 million pixels", refused=True),
+        "bomb.png": Sample(png(np.zeros((1, 1), np.uint8), claim=(60000, 60000)), "claims 3,600 million pixels", refused=True),
+        "too-long.png": Sample(png(np.zeros((1, 1), np.uint8), claim=(70000, 1)), "a side longer than any JPEG's", refused=True),
     }
     for name, border in {"127": (127, 127), "128": (128, 128), "127-and-128": (127, 128)}.items():
         plane = np.full((28, 28), 10, np.uint8)
         plane[0], plane[:14, [0, 27]] = border[0], border[0]
         plane[27], plane[14:, [0, 27]] = border[1], border[1]
-        made[f"border-{name}.png"] = Made(png(plane), f"dark inside, border of {name}: where polarity turns", _grey(plane))
+        made[f"border-{name}.png"] = Sample(png(plane), f"dark inside, border of {name}: where polarity turns", _grey(plane))
     return made
 
 
-def _animations() -> dict[str, Made]:
+def _animations() -> dict[str, Sample]:
     first = scene(22, 25)
     second = 255 - first[::-1]
     indices, palette = _posterised(first)
@@ -233,13 +238,13 @@ def _animations() -> dict[str, Made]:
     gif = [_palette_image(indices, palette), _palette_image(indices[::-1, ::-1], palette)]
     keep: dict[str, Any] = {"save_all": True, "duration": 40}
     return {
-        "animated.gif": Made(_saved(gif[0], "GIF", append_images=gif[1:], **keep), "animated GIF, two frames", _opaque(palette[indices])),
-        "animated.png": Made(_saved(frames[0], "PNG", append_images=frames[1:], **keep), "animated PNG, two frames", _opaque(first)),
-        "animated.webp": Made(
+        "animated.gif": Sample(_saved(gif[0], "GIF", append_images=gif[1:], **keep), "animated GIF, two frames", _opaque(palette[indices])),
+        "animated.png": Sample(_saved(frames[0], "PNG", append_images=frames[1:], **keep), "animated PNG, two frames", _opaque(first)),
+        "animated.webp": Sample(
             _saved(frames[0], "WEBP", append_images=frames[1:], lossless=True, **keep), "animated WebP, two frames", _opaque(first)
         ),
-        "pages.tif": Made(_saved(frames[0], "TIFF", append_images=frames[1:], save_all=True), "TIFF of two pages", _opaque(first)),
-        "mpo.jpg": Made(
+        "pages.tif": Sample(_saved(frames[0], "TIFF", append_images=frames[1:], save_all=True), "TIFF of two pages", _opaque(first)),
+        "mpo.jpg": Sample(
             _saved(frames[0], "MPO", append_images=frames[1:], save_all=True, quality=95, subsampling=0),
             "two JPEGs in one file, as stereo cameras and phones write",
             lossy=True,
@@ -247,33 +252,33 @@ def _animations() -> dict[str, Made]:
     }
 
 
-def _others() -> dict[str, Made]:
+def _others() -> dict[str, Sample]:
     photo, grey = scene(27, 34), scene(19, 23)[..., 2]
     return {
-        "rgb.bmp": Made(_saved(photo, "BMP"), "BMP", _opaque(photo)),
-        "rgb.ppm": Made(b"P6 34 27 255\n" + photo.tobytes(), "PPM", _opaque(photo)),
-        "grey.pgm": Made(b"P5 23 19 255\n" + grey.tobytes(), "PGM", _grey(grey)),
-        "lzw.tif": Made(_saved(photo, "TIFF", compression="tiff_lzw"), "TIFF, LZW", _opaque(photo)),
-        "lossless.webp": Made(_saved(photo, "WEBP", lossless=True), "lossless WebP", _opaque(photo)),
-        "lossy.webp": Made(_saved(photo, "WEBP", quality=85), "lossy WebP", lossy=True),
+        "rgb.bmp": Sample(_saved(photo, "BMP"), "BMP", _opaque(photo)),
+        "rgb.ppm": Sample(b"P6 34 27 255\n" + photo.tobytes(), "PPM", _opaque(photo)),
+        "grey.pgm": Sample(b"P5 23 19 255\n" + grey.tobytes(), "PGM", _grey(grey)),
+        "lzw.tif": Sample(_saved(photo, "TIFF", compression="tiff_lzw"), "TIFF, LZW", _opaque(photo)),
+        "lossless.webp": Sample(_saved(photo, "WEBP", lossless=True), "lossless WebP", _opaque(photo)),
+        "lossy.webp": Sample(_saved(photo, "WEBP", quality=85), "lossy WebP", lossy=True),
     }
 
 
-def _broken() -> dict[str, Made]:
+def _broken() -> dict[str, Sample]:
     photo = scene(30, 30)
     jpeg, whole = _saved(photo, "JPEG", quality=90), png(photo)
     made = {
-        "truncated.jpg": Made(jpeg[: len(jpeg) * 4 // 5], "JPEG, the last fifth missing"),
-        "truncated.png": Made(whole[: len(whole) // 2], "PNG, the second half missing"),
-        "text.png": Made(b"This is not an image, whatever its name says.\n", "a text called .png"),
-        "empty.png": Made(b"", "an empty file"),
-        "float.tif": Made(_saved(photo[..., 0].astype(np.float32) / 255, "TIFF"), "32-bit floating-point TIFF"),
-        "int32.tif": Made(_saved(photo[..., 0].astype(np.int32), "TIFF"), "32-bit integer TIFF of values below 256"),
-        "vector.svg": Made(b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>', "SVG"),
-        "script.eps": Made(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n%%EOF\n", "EPS, which would start Ghostscript"),
-        "icon.ico": Made(_saved(photo, "ICO", sizes=[(16, 16)]), "ICO, not among the formats"),
+        "truncated.jpg": Sample(jpeg[: len(jpeg) * 4 // 5], "JPEG, the last fifth missing"),
+        "truncated.png": Sample(whole[: len(whole) // 2], "PNG, the second half missing"),
+        "text.png": Sample(b"This is not an image, whatever its name says.\n", "a text called .png"),
+        "empty.png": Sample(b"", "an empty file"),
+        "float.tif": Sample(_saved(photo[..., 0].astype(np.float32) / 255, "TIFF"), "32-bit floating-point TIFF"),
+        "int32.tif": Sample(_saved(photo[..., 0].astype(np.int32), "TIFF"), "32-bit integer TIFF of values below 256"),
+        "vector.svg": Sample(b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>', "SVG"),
+        "script.eps": Sample(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n%%EOF\n", "EPS, which would start Ghostscript"),
+        "icon.ico": Sample(_saved(photo, "ICO", sizes=[(16, 16)]), "ICO, not among the formats"),
     }
-    return {name: Made(image.content, image.about, refused=True) for name, image in made.items()}
+    return {name: Sample(image.content, image.about, refused=True) for name, image in made.items()}
 
 
 def scene(height: int, width: int) -> Pixels:

@@ -5,15 +5,14 @@ Pillow's C code documents, which makes it exact), alpha and luma are integer for
 files does it ask a decoder: torchvision's, another binding than Pillow's.
 """
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torchvision.io import ImageReadMode, decode_jpeg, decode_webp
 
-from sightline.preprocess import Preprocess
+from sightline.preprocess import Preprocess, PreprocessV1
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -23,6 +22,11 @@ INVERSE: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
 
 def reformat(truth: Pixels, orientation: int, spec: Preprocess) -> Pixels:
     """What `spec` makes of stored RGBA pixels (H, W, 4): uint8 (height, width, channels)."""
+    return BY_VERSION[spec.version](truth, orientation, spec)
+
+
+def reformat_v1(truth: Pixels, orientation: int, spec: PreprocessV1) -> Pixels:
+    """Version 1 of the specification."""
     under = np.array(spec.background * (3 // spec.channels), np.int64)
     image = over(truth, under)
     if spec.mode == "L":
@@ -37,8 +41,15 @@ def reformat(truth: Pixels, orientation: int, spec: Preprocess) -> Pixels:
     return _padded(image, spec)
 
 
+BY_VERSION: Final[dict[int, Callable[[Pixels, int, Any], Pixels]]] = {1: reformat_v1}
+"""The oracle of each version in `sightline.preprocess.VERSIONS`."""
+
+
 def stored(content: bytes) -> Pixels:
     """Decode a lossy file to opaque RGBA with torchvision's decoders, without applying its orientation."""
+    import torch
+    from torchvision.io import ImageReadMode, decode_jpeg, decode_webp
+
     encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
     rgb = decode_webp(encoded, ImageReadMode.RGB) if content[:4] == b"RIFF" else decode_jpeg(encoded, ImageReadMode.RGB)
     planes = rgb.permute(1, 2, 0).numpy()

@@ -1,5 +1,6 @@
 """The preprocessing specifications under which every golden image is looked at; each field's every value occurs in one of them."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from sightline.card import ModelCard
@@ -41,7 +42,7 @@ _PLAIN: Final[dict[str, Any]] = {
     "std": 0.25,
 }
 
-SPECS: Final[dict[str, Preprocess]] = {
+SPECS: Final[dict[str, PreprocessV1]] = {
     "mnist": spec(mode="L", size=(28, 28), fit="pad", polarity="light-on-dark"),
     "imagenet": spec(
         size=(20, 20),
@@ -60,3 +61,6 @@ SPECS: Final[dict[str, Preprocess]] = {
     "ink-in-colour": spec(size=(15, 11), fit="crop", crop_fraction=0.9, resample="lanczos", polarity="light-on-dark"),
     "enlarged": spec(mode="L", size=(44, 37), resample="bicubic", background=99),
 }
+
+SPECS_OF: Final[dict[int, Mapping[str, Preprocess]]] = {1: SPECS}
+"""The specifications of each version in `sightline.preprocess.VERSIONS`."""

@@ -15,39 +15,13 @@ from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc import model_config_pb2 as pb
 
 from sightline.card import CARD_KEY, ModelCard, seal
-from sightline.preprocess import PreprocessV1
 from sightline_serving.server import Server, start_server
+from support.cards import tiny_card
 
 Publish = Callable[..., Path]
 
 
 InProcess = Callable[[Path, np.ndarray], np.ndarray]
-
-
-LABELS = ("ape", 'bear "brown"', "cat, house", "dög")
-
-
-def tiny_card(name: str = "tiny", *, max_batch_size: int = 8) -> ModelCard:
-    """A card with every kind of letter that could be lost on the way through config.pbtxt."""
-    return ModelCard(
-        name=name,
-        description='Quotes " and \\ and\nnew lines, ümläuts, 漢字.',
-        labels=LABELS,
-        preprocess=PreprocessV1(
-            version=1,
-            mode="RGB",
-            size=(6, 5),
-            fit="stretch",
-            crop_fraction=1.0,
-            resample="bilinear",
-            background=(0, 0, 0),
-            exif="apply",
-            polarity="as-is",
-            mean=(0.5, 0.5, 0.5),
-            std=(0.25, 0.25, 0.25),
-        ),
-        max_batch_size=max_batch_size,
-    )
 
 
 def tiny_onnx(card: ModelCard, *, seed: int = 0, hidden: int = 16, batch: str | int = "N") -> onnx.ModelProto:

@@ -30,10 +30,16 @@ def read_bytes(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
     device. Opening never waits: a named pipe that nobody writes to is refused like any other.
     """
     with open(path, "rb", opener=_open_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise FileRefused("not a file but a pipe, a socket or a device", path)
-        content = file.read(limit_bytes + 1)
-    if len(content) > limit_bytes:
+        content = b""
+        if status.st_size <= limit_bytes:
+            content = file.read(status.st_size + 1)
+            # A file that grows meanwhile, or does not tell its size, as in /proc.
+            if len(content) > status.st_size:
+                content += file.read(limit_bytes + 1 - len(content))
+    if max(len(content), status.st_size) > limit_bytes:
         raise FileRefused(f"larger than {size_text(limit_bytes)}, the most that such a file may have", path)
     return content
 
