@@ -19,7 +19,7 @@ from sightline import Classifier
 from sightline.errors import DeadlineExceeded, ModelError, ModelNotFound, ServerError, ServerUnavailable, SightlineError, UsageError
 from sightline.transport import Tls, Transport, connect
 from sightline_serving.server import Server
-from support.tiny_models import LABELS, tiny_card
+from support.cards import LABELS, tiny_card
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (5, 6, 5, 3), dtype=np.uint8)
 

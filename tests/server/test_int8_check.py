@@ -15,7 +15,8 @@ from sightline_serving.selection import preflight as repositories
 from sightline_serving.selection.int8_check import unfit
 from sightline_serving.selection.preflight import look_into
 from sightline_serving.server import start_server
-from support.tiny_models import LABELS, InProcess, Publish
+from support.cards import LABELS
+from support.tiny_models import InProcess, Publish
 
 
 def int8(version: Path, **conversion: Any) -> Path:

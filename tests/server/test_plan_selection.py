@@ -505,7 +505,7 @@ def test_a_record_is_read_as_it_was_written(version: Path) -> None:
 
 
 def test_the_card_that_a_client_reads_stays_in_the_configuration_of_a_plan(version: Path) -> None:
-    from support.tiny_models import tiny_card
+    from support.cards import tiny_card
 
     write_config(version.parent, tiny_card())
     on_auto(version)

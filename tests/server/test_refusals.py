@@ -22,7 +22,8 @@ from sightline.errors import ContractError, ServerStartError, SightlineError, Us
 from sightline_serving.process.installation import PYTHON, find_triton
 from sightline_serving.selection.preflight import ServedModel, look_into
 from sightline_serving.server import start_server
-from support.tiny_models import publish_tiny, tiny_card, tiny_onnx
+from support.cards import tiny_card
+from support.tiny_models import publish_tiny, tiny_onnx
 
 FREE = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 
