@@ -1,27 +1,28 @@
-"""Where commands print: tables of results on stdout, talk and progress on stderr."""
+"""Where commands print: results on stdout; messages, progress bars and everything else on stderr."""
 
 import sys
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
-WIDE = 200
+WIDE: Final = 200
 """Columns when stdout is no terminal, so that a row read by a program is one line."""
 
 
 def results() -> Console:
-    """Stdout, for results."""
+    """Return the console on stdout, for results."""
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else WIDE)
 
 
 def messages() -> Console:
-    """Stderr, for everything else."""
-    return Console(stderr=True, highlight=False, markup=False)
+    """Return the console on stderr, for messages and progress bars. It breaks no line: paths and addresses stay whole."""
+    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 def table(*titles: str, left: int = 1) -> Table:
-    """Make an empty table without lines; all columns but the first `left` hold numbers."""
-    made = Table(*titles, box=None, pad_edge=False, header_style="bold")
-    for column in made.columns[left:]:
+    """Return an empty table without lines; all columns but the first `left` hold numbers."""
+    empty = Table(*titles, box=None, pad_edge=False, header_style="bold")
+    for column in empty.columns[left:]:
         column.justify = "right"
-    return made
+    return empty

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,14 +18,16 @@ import pytest
 from sightline import Classifier
 from sightline.errors import DeadlineExceeded, ModelError, ModelNotFound, ServerError, ServerUnavailable, SightlineError, UsageError
 from sightline.transport import Tls, Transport, connect
-from sightline_serving.server import Server
 from support.cards import LABELS, tiny_card
+
+if TYPE_CHECKING:
+    from sightline_serving.server import Server
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (5, 6, 5, 3), dtype=np.uint8)
 
 
 @pytest.fixture(params=["grpc", "http"])
-def url(request: pytest.FixtureRequest, served: tuple[Server, Path]) -> str:
+def url(request: pytest.FixtureRequest, served: "tuple[Server, Path]") -> str:
     return served[0].grpc_url if request.param == "grpc" else served[0].http_url
 
 
@@ -43,7 +45,7 @@ def test_the_served_card_is_the_published_one_letter_for_letter(url: str) -> Non
 
 
 @pytest.mark.triton
-def test_both_protocols_say_the_same_of_models_and_configuration(served: tuple[Server, Path]) -> None:
+def test_both_protocols_say_the_same_of_models_and_configuration(served: "tuple[Server, Path]") -> None:
     with connect(served[0].grpc_url) as grpc, connect(served[0].http_url) as http:
         assert grpc.config("tiny") == http.config("tiny")
         assert (
@@ -54,7 +56,7 @@ def test_both_protocols_say_the_same_of_models_and_configuration(served: tuple[S
 
 
 @pytest.mark.triton
-def test_both_protocols_give_the_same_answer_bit_for_bit(served: tuple[Server, Path]) -> None:
+def test_both_protocols_give_the_same_answer_bit_for_bit(served: "tuple[Server, Path]") -> None:
     with connect(served[0].grpc_url) as grpc, connect(served[0].http_url) as http:
         answers = [transport.infer("tiny", "1", "pixels", PIXELS, "probabilities") for transport in (grpc, http)]
     assert answers[0].version == answers[1].version == "1"
@@ -103,7 +105,7 @@ def test_what_triton_refuses_is_a_sentence_of_the_right_kind(
 
 
 @pytest.mark.triton
-def test_more_images_than_the_model_takes_are_cut_into_requests(url: str, served: tuple[Server, Path]) -> None:
+def test_more_images_than_the_model_takes_are_cut_into_requests(url: str, served: "tuple[Server, Path]") -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (53, 6, 5, 3), dtype=np.uint8)
     with Classifier("tiny", url) as classifier:
         together = classifier.answer(pixels)
@@ -139,7 +141,9 @@ def test_32_threads_share_a_classifier_and_no_answer_lands_with_another(url: str
 
 
 @pytest.mark.triton
-def test_a_server_that_hangs_costs_the_deadline_and_no_more_and_is_used_again_when_it_wakes(url: str, served: tuple[Server, Path]) -> None:
+def test_a_server_that_hangs_costs_the_deadline_and_no_more_and_is_used_again_when_it_wakes(
+    url: str, served: "tuple[Server, Path]"
+) -> None:
     with Classifier("tiny", url, timeout_s=1.0) as classifier:
         classifier.answer(PIXELS)
         os.kill(served[0].pid, signal.SIGSTOP)
@@ -150,7 +154,7 @@ def test_a_server_that_hangs_costs_the_deadline_and_no_more_and_is_used_again_wh
             assert 0.9 < time.monotonic() - began < 20
         finally:
             os.kill(served[0].pid, signal.SIGCONT)
-        assert str(late.value) == f"no answer from {url} within 1 s: the server is overloaded or the time too short (--timeout)"
+        assert str(late.value) == f"no answer from {url} within 1 s: the server is overloaded, or the time allowed is too short"
     with Classifier("tiny", url) as classifier:
         assert classifier.answer(PIXELS).shape == (5, 4)
 
@@ -166,7 +170,7 @@ def test_a_closed_classifier_says_that_it_is_closed(url: str) -> None:
 
 
 @pytest.mark.triton
-def test_a_grpc_client_on_the_http_port_and_the_other_way_round_get_a_sentence(served: tuple[Server, Path]) -> None:
+def test_a_grpc_client_on_the_http_port_and_the_other_way_round_get_a_sentence(served: "tuple[Server, Path]") -> None:
     for wrong in (served[0].http_url.replace("http", "grpc"), served[0].grpc_url.replace("grpc", "http")):
         with connect(wrong, 5) as transport, pytest.raises(ServerError) as refusal:
             transport.models()

@@ -1,4 +1,4 @@
-"""The options that every command which talks to a server shares."""
+"""Options that several commands share, and the way in which a command receives many options as one value."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +12,33 @@ from sightline.transport.address import Tls
 
 DEFAULT_URL: Final = "grpc://localhost:8001"
 
+Command = Callable[..., None]
+
+
+def options_as(argument: str, settings: Callable[..., object], *options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Add click options that a command receives as one `argument`: `settings`, called with each option's value by its name.
+
+    @options_as("settings", BenchSettings, click.option("--batch", …), click.option("--window", "window_s", …))
+    def bench(model: str, settings: BenchSettings) -> None: …
+    """
+
+    def decorate(command: Command) -> Command:
+        names: list[str] = []
+
+        @wraps(command)
+        def bundled(**values: Any) -> None:
+            fields = {name: values.pop(name) for name in names}
+            command(**values, **{argument: settings(**fields)})
+
+        decorated: Command = bundled
+        for option in reversed(options):
+            decorated = option(decorated)
+        # click collects parameters on the function, the newest last.
+        names += [parameter.name for parameter in decorated.__click_params__[-len(options) :]]  # type: ignore[attr-defined]
+        return decorated
+
+    return decorate
+
 
 @dataclass(frozen=True)
 class Server:
@@ -22,33 +49,36 @@ class Server:
     tls: Tls
 
 
-def server_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --url, --timeout, --ca, --cert and --key; the command receives them as one `server`."""
+def _server(url: str, timeout_s: float, ca: Path | None, cert: Path | None, key: Path | None) -> Server:
+    return Server(url, timeout_s, Tls(ca, cert, key))
 
-    @wraps(command)
-    def with_server(url: str, timeout_s: float, ca: Path | None, cert: Path | None, key: Path | None, **others: Any) -> None:
-        command(server=Server(url, timeout_s, Tls(ca, cert, key)), **others)
 
-    pem = click.Path(path_type=Path, dir_okay=False)
-    seconds = click.FloatRange(0, min_open=True)
-    decorated: Callable[..., None] = with_server
-    for option in (
-        click.option("--key", type=pem, help="PEM file with the client's private key, for mutual TLS."),
-        click.option("--cert", type=pem, help="PEM file with the client's certificate, for mutual TLS."),
-        click.option("--ca", type=pem, help="PEM file with the authority that signed the server's certificate."),
-        click.option("--timeout", "timeout_s", type=seconds, default=10.0, show_default=True, help="Seconds each call may take."),
-        click.option(
-            "--url",
-            default=DEFAULT_URL,
-            envvar="SIGHTLINE_URL",
-            show_default=True,
-            show_envvar=True,
-            help="The server: grpc://, grpcs://, http:// or https://host:port.",
-        ),
-    ):
-        decorated = option(decorated)
-    return decorated
+_PEM: Final = click.Path(path_type=Path, dir_okay=False)
 
+server_options = options_as(
+    "server",
+    _server,
+    click.option(
+        "--url",
+        default=DEFAULT_URL,
+        envvar="SIGHTLINE_URL",
+        show_default=True,
+        show_envvar=True,
+        help="The server: grpc://, grpcs://, http:// or https://host:port.",
+    ),
+    click.option(
+        "--timeout",
+        "timeout_s",
+        type=click.FloatRange(0, min_open=True),
+        default=10.0,
+        show_default=True,
+        help="Seconds each call may take.",
+    ),
+    click.option("--ca", type=_PEM, help="PEM file with the authority that signed the server's certificate."),
+    click.option("--cert", type=_PEM, help="PEM file with the client's certificate, for mutual TLS."),
+    click.option("--key", type=_PEM, help="PEM file with the client's private key, for mutual TLS."),
+)
+"""Adds --url, --timeout, --ca, --cert and --key; the command receives them as one `server`."""
 
 version_option = click.option(
     "--version", "version", default="", metavar="N", help="Version of the model; the server chooses if it is left out."

@@ -18,7 +18,7 @@ __all__ = ["Address", "InferResult", "ServedConfig", "ServedVersion", "TensorSpe
 
 @dataclass(frozen=True)
 class ServedVersion:
-    """A model that the server has loaded."""
+    """A version of a model that the server has loaded."""
 
     name: str
     version: str
@@ -70,11 +70,11 @@ class Transport(Protocol):
     url: str
 
     def models(self) -> list[ServedVersion]:
-        """All loaded models, by name and version."""
+        """List all loaded models, by name and version."""
         ...
 
     def config(self, model: str, version: str = "") -> ServedConfig:
-        """The configuration of a model; `version` "" lets the server choose."""
+        """Return the configuration of a model; `version` "" lets the server choose."""
         ...
 
     def infer(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> InferResult:

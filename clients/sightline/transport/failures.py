@@ -6,6 +6,7 @@ from typing import Final, TypeVar
 from tritonclient.utils import InferenceServerException
 
 from sightline.errors import DeadlineExceeded, ModelError, ModelNotFound, ServerError, ServerUnavailable, SightlineError, UsageError
+from sightline.host.text import one_line
 
 Value = TypeVar("Value")
 
@@ -16,25 +17,26 @@ _REFUSED: Final = ("StatusCode.INVALID_ARGUMENT", "400")
 
 
 def from_triton(error: InferenceServerException, url: str, timeout_s: float, model: str = "") -> SightlineError:
-    """Give the member of the error tree that says what happened."""
-    status, said = error.status() or "", _one_line(error.message() or "")
-    lower = said.lower()
+    """Return the member of the error tree that says what happened to a call, of `model` if it was one of a model."""
+    status, reason = error.status() or "", _words(error.message() or "")
+    lower = reason.lower()
     if status in _DEADLINE:
         return deadline(url, timeout_s)
     if model and ("unknown model" in lower or status in _NOT_FOUND or ("is not found" in lower and model.lower() in lower)):
         if "not at ready state" in lower or "not ready" in lower:
-            return ModelError(f"the model {model} on {url} is not ready: {said}")
-        return ModelNotFound(f"the server at {url} has no such model or version: {said} (`sightline models --url {url}` lists what it has)")
+            return ModelError(f"the model {model} on {url} is not ready: {reason}")
+        advice = f"`sightline models --url {url}` lists what it has"
+        return ModelNotFound(f"the server at {url} has no such model or version: {reason} ({advice})")
     if status in _UNAVAILABLE:
-        return unavailable(url, said)
+        return unavailable(url, reason)
     if status in _REFUSED and model:
-        return ModelError(f"the model {model} on {url} refused the request: {said}")
-    return ServerError(f"the server at {url} failed: {said} ({status or 'no status'})")
+        return ModelError(f"the model {model} on {url} refused the request: {reason}")
+    return ServerError(f"the server at {url} failed: {reason} ({status or 'no status'})")
 
 
 def unavailable(url: str, reason: object) -> ServerUnavailable:
-    """Nobody answers."""
-    return ServerUnavailable(f"no Triton server answers at {url}: {_one_line(str(reason))}. Is it running? `sightline serve` starts one.")
+    """Report that nobody answers."""
+    return ServerUnavailable(f"no Triton server answers at {url}: {_words(reason)}. Is it running? `sightline serve` starts one.")
 
 
 def closed(url: str) -> UsageError:
@@ -43,22 +45,24 @@ def closed(url: str) -> UsageError:
 
 
 def deadline(url: str, timeout_s: float) -> DeadlineExceeded:
-    """Too late."""
-    return DeadlineExceeded(f"no answer from {url} within {timeout_s:g} s: the server is overloaded or the time too short (--timeout)")
+    """Report that no answer came in time."""
+    return DeadlineExceeded(f"no answer from {url} within {timeout_s:g} s: the server is overloaded, or the time allowed is too short")
 
 
 def understood(read: Callable[[], Value], url: str) -> Value:
-    """Read an answer. One that does not have Triton's form, however it fails to, raises ServerError."""
+    """Return what `read` makes of an answer. Raises ServerError if the answer does not have Triton's form, however it fails to."""
     try:
         return read()
     except SightlineError:
         raise
     except (InferenceServerException, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-        raise ServerError(
-            f"the answer of {url} is not one that Triton gives ({_one_line(str(error))}): is something else listening there?"
-        ) from None
+        raise not_triton(url, error) from None
 
 
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 400 else f"{line[:400]}…"
+def not_triton(url: str, error: Exception) -> ServerError:
+    """Report an answer that does not have Triton's form."""
+    return ServerError(f"the answer of {url} is not one that Triton gives ({_words(error)}): is something else listening there?")
+
+
+def _words(reason: object) -> str:
+    return one_line(reason, 400)

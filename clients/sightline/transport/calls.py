@@ -1,0 +1,91 @@
+"""The calls of `Transport` in terms of tritonclient, whose gRPC and HTTP clients have the same methods and classes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any, ClassVar, Final, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from sightline.card import MAX_SEALED_BYTES
+from sightline.errors import UsageError
+from sightline.transport import InferResult, ServedConfig, ServedVersion
+from sightline.transport.address import Address
+from sightline.transport.failures import understood
+
+Value = TypeVar("Value")
+
+MAX_ANSWER_BYTES: Final = 2 * MAX_SEALED_BYTES
+"""Of one answer from the server: a configuration with the largest card fits twice."""
+
+
+class TritonTransport(ABC):
+    """What the two protocols share. A protocol says how a call is made and how its answers are read."""
+
+    tritonclient: ClassVar[ModuleType]
+    """`tritonclient.grpc` or `tritonclient.http`."""
+
+    def __init__(self, address: Address, timeout_s: float, options: Mapping[str, float]) -> None:
+        """Prepare calls that end within `timeout_s`; each of the client's methods gets `options` too."""
+        self.url = address.url
+        self._timeout_s = timeout_s
+        self._options = options
+
+    def models(self) -> list[ServedVersion]:
+        """List all loaded models, by name and version."""
+        statistics = self._call(lambda client: client.get_inference_statistics(**self._options))
+        return understood(lambda: self._read_statistics(statistics), self.url)
+
+    def config(self, model: str, version: str = "") -> ServedConfig:
+        """Return the configuration of a model; `version` "" lets the server choose."""
+        config = self._call(lambda client: client.get_model_config(model, version, **self._options), model)
+        return understood(lambda: self._read_config(config), self.url)
+
+    def infer(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> InferResult:
+        """Answer one batch: uint8 pixels [N, H, W, C] to float32 [N, classes]."""
+        tensor = self.tritonclient.InferInput(input_name, list(pixels.shape), "UINT8")
+        return self._infer(model, version, tensor.set_data_from_numpy(pixels), output_name)
+
+    def infer_encoded(self, model: str, version: str, input_name: str, images: Sequence[bytes], output_name: str) -> InferResult:
+        """Answer one batch of encoded images, BYTES [N, 1], to float32 [N, classes]."""
+        column = np.empty((len(images), 1), dtype=np.object_)
+        column[:, 0] = list(images)
+        tensor = self.tritonclient.InferInput(input_name, [len(images), 1], "BYTES")
+        return self._infer(model, version, tensor.set_data_from_numpy(column), output_name)
+
+    def _infer(self, model: str, version: str, tensor: Any, output_name: str) -> InferResult:
+        outputs = [self.tritonclient.InferRequestedOutput(output_name)]
+        timeout_us = max(1, int(self._timeout_s * 1_000_000))
+        result = self._call(
+            lambda client: client.infer(model, [tensor], version, outputs=outputs, timeout=timeout_us, **self._options), model
+        )
+        return understood(lambda: InferResult(result.as_numpy(output_name), self._read_version(result.get_response())), self.url)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close all connections. Closing twice is allowed."""
+
+    @abstractmethod
+    def _call(self, call: Callable[[Any], Value], model: str = "") -> Value:
+        """Call with tritonclient's client; what it raises becomes a member of the error tree."""
+
+    @abstractmethod
+    def _read_statistics(self, statistics: Any) -> list[ServedVersion]: ...
+
+    @abstractmethod
+    def _read_config(self, config: Any) -> ServedConfig: ...
+
+    @abstractmethod
+    def _read_version(self, response: Any) -> str: ...
+
+
+def tls_refused(error: OSError) -> UsageError:
+    """Report a certificate or key that cannot be read or used."""
+    return UsageError(f"a TLS file cannot be read: {error}")
