@@ -70,6 +70,11 @@ lint: .venv/ready ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 
+.PHONY: docs
+docs: .venv/ready ## Build the documentation site into site/, strictly and without a network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
+	@echo "site/index.html is the first page; with search: $(BIN)/python -m http.server --directory site 8080"
+
 .PHONY: format
 format: .venv/ready ## Let ruff put the code in shape
 	$(BIN)/ruff check --fix --quiet || true
@@ -93,5 +98,5 @@ constraints: .venv/ready ## Renew constraints.txt: the exact versions of everyth
 
 .PHONY: clean
 clean: ## Remove what training, exporting and testing made; keeps .venv and data
-	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf runs site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	find model_repository -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

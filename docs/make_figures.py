@@ -96,10 +96,10 @@ def _sheet(rows: list[tuple[str, list[tuple[str, Pixels]]]]) -> Image.Image:
         draw.text((GAP - 4, top + TILE // 2 - 10), field, INK, font=name_font)
         for across, (label, pixels) in enumerate(tiles):
             left = 130 + across * (TILE + GAP)
-            shown = Image.fromarray(pixels.squeeze()).convert("RGB")
-            scale = min(TILE / shown.width, TILE / shown.height)
-            shown = shown.resize((round(shown.width * scale), round(shown.height * scale)), Image.Resampling.NEAREST)
-            sheet.paste(shown, (left + (TILE - shown.width) // 2, top + (TILE - shown.height) // 2))
+            tile = Image.fromarray(pixels.squeeze()).convert("RGB")
+            scale = min(TILE / tile.width, TILE / tile.height)
+            tile = tile.resize((round(tile.width * scale), round(tile.height * scale)), Image.Resampling.NEAREST)
+            sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
             draw.text((left, top + TILE + 4), f"{label}\n{pixels.shape[1]} x {pixels.shape[0]}", INK, font=label_font)
     return sheet
 

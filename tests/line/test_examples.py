@@ -1,0 +1,104 @@
+"""Every program in `examples/` runs against a real server and prints what it promises."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sightline import Classifier, Guess
+from sightline_serving.server import Server
+from support.line import Line
+from support.readme import ROOT
+
+EXAMPLES = ROOT / "examples"
+
+
+def run(command: list[str | Path], server: Server | None = None, *, code: int = 0) -> subprocess.CompletedProcess[str]:
+    urls = {} if server is None else {"SIGHTLINE_URL": server.grpc_url, "SIGHTLINE_HTTP_URL": server.http_url}
+    done = subprocess.run(command, env={**os.environ, **urls}, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def python(name: str, *arguments: str | Path, server: Server | None = None, code: int = 0) -> subprocess.CompletedProcess[str]:
+    return run([sys.executable, EXAMPLES / name, *arguments], server, code=code)
+
+
+@pytest.fixture(scope="module")
+def guesses(server: Server, digit_files: list[Path]) -> list[Guess]:
+    with Classifier("mnist", url=server.grpc_url) as mnist:
+        return mnist.classify(list(digit_files), top=3)
+
+
+@pytest.mark.triton
+def test_ten_lines_classify_images(server: Server, digit_files: list[Path], guesses: list[Guess]) -> None:
+    lines = python("classify.py", *digit_files, server=server).stdout.splitlines()
+    assert lines == [
+        f"{file} {guess.label} {guess.probability:.4f} (then {guess.top[1].label})"
+        for file, guess in zip(digit_files, guesses, strict=True)
+    ]
+
+
+@pytest.mark.triton
+def test_a_broken_image_gets_no_label_and_the_others_do(
+    server: Server, digit_files: list[Path], guesses: list[Guess], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    lines = python("handle_errors.py", "mnist", broken, digit_files[3], server=server).stdout.splitlines()
+    assert lines[0].startswith(f"{broken}: no label, since it cannot be read: {broken}: not an image in a format that is read here")
+    assert lines[1:] == [f"{digit_files[3]}: {guesses[3].label}"]
+
+
+@pytest.mark.triton
+def test_a_model_that_is_not_there_is_told_from_a_server_that_is_not(server: Server) -> None:
+    done = python("handle_errors.py", "nobody", server=server, code=10)
+    assert done.stderr.startswith(f"another model, please: the server at {server.grpc_url} has no such model or version")
+    environment = {**os.environ, "SIGHTLINE_URL": "grpc://127.0.0.1:9"}
+    command = [sys.executable, EXAMPLES / "handle_errors.py", "mnist"]
+    nobody = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert nobody.returncode == 6
+    assert nobody.stderr.startswith("try again later: no Triton server answers at grpc://127.0.0.1:9")
+
+
+def test_the_tests_of_an_application_need_no_server() -> None:
+    done = run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", EXAMPLES / "test_your_application.py"])
+    assert "3 passed" in done.stdout
+
+
+@pytest.mark.triton
+def test_a_folder_becomes_rows(server: Server, digit_files: list[Path], guesses: list[Guess], tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for file in digit_files:
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "broken.jpg").write_bytes(b"no image")
+    lines = python("score_folder.py", folder, tmp_path / "rows.csv", server=server).stdout.splitlines()
+    assert lines[0] == "11 rows, 1 of them without a label"
+    assert lines[-1] == "broken: broken.jpg"
+    counted = {label: int(count) for label, count in (line.removeprefix("label ").split(": ") for line in lines[1:-1])}
+    labels = [guess.label for guess in guesses]
+    assert counted == {label: labels.count(label) for label in sorted(set(labels))}
+
+
+@pytest.mark.triton
+def test_tritonclient_alone_gives_the_same_answers(server: Server, digit_files: list[Path], guesses: list[Guess]) -> None:
+    lines = python("raw_tritonclient.py", server.grpc_url.removeprefix("grpc://"), "mnist", *digit_files).stdout.splitlines()
+    assert lines == [f"{file} {guess.label} {guess.probability:.4f}" for file, guess in zip(digit_files, guesses, strict=True)]
+    assert "import sightline" not in (EXAMPLES / "raw_tritonclient.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.triton
+def test_curl_alone_is_a_client(line: Line, server: Server, digit_files: list[Path], guesses: list[Guess]) -> None:
+    labels = line.repository / "mnist" / "labels.txt"
+    rows = run(["sh", EXAMPLES / "classify_with_curl.sh", digit_files[7], labels], server).stdout.splitlines()
+    assert [row.split()[1] for row in rows] == [candidate.label for candidate in guesses[7].top]
+    assert float(rows[0].split()[0]) == pytest.approx(guesses[7].probability, abs=1e-5)
+
+
+def test_every_example_stands_on_their_page_and_in_a_test() -> None:
+    scripts = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".sh")}
+    page, tests = (EXAMPLES / "README.md").read_text(encoding="utf-8"), Path(__file__).read_text(encoding="utf-8")
+    assert [name for name in sorted(scripts) if f"`{name}`" not in page or f'"{name}"' not in tests] == []
