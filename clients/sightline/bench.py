@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.card import ModelCard
-from sightline.errors import MissingExtra, ModelError, ServerError, UsageError
+from sightline.errors import MissingExtra, ModelError, ServerError, SightlineError, UsageError
 from sightline.image import ImageInput
 from sightline.reformat import reformat
 from sightline.transport import parse_url
@@ -40,8 +40,8 @@ COMMAND: Final = "perf_analyzer"
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One row: how a server did at one concurrency. Latencies in milliseconds, as perf_analyzer's clients saw them."""
+class Measurement:
+    """How a server did at one concurrency: one row. Latencies in milliseconds, as perf_analyzer's clients saw them."""
 
     protocol: str
     concurrency: int
@@ -59,41 +59,51 @@ class Measured:
     """How far the windows' throughputs lie from their mean at most: on a noisy machine this is what a difference must exceed."""
 
 
+@dataclass(frozen=True)
+class BenchSettings:
+    """What is measured, and for how long."""
+
+    version: str = ""
+    """Of the model; "" lets the server choose."""
+    concurrencies: tuple[int, ...] = (1, 4, 16)
+    """Requests under way at a time, one measurement for each."""
+    batch: int = 1
+    """Images in each request."""
+    window_s: float = 2.0
+    """Of each of the WINDOWS windows of a measurement."""
+
+
 def find_perf_analyzer() -> Path:
     """Find perf_analyzer beside this Python or on PATH. Raises MissingExtra that says how to get it."""
     beside = Path(sys.executable).parent / COMMAND
-    found = str(beside) if beside.is_file() and os.access(beside, os.X_OK) else shutil.which(COMMAND)
-    if found is None:
+    program = str(beside) if beside.is_file() and os.access(beside, os.X_OK) else shutil.which(COMMAND)
+    if program is None:
         raise MissingExtra(
             "`sightline bench` measures with NVIDIA's perf_analyzer, which is not installed: `make perf-analyzer` gets it, "
             "and the containers nvcr.io/nvidia/tritonserver:<release>-py3-sdk bring it"
         )
-    return Path(found)
+    return Path(program)
 
 
 def bench(
     card: ModelCard,
     images: Iterable[ImageInput],
     urls: Sequence[str],
-    *,
-    version: str = "",
-    concurrencies: Sequence[int] = (1, 4, 16),
-    batch: int = 1,
-    window_s: float = 2.0,
+    settings: BenchSettings = BenchSettings(),
     progress: Callable[[str, int], None] = lambda _protocol, _concurrency: None,
-) -> list[Measured]:
+) -> list[Measurement]:
     """Measure the model of `card` at each of `urls` (gRPC or HTTP) with each concurrency.
 
     `images` are read and reformatted first; ImageError if one cannot be. Raises ServerError or ModelError with
     perf_analyzer's own words if a measurement fails, MissingExtra if there is no perf_analyzer.
     """
     program = find_perf_analyzer()
-    if not 1 <= batch <= card.max_batch_size:
-        raise UsageError(f"the batch must be between 1 and {card.max_batch_size}, the model's largest, not {batch}")
+    if not 1 <= settings.batch <= card.max_batch_size:
+        raise UsageError(f"the batch must be between 1 and {card.max_batch_size}, the model's largest, not {settings.batch}")
     pixels = [reformat(image, card.preprocess) for image, _ in zip(images, range(MOST_IMAGES), strict=False)]
     if not pixels:
         raise UsageError("there are no images to measure with")
-    results = []
+    measurements = []
     with tempfile.TemporaryDirectory(prefix="sightline-bench-") as scratch:
         data = Path(scratch) / "images.json"
         data.write_text(_input_data(card, pixels), encoding="ascii")
@@ -101,57 +111,65 @@ def bench(
             address = parse_url(url)
             if address.secure or address.path:
                 raise UsageError(f"{url}: measurements are made without TLS and without a path: use grpc://host:port or http://host:port")
-            for concurrency in concurrencies:
+            for concurrency in settings.concurrencies:
                 progress(address.protocol, concurrency)
                 report = Path(scratch) / "report.csv"
                 report.unlink(missing_ok=True)
                 command = [
-                    *(str(program), "-m", card.name, "-u", f"{address.host}:{address.port}", "-i", address.protocol, "-b", str(batch)),
-                    *("--concurrency-range", str(concurrency), "--input-data", str(data), "-f", str(report)),
-                    *("--measurement-interval", str(int(window_s * 1000)), "--stability-percentage", "999", "-v"),
-                    *(("-x", version) if version else ()),
+                    *(str(program), "-m", card.name, "-u", f"{address.host}:{address.port}", "-i", address.protocol),
+                    *("-b", str(settings.batch), "--concurrency-range", str(concurrency), "--input-data", str(data), "-f", str(report)),
+                    *("--measurement-interval", str(int(settings.window_s * 1000)), "--stability-percentage", "999", "-v"),
+                    *(("-x", settings.version) if settings.version else ()),
                 ]
-                said, code = _run(command, timeout_s=window_s * WINDOWS * 4 + 60)
-                results.append(_read(report, said, code, address.protocol, batch, url))
-    return results
+                output, exit_code = _run(command, timeout_s=settings.window_s * WINDOWS * 4 + 60)
+                row = _last_row(report)
+                if row is None:
+                    raise _failed(output, exit_code, url)
+                measurements.append(_measurement(row, output, address.protocol, settings.batch))
+    return measurements
 
 
 def _input_data(card: ModelCard, pixels: list[npt.NDArray[np.uint8]]) -> str:
-    def tensor(one: npt.NDArray[np.uint8]) -> dict[str, object]:
-        return {card.input: {"content": {"b64": base64.b64encode(one.tobytes()).decode()}, "shape": list(one.shape)}}
+    def tensor(image: npt.NDArray[np.uint8]) -> dict[str, object]:
+        return {card.input: {"content": {"b64": base64.b64encode(image.tobytes()).decode()}, "shape": list(image.shape)}}
 
-    return json.dumps({"data": [tensor(one) for one in pixels]})
+    return json.dumps({"data": [tensor(image) for image in pixels]})
 
 
 def _run(command: list[str], timeout_s: float) -> tuple[str, int]:
+    """Run perf_analyzer and whatever it starts; return its output and exit code."""
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True
     ) as process:
         try:
-            said, _ = process.communicate(timeout=timeout_s)
+            output, _ = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             raise ServerError(f"perf_analyzer did not end within {timeout_s:.0f} s: is the server overloaded?") from None
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-        return said, process.returncode
+        return output, process.returncode
 
 
-def _read(report: Path, said: str, code: int, protocol: str, batch: int, url: str) -> Measured:
+def _last_row(report: Path) -> dict[str, str] | None:
     rows = list(csv.DictReader(report.read_text(encoding="utf-8").splitlines())) if report.is_file() else []
-    if not rows:
-        words = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith(("***", "Successfully read"))]
-        reason = " ".join(words[-4:])[:400] or f"exit code {code}"
-        kind = ModelError if "model" in reason.lower() else ServerError
-        raise kind(f"perf_analyzer could not measure {url}: {reason}")
-    row = rows[-1]
+    return rows[-1] if rows else None
 
-    passes = [float(value) for value in PASS.findall(said)][-WINDOWS:]
+
+def _failed(output: str, exit_code: int, url: str) -> SightlineError:
+    lines = [line.strip() for line in output.splitlines() if line.strip() and not line.startswith(("***", "Successfully read"))]
+    reason = " ".join(lines[-4:])[:400] or f"exit code {exit_code}"
+    kind = ModelError if "model" in reason.lower() else ServerError
+    return kind(f"perf_analyzer could not measure {url}: {reason}")
+
+
+def _measurement(row: dict[str, str], output: str, protocol: str, batch: int) -> Measurement:
+    passes = [float(value) for value in PASS.findall(output)][-WINDOWS:]
 
     def ms(*columns: str) -> float:
         return sum(float(row.get(column) or 0) for column in columns) / 1000
 
-    return Measured(
+    return Measurement(
         protocol=protocol,
         concurrency=int(row["Concurrency"]),
         batch=batch,

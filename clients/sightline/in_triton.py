@@ -5,7 +5,6 @@ through the very function that the Python client calls, so that their images are
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from sightline.card import PICTURES_OF, unseal
 from sightline.errors import ImageError
+from sightline.host.cpu import usable_cores
 from sightline.reformat import reformat
 
 ENCODED: Final = "pictures"
@@ -34,31 +34,31 @@ class TritonPythonModel:
         self.card = unseal(config["parameters"][PICTURES_OF]["string_value"], f"config.pbtxt of model {config['name']}")
         self.pixels = config["output"][0]["name"]
         # Pillow decodes and scales without Python's lock.
-        self.pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+        self.pool = ThreadPoolExecutor(usable_cores())
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer each request with uint8 pixels [N, height, width, channels], or with the first image that cannot be read."""
         import triton_python_backend_utils as triton
 
-        asked = [triton.get_input_tensor_by_name(request, ENCODED).as_numpy().reshape(-1) for request in requests]
-        pending = [[self.pool.submit(self._seen, content) for content in images] for images in asked]
-        answers = []
-        for images in pending:
-            seen = [each.result() for each in images]
-            bad = next((index for index, each in enumerate(seen) if isinstance(each, str)), None)
-            if bad is None:
-                answers.append(triton.InferenceResponse([triton.Tensor(self.pixels, np.stack(seen))]))
+        batches = [triton.get_input_tensor_by_name(request, ENCODED).as_numpy().reshape(-1) for request in requests]
+        pending = [[self.pool.submit(self._pixels_or_reason, content) for content in images] for images in batches]
+        responses = []
+        for futures in pending:
+            outcomes = [future.result() for future in futures]
+            refused = next((index for index, outcome in enumerate(outcomes) if isinstance(outcome, str)), None)
+            if refused is None:
+                responses.append(triton.InferenceResponse([triton.Tensor(self.pixels, np.stack(outcomes))]))
             else:
-                which = f"image {bad} of {len(seen)} (counted from 0)" if len(seen) > 1 else "the image"
-                refused = triton.TritonError(f"{which} was refused: {seen[bad]}", triton.TritonError.INVALID_ARG)
-                answers.append(triton.InferenceResponse(error=refused))
-        return answers
+                which = f"image {refused} of {len(outcomes)} (counted from 0)" if len(outcomes) > 1 else "the image"
+                error = triton.TritonError(f"{which} was refused: {outcomes[refused]}", triton.TritonError.INVALID_ARG)
+                responses.append(triton.InferenceResponse(error=error))
+        return responses
 
     def finalize(self) -> None:
         """End the threads."""
         self.pool.shutdown()
 
-    def _seen(self, content: bytes) -> npt.NDArray[np.uint8] | str:
+    def _pixels_or_reason(self, content: bytes) -> npt.NDArray[np.uint8] | str:
         """The pixels, or what is wrong with the image."""
         try:
             return reformat(bytes(content), self.card.preprocess)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from sightline.classifier import Classifier, Guess
-from sightline.errors import ImageError, SightlineError, UsageError
+from sightline.errors import ImageError, MachineError, SightlineError, UsageError
+from sightline.host.files import reason_of
 
 SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"}
@@ -27,7 +28,19 @@ Outcome = Guess | ImageError
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoreSettings:
+    """How a folder is scored."""
+
+    top: int = 1
+    """Classes to write for each image, at most as many as the model has."""
+    workers: int | None = None
+    """Threads that read images and ask the server; None: 2 for each core, at most 8."""
+    overwrite: bool = False
+    """Whether a file that exists is replaced."""
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
     """What a finished job did."""
 
     rows: int
@@ -42,22 +55,21 @@ def score_folder(
     classifier: Classifier,
     folder: Path,
     out: Path,
-    *,
-    top: int = 1,
-    workers: int | None = None,
-    overwrite: bool = False,
+    settings: ScoreSettings = ScoreSettings(),
     progress: Callable[[int], None] = lambda _rows: None,
-) -> Scored:
+) -> ScoreSummary:
     """Write a CSV row for every image below `folder`, sorted by path, and return what was done.
 
     The rows grow in `OUT.part`, which becomes `out` in one step at the end: an interrupted job never looks like a finished one,
     and what it had done is still there. Columns: image (relative path, with `/`), label, probability, label_2, probability_2 …
     up to `top`, version (of the model that answered), error (empty for a good row).
 
-    Raises UsageError if the folder or the file is not usable, and whatever the server raises, naming the part file.
+    `progress` is called with the number of rows of each batch. Raises UsageError if the folder or the file is not usable, MachineError
+    if the rows cannot be written, and whatever the server raises, naming the part file.
     """
-    _check(folder, out, overwrite)
-    count = workers or min(8, (os.cpu_count() or 1) * 2)
+    _check(folder, out, settings.overwrite)
+    top = min(settings.top, len(classifier.card.labels))
+    workers = settings.workers or min(8, (os.cpu_count() or 1) * 2)
     walk = _Walk(folder)
     part = out.with_name(out.name + ".part")
     rows = broken = 0
@@ -65,10 +77,10 @@ def score_folder(
         # A file name may hold bytes that are no UTF-8; they are written as \udcxx rather than ending the job.
         with part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(_header(min(top, len(classifier.card.labels))))
-            for batch, outcomes in _in_order(classifier, iter(walk), top, count):
+            writer.writerow(_header(top))
+            for batch, outcomes in _in_order(classifier, iter(walk), settings.top, workers):
                 for path, outcome in zip(batch, outcomes, strict=True):
-                    writer.writerow(_row(path.relative_to(folder).as_posix(), outcome, min(top, len(classifier.card.labels))))
+                    writer.writerow(_row(path.relative_to(folder).as_posix(), outcome, top))
                     rows += 1
                     broken += isinstance(outcome, ImageError)
                 progress(len(batch))
@@ -78,8 +90,8 @@ def score_folder(
     except SightlineError as error:
         raise type(error)(f"{error} ({rows} rows were written before that; they are in {part})") from None
     except OSError as error:
-        raise UsageError(f"{out}: the rows cannot be written: {error.strerror or error}") from None
-    return Scored(rows, broken, walk.passed_over, out)
+        raise MachineError(f"{out}: the rows cannot be written: {reason_of(error)}") from None
+    return ScoreSummary(rows, broken, walk.passed_over, out)
 
 
 def images_below(folder: Path) -> Iterator[Path]:
@@ -103,10 +115,10 @@ class _Walk:
     def _below(self, folder: Path) -> Iterator[Path]:
         try:
             with os.scandir(folder) as entries:
-                found = sorted((entry.name, entry.is_dir(follow_symlinks=False), entry.is_dir()) for entry in entries)
+                children = sorted((entry.name, entry.is_dir(follow_symlinks=False), entry.is_dir()) for entry in entries)
         except OSError as error:
-            raise UsageError(f"{folder}: the folder cannot be read: {error.strerror or error}") from None
-        for name, is_folder, leads_to_folder in found:
+            raise UsageError(f"{folder}: the folder cannot be read: {reason_of(error)}") from None
+        for name, is_folder, leads_to_folder in children:
             if name.startswith("."):
                 continue
             if is_folder:
@@ -118,6 +130,7 @@ class _Walk:
 
 
 def _in_order(classifier: Classifier, paths: Iterator[Path], top: int, workers: int) -> Iterator[tuple[list[Path], list[Outcome]]]:
+    """Give batches of paths with their outcomes, in order, at most two batches a worker ahead."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="score")
     pending: deque[tuple[list[Path], Future[list[Outcome]]]] = deque()
 
@@ -128,11 +141,11 @@ def _in_order(classifier: Classifier, paths: Iterator[Path], top: int, workers: 
         for batch in iter(lambda: list(islice(paths, classifier.batch_size)), []):
             pending.append((batch, pool.submit(answer, batch)))
             if len(pending) >= 2 * workers:
-                done, future = pending.popleft()
-                yield done, future.result()
+                oldest, future = pending.popleft()
+                yield oldest, future.result()
         while pending:
-            done, future = pending.popleft()
-            yield done, future.result()
+            oldest, future = pending.popleft()
+            yield oldest, future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -143,7 +156,7 @@ def _check(folder: Path, out: Path, overwrite: bool) -> None:
     if out.suffix.lower() != ".csv":
         raise UsageError(f"{out}: rows are written as CSV, so the file's name must end with .csv")
     if out.exists() and not overwrite:
-        raise UsageError(f"{out}: the file exists already: choose another name, or say --overwrite")
+        raise UsageError(f"{out}: the file exists already: choose another name, or overwrite it")
     with suppress(OSError):
         if out.parent.is_dir():
             return
@@ -158,5 +171,5 @@ def _header(top: int) -> list[str]:
 def _row(name: str, outcome: Outcome, top: int) -> list[str]:
     if isinstance(outcome, ImageError):
         return [name, *[""] * (2 * top), "", str(outcome)]
-    cells = [cell for candidate in outcome.top for cell in (candidate.label, f"{candidate.probability:.6f}")]
+    cells = [cell for entry in outcome.top for cell in (entry.label, f"{entry.probability:.6f}")]
     return [name, *cells, outcome.version, ""]

@@ -21,7 +21,7 @@ from typing import Final
 
 from google.protobuf import text_format
 
-from sightline.bench import Measured, bench
+from sightline.bench import BenchSettings, Measurement, bench
 from sightline.errors import ServerStartError
 from sightline.image import ImageInput
 from sightline.repository.config import Shape, give_shape, shape_in
@@ -89,12 +89,13 @@ def tune(
 
     def measured(shapes: Sequence[Shape], reference: tuple[float, float] = (1.0, 1.0)) -> list[Trial]:
         """Compare `shapes` with the first of them, whose own ratios to the present shape are `reference`."""
-        rows: dict[Shape, list[Measured]] = {shape: [] for shape in shapes}
+        settings = BenchSettings(concurrencies=(concurrency,), window_s=window_s)
+        rows: dict[Shape, list[Measurement]] = {shape: [] for shape in shapes}
         for number in range(1, ROUNDS + 1):
             for shape in shapes:
                 notify(f"round {number} of {ROUNDS}: {described(shape)}")
                 with _served(repository.resolve() / name, shape) as url:
-                    rows[shape] += bench(model.card, images, [url], concurrencies=(concurrency,), window_s=window_s)
+                    rows[shape] += bench(model.card, images, [url], settings)
         first = [row.images_per_s for row in rows[shapes[0]]]
         return [_trial(shape, found, first, reference) for shape, found in rows.items()]
 
@@ -126,7 +127,7 @@ def described(shape: Shape) -> str:
     return f"{shape.instances} instance{'s' * (shape.instances > 1)} of {threads}, {delay}"
 
 
-def _trial(shape: Shape, rows: Sequence[Measured], first: Sequence[float], reference: tuple[float, float]) -> Trial:
+def _trial(shape: Shape, rows: Sequence[Measurement], first: Sequence[float], reference: tuple[float, float]) -> Trial:
     ratios = [row.images_per_s / other if other else math.inf for row, other in zip(rows, first, strict=True)]
     rate, p99 = statistics.median(row.images_per_s for row in rows), statistics.median(row.p99_ms for row in rows)
     return Trial(shape, rate, p99, statistics.median(ratios) * reference[0], min(ratios) * reference[1])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from sightline import Classifier
 from sightline.errors import ServerError, ServerUnavailable, UsageError
-from sightline.scoring import score_folder
+from sightline.scoring import ScoreSettings, score_folder
 from sightline.testing import FakeTransport
 from sightline.transport import InferResult
 from support.fake_network import brightest, card
@@ -60,12 +60,12 @@ def test_every_image_is_a_row_in_the_order_of_the_paths_and_broken_ones_say_why(
 
 @pytest.mark.parametrize("workers", [1, 3, 16])
 def test_the_file_is_the_same_for_any_number_of_workers(folder: Path, tmp_path: Path, workers: int) -> None:
-    first = score_folder(classifier(), folder, tmp_path / "a.csv", workers=2, top=2).out.read_bytes()
-    assert score_folder(classifier(), folder, tmp_path / "b.csv", workers=workers, top=2).out.read_bytes() == first
+    first = score_folder(classifier(), folder, tmp_path / "a.csv", ScoreSettings(workers=2, top=2)).out.read_bytes()
+    assert score_folder(classifier(), folder, tmp_path / "b.csv", ScoreSettings(workers=workers, top=2)).out.read_bytes() == first
 
 
 def test_a_row_holds_as_many_classes_as_were_asked_for_but_no_more_than_there_are(folder: Path, tmp_path: Path) -> None:
-    rows = rows_of(score_folder(classifier(), folder, tmp_path / "rows.csv", top=9).out)
+    rows = rows_of(score_folder(classifier(), folder, tmp_path / "rows.csv", ScoreSettings(top=9)).out)
     assert list(rows[0]) == ["image", "label", "probability", "label_2", "probability_2", "label_3", "probability_3", "version", "error"]
 
 
@@ -96,7 +96,7 @@ class Dies(FakeTransport):
 def test_when_the_server_dies_the_rows_so_far_are_kept_and_the_result_does_not_exist(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
     with pytest.raises(ServerUnavailable) as failure:
-        score_folder(Classifier("colours", transport=Dies(card(), brightest)), folder, out, workers=1)
+        score_folder(Classifier("colours", transport=Dies(card(), brightest)), folder, out, ScoreSettings(workers=1))
     assert not out.exists()
     kept = rows_of(tmp_path / "rows.csv.part")
     assert len(kept) >= 16
@@ -107,10 +107,10 @@ def test_when_the_server_dies_the_rows_so_far_are_kept_and_the_result_does_not_e
 def test_an_existing_file_is_not_overwritten_unless_asked(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
     out.write_text("precious")
-    with pytest.raises(UsageError, match="the file exists already: choose another name, or say --overwrite"):
+    with pytest.raises(UsageError, match="the file exists already: choose another name, or overwrite it"):
         score_folder(classifier(), folder, out)
     assert out.read_text() == "precious"
-    assert score_folder(classifier(), folder, out, overwrite=True).rows == 43
+    assert score_folder(classifier(), folder, out, ScoreSettings(overwrite=True)).rows == 43
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_memory_holds_a_few_batches_not_the_folder(tmp_path: Path) -> None:
         waiting.append(rows)
         at_once = max(at_once, sum(map(len, transport.requests)) - sum(waiting))
 
-    score_folder(Classifier("colours", transport=transport), folder, tmp_path / "rows.csv", workers=2, progress=progress)
+    score_folder(Classifier("colours", transport=transport), folder, tmp_path / "rows.csv", ScoreSettings(workers=2), progress)
     assert sum(waiting) == 600
     assert at_once <= 2 * 2 * 4
     assert np.concatenate(transport.requests).shape == (600, 8, 6, 3)

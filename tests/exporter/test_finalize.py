@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from sightline.errors import ContractError, GateRefused, MissingExtra, RepositoryError, UsageError
+from sightline.errors import ContractError, GateRefused, MachineError, MissingExtra, RepositoryError, UsageError
 from sightline.repository.golden_reader import read_golden
 from sightline.repository.plan_store import check_writable, publish_plan
 from sightline.repository.publish import Published
@@ -85,7 +85,7 @@ def test_without_tensorrt_it_says_where_to_run(options: list[str], repository: P
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="this machine has an NVIDIA driver")
 def test_without_a_gpu_it_says_where_to_run() -> None:
-    with pytest.raises(UsageError) as refused:
+    with pytest.raises(MachineError) as refused:
         fingerprint_here("ab" * 32, "11.4.0.106")
     assert str(refused.value) == (
         "there is no NVIDIA driver on this machine (libcuda.so.1 is missing), and a plan is built on the GPU that it is for: run "

@@ -16,7 +16,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from sightline.classifier import Classifier
-from sightline.errors import ContractError, ServerStartError, UsageError
+from sightline.errors import ContractError, MachineError, ServerStartError, UsageError
 from sightline.host.gpu import driver_version, machine, needed_library, tensorrt_version
 from sightline.repository.tensorrt_plan import DIFFERENCES, Profile, check_plan, differences, identity, profile_for, read_plan
 from sightline_serving.process.installation import Installation
@@ -421,16 +421,16 @@ def test_an_engine_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="this machine has an NVIDIA driver")
 def test_a_machine_without_a_driver_says_so() -> None:
-    with pytest.raises(UsageError, match=r"^there is no NVIDIA driver on this machine \(libcuda\.so\.1 is missing\)$"):
+    with pytest.raises(MachineError, match=r"^there is no NVIDIA driver on this machine \(libcuda\.so\.1 is missing\)$"):
         machine()
 
 
 def test_a_tensorrt_library_that_cannot_be_loaded_is_named() -> None:
     with pytest.raises(
-        UsageError, match=r"^the TensorRT library libnvinfer\.so\.999 does not tell its version \(libnvinfer\.so\.999: cannot open"
+        MachineError, match=r"^the TensorRT library libnvinfer\.so\.999 does not tell its version \(libnvinfer\.so\.999: cannot open"
     ):
         tensorrt_version("libnvinfer.so.999")
-    with pytest.raises(UsageError, match=r"^the TensorRT library libc\.so\.6 does not tell its version \(.*getInferLibMajorVersion"):
+    with pytest.raises(MachineError, match=r"^the TensorRT library libc\.so\.6 does not tell its version \(.*getInferLibMajorVersion"):
         tensorrt_version("libc.so.6")
 
 
@@ -452,7 +452,7 @@ def test_the_drivers_version_is_read_as_linux_tells_it(text: str, version: str, 
 
 def test_a_driver_that_tells_no_version_is_an_error_and_no_match(tmp_path: Path) -> None:
     (tmp_path / "version").write_text("no version here")
-    with pytest.raises(UsageError, match=r"^the version of the NVIDIA driver stands in none of .*/version$"):
+    with pytest.raises(MachineError, match=r"^the version of the NVIDIA driver stands in none of .*/version$"):
         driver_version((tmp_path / "version",))
 
 

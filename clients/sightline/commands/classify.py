@@ -1,13 +1,32 @@
 """`sightline classify`: labels for images, from a server."""
 
-import json
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from sightline.commands.options import Server, server_options, version_option
-from sightline.errors import ImageError, SightlineError
+from sightline.errors import ImageError
+
+
+@dataclass(frozen=True)
+class ClassifiedImage:
+    """What --json prints of an image that has a label."""
+
+    image: str
+    model: str
+    version: str
+    """Version of the model that answered."""
+    top: tuple[object, ...]
+    """`sightline.ClassProbability`, best first."""
+
+
+@dataclass(frozen=True)
+class RefusedImage:
+    """What --json prints of an image that cannot be read."""
+
+    image: str
+    error: str
 
 
 @click.command(short_help="Label images.")
@@ -24,24 +43,21 @@ def classify(model: str, images: tuple[Path, ...], top: int, as_json: bool, vers
     with exit code 3.
     """
     from sightline.classifier import Classifier
+    from sightline.console import print_document
 
-    broken = 0
+    refused = 0
     width = max(len(str(image)) for image in images)
     with Classifier(model, server.url, version=version, timeout_s=server.timeout_s, tls=server.tls) as classifier:
-        for image, outcome in zip(images, classifier.stream(images, top), strict=True):
-            if isinstance(outcome, SightlineError):
-                broken += 1
-                click.echo(f"error: {outcome}", err=True)
+        for image, guess in zip(images, classifier.stream(images, top), strict=True):
+            if isinstance(guess, ImageError):
+                refused += 1
+                click.echo(f"error: {guess}", err=True)
                 if as_json:
-                    click.echo(json.dumps({"image": str(image), "error": str(outcome)}))
+                    print_document(RefusedImage(str(image), str(guess)))
             elif as_json:
-                top_list = [{"label": c.label, "probability": c.probability, "index": c.index} for c in outcome.top]
-                click.echo(
-                    json.dumps({"image": str(image), "model": model, "version": outcome.version, "top": top_list}, ensure_ascii=False)
-                )
+                print_document(ClassifiedImage(str(image), model, guess.version, guess.top))
             else:
-                shown = "   ".join(f"{c.label}  {c.probability:.4f}" for c in outcome.top)
-                click.echo(f"{image!s:<{width}}  {shown}")
-            sys.stdout.flush()
-    if broken:
-        raise ImageError(f"{broken} of {len(images)} images could not be read; they got no label")
+                classes = "   ".join(f"{entry.label}  {entry.probability:.4f}" for entry in guess.top)
+                print(f"{image!s:<{width}}  {classes}", flush=True)
+    if refused:
+        raise ImageError(f"{refused} of {len(images)} images could not be read; they got no label")

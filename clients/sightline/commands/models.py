@@ -1,10 +1,35 @@
-"""`sightline models`: what a server has loaded, and what each model eats and answers."""
+"""`sightline models`: what a server has loaded, and what each model takes and answers."""
 
-import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from sightline.card import ModelCard, unseal
 from sightline.commands.options import Server, server_options
+from sightline.errors import ContractError
+
+if TYPE_CHECKING:
+    from sightline.transport import ServedVersion, Transport
+
+COLUMNS: Final = ("model", "version", "input", "classes", "labels", "card", "answered")
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """What --json prints of a version of a model that the server has loaded."""
+
+    model: str
+    version: str
+    answered: int
+    """Images since the server started, those included that it was warmed up with."""
+    card: ModelCard | None
+    """The model's card; None if it has none that is valid, and of the models that take encoded images for another one."""
+    card_sha256: str | None
+    pictures_of: str | None
+    """Of a model that takes encoded images: the model that it takes them for."""
+    problem: str | None
+    """Why there is no card."""
 
 
 @click.command()
@@ -12,48 +37,58 @@ from sightline.commands.options import Server, server_options
 @server_options
 def models(as_json: bool, server: Server) -> None:
     """List the models on a server."""
-    from sightline.card import unseal
-    from sightline.classifier import served_card
-    from sightline.console import results, table
-    from sightline.errors import ContractError
-    from sightline.in_triton import IMAGE
+    from sightline.console import print_document, results, table
     from sightline.transport import connect
 
-    rows = table("model", "version", "input", "classes", "labels", "card", "answered", left=7)
+    rows = table(*COLUMNS, left=len(COLUMNS))
     with connect(server.url, server.timeout_s, server.tls) as transport:
-        for served in sorted(transport.models(), key=lambda model: (model.name, model.version)):
-            row = {"model": served.name, "version": served.version, "answered": served.inferences}
-            config = transport.config(served.name, served.version)
-            try:
-                if config.pictures_of is not None:
-                    of = unseal(config.pictures_of, f"config.pbtxt of the model {served.name} on {server.url}")
-                    what = "encoded images" if served.name == of.name + IMAGE else "(a step before it)"
-                    rows.add_row(served.name, served.version, what, "-", f"for {of.name}", of.sha256[:12], str(served.inferences))
-                    if as_json:
-                        click.echo(json.dumps({**row, "card": None, "pictures_of": of.name}))
-                    continue
-                card = served_card(config, server.url)
-            except ContractError as error:
-                click.echo(f"note: {error}", err=True)
-                rows.add_row(served.name, served.version, "?", "?", "no card of ours", "-", str(served.inferences))
-                if as_json:
-                    click.echo(json.dumps({**row, "card": None}))
-                continue
-            height, width, channels = card.preprocess.shape
-            some = ", ".join(card.labels[:4]) + (", …" if len(card.labels) > 4 else "")
-            rows.add_row(
-                card.name,
-                served.version,
-                f"{height}×{width}×{channels} {card.preprocess.mode}",
-                str(len(card.labels)),
-                some,
-                card.sha256[:12],
-                str(served.inferences),
-            )
+        for served in sorted(transport.models(), key=lambda version: (version.name, version.version)):
+            listed = list_model(transport, served)
+            if listed.problem is not None:
+                click.echo(f"note: {listed.problem}", err=True)
             if as_json:
-                click.echo(json.dumps({**row, "card": card.model_dump(mode="json"), "card_sha256": card.sha256}, ensure_ascii=False))
-    if not as_json:
-        if rows.row_count:
-            results().print(rows)
+                print_document(listed)
+            else:
+                rows.add_row(*_row(listed))
+    if rows.row_count:
+        results().print(rows)
+    elif not as_json:
+        click.echo(f"the server at {server.url} has no models", err=True)
+
+
+def list_model(transport: "Transport", served: "ServedVersion") -> ListedModel:
+    """Ask the server for the configuration of a model, and describe it by the card in it."""
+    from sightline.classifier import served_card
+
+    config = transport.config(served.name, served.version)
+    card = pictures_of = problem = None
+    try:
+        if config.pictures_of is not None:
+            pictures_of = unseal(config.pictures_of, f"config.pbtxt of the model {served.name} on {transport.url}")
         else:
-            click.echo(f"the server at {server.url} has no models", err=True)
+            card = served_card(config, transport.url)
+    except ContractError as error:
+        problem = str(error)
+    return ListedModel(
+        model=served.name,
+        version=served.version,
+        answered=served.inferences,
+        card=card,
+        card_sha256=card.sha256 if card is not None else pictures_of.sha256 if pictures_of is not None else None,
+        pictures_of=pictures_of.name if pictures_of is not None else None,
+        problem=problem,
+    )
+
+
+def _row(listed: ListedModel) -> tuple[str, ...]:
+    from sightline.in_triton import IMAGE
+
+    takes, classes, labels = "?", "?", "no card of ours"
+    if listed.card is not None:
+        height, width, channels = listed.card.preprocess.shape
+        takes, classes = f"{height}×{width}×{channels} {listed.card.preprocess.mode}", str(len(listed.card.labels))
+        labels = ", ".join(listed.card.labels[:4]) + (", …" if len(listed.card.labels) > 4 else "")
+    elif listed.pictures_of is not None:
+        is_ensemble = listed.model == listed.pictures_of + IMAGE
+        takes, classes, labels = "encoded images" if is_ensemble else "(a step before it)", "-", f"for {listed.pictures_of}"
+    return listed.model, listed.version, takes, classes, labels, (listed.card_sha256 or "-")[:12], str(listed.answered)

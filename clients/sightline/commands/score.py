@@ -4,22 +4,27 @@ from pathlib import Path
 
 import click
 
-from sightline.commands.options import Server, server_options, version_option
+from sightline.commands.options import Server, options_as, server_options, version_option
 from sightline.errors import RowsFailed
+from sightline.scoring import ScoreSettings
 
 
 @click.command(short_help="Score a folder of images: a CSV row for each.")
 @click.argument("model")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The CSV file to write.")
-@click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="How many classes to write for each image.")
-@click.option(
-    "--workers", type=click.IntRange(1, 64), help="Threads that read images and ask the server.  [default: 2 for each core, at most 8]"
+@options_as(
+    "settings",
+    ScoreSettings,
+    click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="How many classes to write for each image."),
+    click.option(
+        "--workers", type=click.IntRange(1, 64), help="Threads that read images and ask the server.  [default: 2 for each core, at most 8]"
+    ),
+    click.option("--overwrite", is_flag=True, help="Replace the file if it exists."),
 )
-@click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
 @version_option
 @server_options
-def score(model: str, folder: Path, out: Path, top: int, workers: int | None, overwrite: bool, version: str, server: Server) -> None:
+def score(model: str, folder: Path, out: Path, settings: ScoreSettings, version: str, server: Server) -> None:
     """Score every image below FOLDER with MODEL: one row per image, the broken ones included.
 
     An image that cannot be read gets a row with the reason and no label; the command then ends with exit code 16.
@@ -34,12 +39,11 @@ def score(model: str, folder: Path, out: Path, top: int, workers: int | None, ov
         columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(), TimeRemainingColumn())
         with Progress(*columns, console=messages()) as bar:
             task = bar.add_task("scoring", total=sum(1 for _ in images_below(folder)))
-            done = score_folder(
-                classifier, folder, out, top=top, workers=workers, overwrite=overwrite, progress=lambda rows: bar.advance(task, rows)
-            )
-        card = classifier.card.sha256
+            summary = score_folder(classifier, folder, out, settings, progress=lambda rows: bar.advance(task, rows))
+        card_sha256 = classifier.card.sha256
     click.echo(
-        f"{done.rows} rows in {done.out} ({done.broken} with an error; {done.passed_over} other files passed over; card {card[:12]})"
+        f"{summary.rows} rows in {summary.out} ({summary.broken} with an error; {summary.passed_over} other files passed over; "
+        f"card {card_sha256[:12]})"
     )
-    if done.broken:
-        raise RowsFailed(f"{done.broken} of {done.rows} images could not be read: their rows in {done.out} say why")
+    if summary.broken:
+        raise RowsFailed(f"{summary.broken} of {summary.rows} images could not be read: their rows in {summary.out} say why")

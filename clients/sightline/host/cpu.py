@@ -1,5 +1,6 @@
-"""What this processor can do that decides whether a model in 8-bit integers gives the same answers on it."""
+"""What this processor can do that decides whether an INT8 model gives the same answers on it, and how many cores we may use."""
 
+import os
 import platform
 from pathlib import Path
 from typing import Final
@@ -13,16 +14,22 @@ without (Intel Neural Compressor, docs/source/validated_model_list.md, at 012522
 
 
 def integer_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
-    """Which of EXACT this machine has, as Linux lists them; none where nobody can say."""
+    """Return those of EXACT that this machine has, as Linux lists them; none where the system does not say, as on macOS and Windows."""
     try:
         with cpuinfo.open(encoding="utf-8", errors="replace") as lines:
             described = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     except OSError:
         return ()
-    there = set(described.partition(":")[2].split())
-    return tuple(name for name in EXACT if name in there)
+    listed = set(described.partition(":")[2].split())
+    return tuple(name for name in EXACT if name in listed)
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use: those of its affinity where the system has one, else all."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def called() -> str:
-    """The processor's architecture for people: `x86_64`, `aarch64`."""
+    """Return the processor's architecture for people: `x86_64`, `aarch64`."""
     return platform.machine() or "unknown processor"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sightline.errors import UsageError
+from sightline.errors import MachineError
 
 TIMEOUT_S: Final = 120.0
 MOST_GPUS: Final = 64
@@ -77,39 +77,40 @@ class Machine:
 
 
 def machine(environment: Mapping[str, str] | None = None) -> Machine:
-    """Ask the NVIDIA driver, as a program with these variables would see it. Raises UsageError if there is no driver, or no GPU."""
-    said = _asked(ASK_DRIVER, environment)
-    gpus = tuple(Gpu(str(name), str(capability)) for name, capability in said["gpus"][:MOST_GPUS])
+    """Ask the NVIDIA driver, as a program with these environment variables sees it. Raises MachineError if there is no driver or no GPU."""
+    answer = _ask(ASK_DRIVER, environment)
+    gpus = tuple(Gpu(str(name), str(capability)) for name, capability in answer["gpus"][:MOST_GPUS])
     if not gpus:
-        raise UsageError("the NVIDIA driver shows no GPU")
-    return Machine(f"{platform.system()} {platform.machine()}", driver_version(), str(said["cuda"]), gpus)
+        raise MachineError("the NVIDIA driver shows no GPU")
+    return Machine(f"{platform.system()} {platform.machine()}", driver_version(), str(answer["cuda"]), gpus)
 
 
 def driver_version(files: tuple[Path, ...] = DRIVER_FILES) -> str:
-    """The version of the kernel's NVIDIA driver, `590.48.01`. Raises UsageError if no file tells it."""
+    """Return the version of the kernel's NVIDIA driver, `590.48.01`. Raises MachineError if no file tells it."""
     for file in files:
         try:
-            found = re.search(r"(?<![\d.])\d{3,4}\.\d{1,4}(\.\d{1,4})?(?![\d.])", file.read_text(encoding="utf-8", errors="replace")[:4096])
+            with file.open(encoding="utf-8", errors="replace") as text:
+                version = re.search(r"(?<![\d.])\d{3,4}\.\d{1,4}(\.\d{1,4})?(?![\d.])", text.read(4096))
         except OSError:
             continue
-        if found:
-            return found[0]
-    raise UsageError(f"the version of the NVIDIA driver stands in none of {', '.join(map(str, files))}")
+        if version:
+            return version[0]
+    raise MachineError(f"the version of the NVIDIA driver stands in none of {', '.join(map(str, files))}")
 
 
 def tensorrt_version(library: str, environment: Mapping[str, str] | None = None) -> str:
-    """All four numbers of the TensorRT library of this name or path. Raises UsageError if it cannot be loaded or does not tell them."""
-    return str(_asked(ASK_LIBRARY, environment, library))
+    """Return all four numbers of the TensorRT library `library`, a name or path. Raises MachineError if it does not load or tell them."""
+    return str(_ask(ASK_LIBRARY, environment, library))
 
 
 def needed_library(file: Path, stem: str) -> str | None:
-    """The library called `stem`.so.<number> that the ELF file names as needed, such as `libnvinfer.so.11`. Raises OSError."""
+    """Return the library called `stem`.so.<number> that the ELF file names as needed, such as `libnvinfer.so.11`. Raises OSError."""
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        found = re.search(rb"\0(" + re.escape(stem).encode() + rb"\.so\.\d{1,4})\0", content)
-        return found[1].decode() if found else None
+        name = re.search(rb"\0(" + re.escape(stem).encode() + rb"\.so\.\d{1,4})\0", content)
+        return name[1].decode() if name else None
 
 
-def _asked(code: str, environment: Mapping[str, str] | None, *arguments: str) -> Any:
+def _ask(code: str, environment: Mapping[str, str] | None, *arguments: str) -> Any:
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", code, *arguments],
@@ -123,21 +124,21 @@ def _asked(code: str, environment: Mapping[str, str] | None, *arguments: str) ->
         if done.returncode == 0:
             return json.loads(done.stdout)
     except (subprocess.TimeoutExpired, ValueError):
-        raise UsageError("the NVIDIA libraries of this machine did not answer: does nvidia-smi work?") from None
-    words = done.stderr.strip().splitlines()
-    raise UsageError(words[-1][:300] if words else f"asking the NVIDIA libraries ended with exit code {done.returncode}")
+        raise MachineError("the NVIDIA libraries of this machine did not answer: does nvidia-smi work?") from None
+    lines = done.stderr.strip().splitlines()
+    raise MachineError(lines[-1][:300] if lines else f"asking the NVIDIA libraries ended with exit code {done.returncode}")
 
 
 def main(arguments: list[str]) -> None:
     """Print the version of the TensorRT that the ELF file `arguments[0]` would load: what docker/Dockerfile.finalize asks."""
     try:
         name = needed_library(Path(arguments[0]), "libnvinfer")
-        told = None if name is None else tensorrt_version(name)
-    except (UsageError, OSError) as error:
+        version = None if name is None else tensorrt_version(name)
+    except (MachineError, OSError) as error:
         sys.exit(f"error: {error}")
-    if told is None:
+    if version is None:
         sys.exit(f"error: {arguments[0]} needs no TensorRT")
-    print(told)
+    print(version)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from sightline.card import ModelCard
-from sightline.errors import ContractError, RepositoryError, UsageError
+from sightline.errors import ContractError, MachineError, RepositoryError
 from sightline.host.gpu import machine
 from sightline.repository.config import MODEL_FILE
 from sightline.repository.edit import published_model
@@ -64,8 +64,8 @@ def finalize(
     of `run` if one is named. `timing_cache` is a file that is read and written. A plan of the same file, machine and settings that is
     there already is not built `again` unless asked for.
 
-    Raises RepositoryError (the version, its files, or TensorRT's refusal), GateRefused, UsageError (no GPU, a batch that the card does not
-    allow), MissingExtra (no TensorRT), DataError (the run). Nothing was published then.
+    Raises RepositoryError (the version, its files, or TensorRT's refusal), GateRefused, MachineError (no GPU), UsageError (a batch that the
+    card does not allow), MissingExtra (no TensorRT), DataError (the run). Nothing was published then.
     """
     model = published_model(repository, name)
     version = _version(model.folder, number, served_of(model, versions(model.folder)))
@@ -164,16 +164,16 @@ def check_integers(model: onnx.ModelProto, version: Version) -> None:
 
 
 def fingerprint_here(onnx_sha256: str, tensorrt: str) -> Fingerprint:
-    """The fingerprint of a plan built here from the ONNX file. Raises UsageError if there is no NVIDIA driver or no GPU."""
+    """The fingerprint of a plan built here from the ONNX file. Raises MachineError if there is no NVIDIA driver or no GPU."""
     try:
-        there = machine()
-    except UsageError as error:
-        raise UsageError(
+        here = machine()
+    except MachineError as error:
+        raise MachineError(
             f"{error}, and a plan is built on the GPU that it is for: run `sightline finalize` on the machine that serves, in the "
             "image of docker/Dockerfile.finalize"
         ) from None
-    gpu = there.gpus[0]
-    return Fingerprint(tensorrt, there.cuda, there.driver, gpu.name, gpu.compute_capability, there.system, onnx_sha256)
+    gpu = here.gpus[0]
+    return Fingerprint(tensorrt, here.cuda, here.driver, gpu.name, gpu.compute_capability, here.system, onnx_sha256)
 
 
 def _golden(golden: Golden, answer: Answer) -> Iterator[Check]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from sightline.errors import ContractError, SightlineError, UsageError
+from sightline.errors import ContractError, MachineError, SightlineError, UsageError
 from sightline.host.gpu import Machine, machine, needed_library, tensorrt_version
 from sightline.repository.tensorrt_plan import (
     PLAN_FILE,
@@ -84,10 +84,10 @@ def choose_plans(repository: Path, contents: Contents, triton: Installation, *, 
 
 
 def where_plans_run(triton: Installation, library: Path) -> Here:
-    """The machine as the `library` of a backend sees it. Raises UsageError if it has no TensorRT, no driver or no GPU."""
+    """The machine as the `library` of a backend sees it. Raises MachineError if it has no TensorRT, no driver or no GPU."""
     name = needed_library(library, TENSORRT) if library.is_file() else None
     if name is None:
-        raise UsageError(f"{triton.called} has no TensorRT (no {library.parent.name}/{library.name} that needs it)")
+        raise MachineError(f"{triton.called} has no TensorRT (no {library.parent.name}/{library.name} that needs it)")
     environment = triton.environment()
     return Here(machine(environment), tensorrt_version(name, environment))
 
