@@ -17,7 +17,9 @@ from rich.progress import Progress
 
 from sightline import Classifier
 from sightline.errors import SightlineError, UsageError
-from sightline_export.verify.hops import verify
+from sightline_export.settings import Endpoints
+from sightline_export.verify.hops import HopKind
+from sightline_export.verify.prove import verify
 from sightline_serving.server import Server, start_server
 from sightline_training.datasets import data_root
 from sightline_training.files import read_json, write_json
@@ -128,20 +130,18 @@ def prove(jobs: list[Job], server: Server) -> None:
                 model,
                 RUNS / job.run,
                 REPOSITORY,
-                grpc_url=server.grpc_url,
-                http_url=server.http_url,
-                timeout_s=300.0,
+                Endpoints(grpc_url=server.grpc_url, http_url=server.http_url, timeout_s=300.0),
                 progress=lambda done, total, task=task, bar=bar: bar.update(task, completed=done, total=total),
             )
         proof.check()
-        answers = [hop for hop in proof.hops if hop.name.startswith("answers")]
+        answers = [hop for hop in proof.hops if hop.kind is HopKind.ANSWERS]
         line["models"][job.run] = {
             "model": model,
             "version": proof.version,
             "triton": server.triton,
             "hops": len(proof.hops),
             "pictures": answers[0].images,
-            "max_delta_p": {hop.name.partition(": ")[2]: hop.max_delta for hop in answers},
+            "max_delta_p": {hop.route: hop.max_delta for hop in answers},
         }
         notify.print(f"{model} version {proof.version}: the same at all {len(proof.hops)} hops, {answers[0].images:,} images")
     photos = sorted((data_root(None) / "asl_photos").glob("?.png"))

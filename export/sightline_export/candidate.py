@@ -1,8 +1,8 @@
-"""What asks to be published, a run or a model brought along: a network, its card, images to compare on, and where it comes from."""
+"""A model that may be published, a run or an imported one: its network, its card, images to compare on, and where it comes from."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,13 @@ from torch import nn
 
 from sightline.card import ModelCard
 from sightline.preprocess import Preprocess
-from sightline_export.graph.calibration import Calibration
+from sightline_export.graph.calibration import Calibration, CalibrationSettings
+
+UNKNOWN: Final = -1
+"""The class of an image that is asked about, but not counted."""
 
 
-class Images(Protocol):
+class ComparisonImages(Protocol):
     """Images that the gate compares on: a split of a dataset (`sightline_training.datasets.image_set.ImageSet`), or others."""
 
     @property
@@ -44,16 +47,16 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One classifier that may become a version. What takes time is asked for when its turn comes."""
+class ExportCandidate:
+    """One classifier that may become a version. What takes time is a function, which is called when its turn comes."""
 
     card: ModelCard
     network: Callable[[], nn.Module] = field(repr=False)
     """In eval mode on the CPU: uint8 pixels [N, H, W, C] → probabilities float32 [N, classes]."""
-    images: Callable[[int], Images] = field(repr=False)
-    """What the gate compares on; it will look at so many at most."""
-    calibration: Callable[[ModelCard], Calibration] = field(repr=False)
-    """Images for INT8. Raises DataError or UsageError if there are none."""
+    images: Callable[[int], ComparisonImages] = field(repr=False)
+    """The images that the gate compares on; it looks at so many at most."""
+    calibration: Callable[[ModelCard, CalibrationSettings], Calibration] = field(repr=False)
+    """Images to calibrate with. Raises DataError or UsageError if there are none."""
     provenance: Mapping[str, Any]
     """Where it comes from, for the version's report; no paths."""
     reported: tuple[int, float] | None = None

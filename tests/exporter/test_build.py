@@ -2,21 +2,25 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sightline.errors import GateRefused, RepositoryError
+from sightline.errors import BuildError, MachineError
+from sightline.host.gpu import machine
 from sightline.repository.read import read_version
 from sightline.repository.tensorrt_plan import check_plan, profile_for
-from sightline_export.engine.build import Loaded, build, load, tensorrt_version
+from sightline_export.engine.build import LoadedPlan, build, load, tensorrt_version
 from sightline_export.engine.finalize import finalize, fingerprint_here
-from sightline_export.engine.inspector import check_realised, realised
-from sightline_export.gate.compare import in_onnx_runtime
-from sightline_export.pipeline import export_run
+from sightline_export.engine.inspector import check_inspected, inspected_precisions
+from sightline_export.graph.runtimes import in_onnx_runtime
+from sightline_export.precisions import PRECISIONS
+from sightline_export.settings import ExportSettings, FinalizeSettings, ImageSelection, PlanSettings
+from sightline_export.sources.run import export_run, images_of_run
 from support.digits import Trained
-from support.precisions import made
+from support.precisions import in_precision
 
 pytestmark = pytest.mark.gpu
 
@@ -27,10 +31,10 @@ def on_a_gpu_with_tensorrt() -> None:
     pytest.importorskip(
         "tensorrt", reason="TensorRT's Python module is not installed: run these in the image of docker/Dockerfile.finalize"
     )
-    import torch
-
-    if not torch.cuda.is_available():
-        pytest.skip("torch sees no GPU")
+    try:
+        machine()
+    except MachineError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
@@ -39,54 +43,54 @@ def plan(trained: Trained) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def loaded(plan: bytes, trained: Trained) -> Loaded:
+def loaded(plan: bytes, trained: Trained) -> LoadedPlan:
     return load(plan, trained.card)
 
 
-def test_a_plan_gives_the_files_answers_in_every_batch_of_its_profile(loaded: Loaded, trained: Trained) -> None:
+def test_a_plan_gives_the_files_answers_in_every_batch_of_its_profile(loaded: LoadedPlan, trained: Trained) -> None:
     ask = in_onnx_runtime(trained.model, trained.card)
     for size in (1, 2, 3, 7, 16):
-        given = loaded.answer(trained.pixels[:size])
+        given = loaded.predict(trained.pixels[:size])
         assert (given.dtype, given.shape) == (np.float32, (size, 10))
         assert np.abs(given - ask(trained.pixels[:size])).max() < 1e-5
 
 
-def test_a_batch_beyond_the_profile_is_refused(loaded: Loaded, trained: Trained) -> None:
-    with pytest.raises(RepositoryError, match=r"^the plan of digits does not answer a batch of 17: "):
-        loaded.answer(trained.pixels[:17])
-    assert loaded.answer(trained.pixels[:16]).shape == (16, 10)
+def test_a_batch_beyond_the_profile_is_refused(loaded: LoadedPlan, trained: Trained) -> None:
+    with pytest.raises(BuildError, match=r"^the plan of digits does not answer a batch of 17: "):
+        loaded.predict(trained.pixels[:17])
+    assert loaded.predict(trained.pixels[:16]).shape == (16, 10)
 
 
-def test_fp32_is_built_in_fp32_and_without_tf32(loaded: Loaded) -> None:
-    shares = realised(loaded.layers)
+def test_fp32_is_built_in_fp32_and_without_tf32(loaded: LoadedPlan) -> None:
+    shares = inspected_precisions(loaded.layers)
     assert shares == {"float32": 1.0}
-    assert check_realised("fp32", shares).passed
+    assert check_inspected(PRECISIONS["fp32"].plan_layers, shares).passed
     assert json.loads(loaded.layers)["Layers"]
 
 
 def test_fp16_is_built_in_fp16_because_the_file_says_so(trained: Trained) -> None:
-    model = made(trained, "fp16")
+    model = in_precision(trained, "fp16")
     on_gpu = load(build(model, trained.card, profile_for(16)).plan, trained.card)
-    assert check_realised("fp16", realised(on_gpu.layers)).passed
-    assert np.abs(on_gpu.answer(trained.pixels[:16]) - in_onnx_runtime(model, trained.card)(trained.pixels[:16])).max() < 2e-2
+    assert check_inspected(PRECISIONS["fp16"].plan_layers, inspected_precisions(on_gpu.layers)).passed
+    assert np.abs(on_gpu.predict(trained.pixels[:16]) - in_onnx_runtime(model, trained.card)(trained.pixels[:16])).max() < 2e-2
 
 
-def test_an_fp32_plan_that_is_called_fp16_is_refused(loaded: Loaded) -> None:
-    assert not check_realised("fp16", realised(loaded.layers)).passed
+def test_an_fp32_plan_that_is_called_fp16_is_refused(loaded: LoadedPlan) -> None:
+    assert not check_inspected(PRECISIONS["fp16"].plan_layers, inspected_precisions(loaded.layers)).passed
 
 
 def test_tensorrt_refuses_unsigned_integers_as_finalize_says_it_does(trained: Trained) -> None:
-    with pytest.raises(RepositoryError, match=r"^TensorRT cannot (read the ONNX file of|build) digits"):
-        build(made(trained, "int8"), trained.card, profile_for(16))
+    with pytest.raises(BuildError, match=r"^TensorRT cannot (read the ONNX file of|build) digits"):
+        build(in_precision(trained, "int8"), trained.card, profile_for(16))
 
 
 def test_a_damaged_plan_is_refused_with_tensorrts_words(plan: bytes, trained: Trained) -> None:
-    with pytest.raises(RepositoryError, match=r"^TensorRT does not load the plan of digits: (?!it does not say why)"):
+    with pytest.raises(BuildError, match=r"^TensorRT does not load the plan of digits: (?!it does not say why)"):
         load(plan[: len(plan) // 2], trained.card)
 
 
 def test_a_plan_whose_tensors_are_not_the_cards_is_refused(plan: bytes, trained: Trained) -> None:
-    with pytest.raises(RepositoryError, match=r"^the plan of digits has the tensors "):
+    with pytest.raises(BuildError, match=r"^the plan of digits has the tensors "):
         load(plan, trained.card.model_copy(update={"output": "scores"}))
 
 
@@ -101,24 +105,24 @@ def test_the_timing_cache_is_taken_again_and_a_strange_one_is_left_aside(trained
 
 
 def test_a_version_compatible_plan_brings_code_and_is_loaded_only_when_that_is_admitted(trained: Trained) -> None:
-    plan = build(trained.model, trained.card, profile_for(16), version_compatible=True).plan
-    with pytest.raises(RepositoryError, match=r"^TensorRT does not load the plan of digits: "):
+    plan = build(trained.model, trained.card, profile_for(16), PlanSettings(version_compatible=True)).plan
+    with pytest.raises(BuildError, match=r"^TensorRT does not load the plan of digits: "):
         load(plan, trained.card)
-    assert load(plan, trained.card, brings_code=True).answer(trained.pixels[:1]).shape == (1, 10)
+    assert load(plan, trained.card, code_allowed=True).predict(trained.pixels[:1]).shape == (1, 10)
 
 
 @pytest.mark.parametrize("level", ["ampere-plus", "same-compute-capability"])
 def test_compatible_plans_answer_on_the_gpu_that_built_them(level, trained: Trained) -> None:
-    plan = build(trained.model, trained.card, profile_for(16), hardware=level).plan
-    given = load(plan, trained.card).answer(trained.pixels[:16])
+    plan = build(trained.model, trained.card, profile_for(16), PlanSettings(hardware=level)).plan
+    given = load(plan, trained.card).predict(trained.pixels[:16])
     assert np.abs(given - in_onnx_runtime(trained.model, trained.card)(trained.pixels[:16])).max() < 1e-5
 
 
 def test_a_version_is_finalized_gated_and_published_once(digits_run: Path, tmp_path: Path) -> None:
-    repository = tmp_path / "models"
+    repository, timing = tmp_path / "models", FinalizeSettings(timing_cache=tmp_path / "timing")
     for precision in ("fp32", "fp16"):
-        export_run(digits_run, repository, precision=precision)
-        done = finalize(repository, "mnist", run=digits_run, timing_cache=tmp_path / "timing")
+        export_run(digits_run, repository, ExportSettings(precisions=(precision,)))
+        done = finalize(repository, "mnist", settings=timing, images=partial(images_of_run, digits_run, ImageSelection()))
         assert done.already is False
         check_plan(done.plan)
         record, version = done.plan.record, read_version(repository / "mnist" / str(done.plan.record.version))
@@ -126,7 +130,7 @@ def test_a_version_is_finalized_gated_and_published_once(digits_run: Path, tmp_p
         assert record.fingerprint == fingerprint_here(version.files["model.onnx"], tensorrt_version())
         assert record.gate["passed"] is True
         assert record.gate["pictures"] == 360
-        again = finalize(repository, "mnist", timing_cache=tmp_path / "timing")
+        again = finalize(repository, "mnist", settings=FinalizeSettings(timing_cache=tmp_path / "timing"))
         assert (again.already, again.plan) == (True, done.plan)
     assert (tmp_path / "timing").stat().st_size > 0
 
@@ -138,8 +142,8 @@ def test_fp16_that_is_fp32_inside_is_refused_and_nothing_is_published(digits_run
     content = json.loads(report.read_text()) | {"precision": "fp16"}
     report.unlink()
     report.write_text(json.dumps(content))
-    with pytest.raises(GateRefused, match=r"share of the computing layers in float16 is 0"):
-        finalize(repository, "mnist", timing_cache=tmp_path / "timing")
+    with pytest.raises(BuildError, match=r"in another precision than fp16: share of the computing layers in float16 is 0"):
+        finalize(repository, "mnist", settings=FinalizeSettings(timing_cache=tmp_path / "timing"))
     assert not (repository / "mnist" / "plans").exists()
 
 
@@ -153,8 +157,8 @@ def test_triton_answers_by_the_plan(digits_run: Path, tmp_path: Path) -> None:
     if triton is None or not (Path(triton).resolve().parents[1] / "backends" / "tensorrt").is_dir():
         pytest.skip("there is no tritonserver with a TensorRT backend on PATH")
     repository = tmp_path / "models"
-    version = export_run(digits_run, repository).published
-    finalize(repository, "mnist", timing_cache=tmp_path / "timing")
+    version = export_run(digits_run, repository)[0].published
+    finalize(repository, "mnist", settings=FinalizeSettings(timing_cache=tmp_path / "timing"))
     with start_server(repository, http_port=0, grpc_port=0, metrics_port=0) as server:
         assert server.notices == ()
         with Classifier("mnist", server.grpc_url) as mnist:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,39 +14,41 @@ from onnx import TensorProto
 from sightline.cli import run as sightline
 from sightline.errors import DataError, GateRefused, UsageError
 from sightline.host.cpu import integer_instructions
-from sightline.repository.publish import Published
 from sightline.repository.read import check_files, read_version, versions
-from sightline_export.gate.checks import FP16, INT8, Precision
-from sightline_export.gate.structure import shares
-from sightline_export.graph.calibration import Calibration
-from sightline_export.graph.convert import converted
-from sightline_export.pipeline import export_run
+from sightline_export.gate.structure import weight_shares
+from sightline_export.gate.thresholds import FP16, INT8
+from sightline_export.graph.calibration import Calibration, CalibrationSettings
+from sightline_export.settings import ExportSettings
+from sightline_export.sources.run import export_run
 from sightline_training.run.run import load_run
 from support.digits import Trained
-from support.precisions import judged, made, scaled
+from support.precisions import conversion, in_precision, judged, scaled
 
 
 @pytest.fixture(scope="module")
 def exported(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with mnist in FP32, FP16 and INT8. Only to be read."""
     repository = tmp_path_factory.mktemp("precisions") / "models"
-    for precision in ("fp32", "fp16", "int8"):
-        export_run(digits_run, repository, precision=precision)  # type: ignore[arg-type]
+    export_run(digits_run, repository, ExportSettings(precisions=("fp32", "fp16", "int8")))
     return repository
 
 
+def int8_calibrated_with(folder: Path, count: int = 256) -> ExportSettings:
+    return ExportSettings(precisions=("int8",), calibration=CalibrationSettings(folder=folder, count=count))
+
+
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_inputs_and_outputs_stay_and_most_weights_change_their_type(precision: Precision, trained: Trained) -> None:
-    proto = onnx.load_from_string(made(trained, precision))
+def test_inputs_and_outputs_stay_and_most_weights_change_their_type(precision: str, trained: Trained) -> None:
+    proto = onnx.load_from_string(in_precision(trained, precision))
     kinds = [each.type.tensor_type.elem_type for each in (*proto.graph.input, *proto.graph.output)]
     assert kinds == [TensorProto.UINT8, TensorProto.FLOAT]
     kind = {"fp16": "float16", "int8": "int8"}[precision]
-    assert shares(proto)[kind] > 0.9
+    assert weight_shares(proto)[kind] > 0.9
     assert [each.domain for each in proto.opset_import] == [""]
 
 
 def test_softmax_and_the_normalisation_of_pixels_stay_in_float32(trained: Trained) -> None:
-    proto = onnx.shape_inference.infer_shapes(onnx.load_from_string(made(trained, "fp16")))
+    proto = onnx.shape_inference.infer_shapes(onnx.load_from_string(in_precision(trained, "fp16")))
     kinds = {value.name: value.type.tensor_type.elem_type for value in (*proto.graph.value_info, *proto.graph.output)}
     operations = Counter(node.op_type for node in proto.graph.node)
     assert operations["Softmax"] == 1
@@ -57,21 +60,21 @@ def test_softmax_and_the_normalisation_of_pixels_stay_in_float32(trained: Traine
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_the_same_model_passes_in_its_precision_and_gives_the_same_bytes_twice(precision: Precision, trained: Trained) -> None:
-    model = made(trained, precision)
+def test_the_same_model_passes_in_its_precision_and_gives_the_same_bytes_twice(precision: str, trained: Trained) -> None:
+    model = in_precision(trained, precision)
     judged(model, trained, precision).require("digits")
-    assert made(trained, precision) == model
+    assert in_precision(trained, precision) == model
 
 
 @pytest.mark.parametrize(("precision", "factor"), [("fp16", 1.05), ("int8", 1.1)])
-def test_scaled_weights_are_refused_in_every_precision(precision: Precision, factor: float, trained: Trained) -> None:
-    verdict = judged(scaled(made(trained, precision), trained, factor), trained, precision)
+def test_scaled_weights_are_refused_in_every_precision(precision: str, factor: float, trained: Trained) -> None:
+    verdict = judged(scaled(in_precision(trained, precision), trained, factor), trained, precision)
     with pytest.raises(GateRefused, match=rf"^digits was refused by the gate \({precision}, 360 images\) and not published: "):
         verdict.require("digits")
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_a_file_that_only_claims_its_precision_is_refused(precision: Precision, trained: Trained) -> None:
+def test_a_file_that_only_claims_its_precision_is_refused(precision: str, trained: Trained) -> None:
     verdict = judged(trained.model, trained, precision)
     kind = {"fp16": "float16", "int8": "int8"}[precision]
     assert [check.name for check in verdict.failed] == [f"share of the layers' weights in {kind}"]
@@ -79,16 +82,17 @@ def test_a_file_that_only_claims_its_precision_is_refused(precision: Precision, 
 
 def test_integers_that_cost_accuracy_are_refused(trained: Trained) -> None:
     dark = Calibration("nothing but black", np.zeros_like(trained.pixels[:20]), trained.pixels[100:200])
-    model, notes = converted(trained.model, trained.card, "int8", dark, lambda _sentence: None)
-    assert notes is not None
-    assert [each["way"] for each in notes["tried"]] == ["minmax", "percentile"], "two layers are both ends: nothing else is left to try"
+    quantised = conversion(trained, "int8", dark)
+    assert [trial["way"] for trial in quantised.notes["tried"]] == ["minmax", "percentile"], (
+        "two layers are both ends: nothing else is left to try"
+    )
     with pytest.raises(GateRefused, match=r"accuracy lost against torch is 0\.\d+ \(allowed: at most 0\.002\)"):
-        judged(model, trained, "int8").require("digits")
+        judged(quantised.model, trained, "int8").require("digits")
 
 
 def test_integers_need_images(trained: Trained) -> None:
     with pytest.raises(ValueError, match="calibrated"):
-        converted(trained.model, trained.card, "int8", None, lambda _sentence: None)
+        conversion(trained, "int8", None)
 
 
 def test_precisions_are_versions_of_one_model_each_with_its_figures(exported: Path) -> None:
@@ -116,9 +120,10 @@ def test_precisions_are_versions_of_one_model_each_with_its_figures(exported: Pa
 
 def test_exporting_the_same_precision_again_publishes_nothing(exported: Path, digits_run: Path, tmp_path: Path) -> None:
     repository = shutil.copytree(exported, tmp_path / "models")
-    assert export_run(digits_run, repository, precision="int8").already
-    assert not export_run(digits_run, repository, precision="int8", calibration=100).already
-    assert not export_run(digits_run, repository, precision="fp16").already
+    int8 = ExportSettings(precisions=("int8",))
+    assert export_run(digits_run, repository, int8)[0].already
+    assert not export_run(digits_run, repository, replace(int8, calibration=CalibrationSettings(count=100)))[0].already
+    assert not export_run(digits_run, repository, ExportSettings(precisions=("fp16",)))[0].already
     assert versions(repository / "mnist") == [1, 2, 3, 4, 5]
 
 
@@ -140,11 +145,10 @@ def test_a_folder_of_images_calibrates_too_and_what_is_no_image_is_passed_over(d
     training = load_run(digits_run).images("train")
     for index in range(600):
         training.open(index).save(images / f"{index}.png")
-    done: Published = export_run(
-        digits_run, tmp_path / "models", precision="int8", calibration_folder=images, calibration=300, images=100
-    ).published
-    assert done.report["conversion"]["calibration_pictures"] == 300
-    assert done.report["conversion"]["calibration"]["source"] == "600 images of a folder"
+    settings = ExportSettings(precisions=("int8",), calibration=CalibrationSettings(folder=images, count=300), images=100)
+    report = export_run(digits_run, tmp_path / "models", settings)[0].published.report
+    assert report["conversion"]["calibration_pictures"] == 300
+    assert report["conversion"]["calibration"]["source"] == "600 images of a folder"
 
 
 def test_too_few_images_to_calibrate_with_are_found_out_by_the_gate(exported: Path, digits_run: Path, tmp_path: Path) -> None:
@@ -152,7 +156,7 @@ def test_too_few_images_to_calibrate_with_are_found_out_by_the_gate(exported: Pa
     with pytest.raises(
         GateRefused, match=r"mnist was refused by the gate \(int8, 360 images\) .*mean \|Δ ln p\| is 0\.\d+ \(allowed: at most"
     ):
-        export_run(digits_run, tmp_path / "models", precision="int8", calibration_folder=few, calibration=3)
+        export_run(digits_run, tmp_path / "models", int8_calibrated_with(few, count=3))
     assert not (tmp_path / "models" / "mnist").exists()
 
 
@@ -163,7 +167,7 @@ def test_a_folder_with_too_few_images_is_refused(there: int, exported: Path, dig
     for file in sorted((exported / "mnist" / "1" / "golden").glob("*.png"))[:there]:
         shutil.copy(file, images)
     with pytest.raises(DataError, match=rf"images holds {there or 'no'} readable image"):
-        export_run(digits_run, tmp_path / "models", precision="int8", calibration_folder=images)
+        export_run(digits_run, tmp_path / "models", int8_calibrated_with(images))
     assert not (tmp_path / "models" / "mnist").exists()
 
 
@@ -174,6 +178,6 @@ def test_a_folder_that_is_not_there_is_named(digits_run: Path, tmp_path: Path) -
         )
 
 
-def test_no_image_to_calibrate_with_is_a_usage_error(digits_run: Path, tmp_path: Path) -> None:
+def test_no_image_to_calibrate_with_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="at least one image to be calibrated with, not 0"):
-        export_run(digits_run, tmp_path, precision="int8", calibration=0)
+        CalibrationSettings(count=0)

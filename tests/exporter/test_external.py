@@ -24,13 +24,14 @@ from sightline.errors import DataError, MissingExtra, UsageError
 from sightline.preprocess import Preprocess
 from sightline.reformat import reformat
 from sightline.repository.read import check_files, read_model, read_version
-from sightline_export.gate.checks import FP32
-from sightline_export.gate.compare import in_onnx_runtime
+from sightline_export.gate.thresholds import FP32
+from sightline_export.graph.runtimes import in_onnx_runtime
 from sightline_export.pipeline import export_candidate
-from sightline_export.sources.external import bring
-from sightline_export.sources.imported_model import labels_in, told_apart
-from sightline_export.sources.probe_images import given, made
-from sightline_export.verify.hops import verify
+from sightline_export.settings import Endpoints, ExportSettings, ImportSettings
+from sightline_export.sources.external import import_model
+from sightline_export.sources.labels import distinct_labels, read_labels
+from sightline_export.sources.probe_images import generated_images, images_below
+from sightline_export.verify.prove import verify
 from sightline_training.networks.backbones import preprocess_of
 from sightline_training.networks.weights import weights_from
 from support.comparison_images import smooth
@@ -115,7 +116,9 @@ def test_a_public_configuration_goes_through_the_whole_export_and_answers_as_in_
     public: Public, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     source, weights, theirs = of_library(public, folders, tmp_path / "weights.pt")
-    done = export_candidate(bring(source, weights=weights), tmp_path / "models", images=8).published
+    done = export_candidate(import_model(source, ImportSettings(weights=weights)), tmp_path / "models", ExportSettings(images=8))[
+        0
+    ].published
     version, model = read_version(done.folder), read_model(done.folder.parent)
     assert model is not None
     check_files(version)
@@ -145,7 +148,9 @@ def test_weights_of_ones_own_may_tell_other_classes_apart(tmp_path: Path) -> Non
     network = models.squeezenet1_1(num_classes=3)
     torch.save(network.state_dict(), tmp_path / "mine.pt")
     (tmp_path / "labels.txt").write_text("cat\ndog\nother\n")
-    candidate = bring("torchvision:squeezenet1_1", weights=str(tmp_path / "mine.pt"), labels=tmp_path / "labels.txt", name="pets")
+    candidate = import_model(
+        "torchvision:squeezenet1_1", ImportSettings(weights=str(tmp_path / "mine.pt"), labels=tmp_path / "labels.txt", name="pets")
+    )
     assert (candidate.card.name, candidate.card.labels) == ("pets", ("cat", "dog", "other"))
     image = smooth(0, (300, 260))
     with torch.inference_mode():
@@ -153,11 +158,11 @@ def test_weights_of_ones_own_may_tell_other_classes_apart(tmp_path: Path) -> Non
         planes = models.SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms()(image)[None]
         assert torch.allclose(found, torch.softmax(network.eval()(planes), dim=1), atol=1e-6)
     assert candidate.provenance["weights"] == "file mine.pt"
-    with pytest.raises(UsageError, match=r"^file mine\.pt tells 3 classes apart, which are not ImageNet's: name them with --labels FILE"):
-        bring("torchvision:squeezenet1_1", weights=str(tmp_path / "mine.pt"))
+    with pytest.raises(UsageError, match=r"^file mine\.pt tells 3 classes apart, which are not ImageNet's: name them in a text file"):
+        import_model("torchvision:squeezenet1_1", ImportSettings(weights=str(tmp_path / "mine.pt")))
     (tmp_path / "labels.txt").write_text("cat\ndog\n")
-    with pytest.raises(UsageError, match=r"^--labels names 2 labels, but file mine\.pt tells 3 classes apart$"):
-        bring("torchvision:squeezenet1_1", weights=str(tmp_path / "mine.pt"), labels=tmp_path / "labels.txt")
+    with pytest.raises(UsageError, match=r"^2 labels are named, but file mine\.pt tells 3 classes apart$"):
+        import_model("torchvision:squeezenet1_1", ImportSettings(weights=str(tmp_path / "mine.pt"), labels=tmp_path / "labels.txt"))
 
 
 def test_a_file_for_timm_may_have_other_classes_too_and_must_fit(tmp_path: Path) -> None:
@@ -165,7 +170,9 @@ def test_a_file_for_timm_may_have_other_classes_too_and_must_fit(tmp_path: Path)
     network = timm.create_model("test_resnet.r160_in1k", num_classes=3)
     safetensors.torch.save_file(network.state_dict(), tmp_path / "mine.safetensors")
     (tmp_path / "labels.txt").write_text("cat\ndog\nother\n")
-    candidate = bring("timm:test_resnet.r160_in1k", weights=str(tmp_path / "mine.safetensors"), labels=tmp_path / "labels.txt")
+    candidate = import_model(
+        "timm:test_resnet.r160_in1k", ImportSettings(weights=str(tmp_path / "mine.safetensors"), labels=tmp_path / "labels.txt")
+    )
     assert (candidate.card.name, candidate.card.labels) == ("test_resnet_r160_in1k", ("cat", "dog", "other"))
     image = smooth(0, (300, 260))
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
@@ -173,22 +180,23 @@ def test_a_file_for_timm_may_have_other_classes_too_and_must_fit(tmp_path: Path)
         found = candidate.network()(torch.from_numpy(reformat(image, candidate.card.preprocess)[None]))
         assert torch.allclose(found, torch.softmax(network.eval()(transform(image)[None]), dim=1), atol=1e-6)
     with pytest.raises(DataError, match=r"the tensor fc\.weight has the shape \[3, 96\]; the network needs \[1000, 96\]$"):
-        bring("timm:test_resnet.r160_in1k", weights=str(tmp_path / "mine.safetensors"))
+        import_model("timm:test_resnet.r160_in1k", ImportSettings(weights=str(tmp_path / "mine.safetensors")))
 
 
 def test_a_file_whose_preprocessing_nobody_can_know_is_refused_until_it_is_said(tmp_path: Path) -> None:
     torch.save(weights_from("mobilenet_v2", "random").state, tmp_path / "mine.pt")
     with pytest.raises(UsageError) as refused:
-        bring("torchvision:mobilenet_v2", weights=str(tmp_path / "mine.pt"))
+        import_model("torchvision:mobilenet_v2", ImportSettings(weights=str(tmp_path / "mine.pt")))
     assert str(refused.value) == (
-        "--weights is not a file that torchvision published, and its versions of mobilenet_v2 see images differently: say which one "
+        f"{tmp_path / 'mine.pt'} is not a file that torchvision published, and its versions of mobilenet_v2 see images differently: "
+        "say which one "
         "yours was trained like, torchvision:mobilenet_v2/IMAGENET1K_V1 or torchvision:mobilenet_v2/IMAGENET1K_V2"
     )
     for version, scaled in (("IMAGENET1K_V1", 256), ("IMAGENET1K_V2", 232)):
-        card = bring(f"torchvision:mobilenet_v2/{version}", weights=str(tmp_path / "mine.pt")).card
+        card = import_model(f"torchvision:mobilenet_v2/{version}", ImportSettings(weights=str(tmp_path / "mine.pt"))).card
         assert round(224 / card.preprocess.crop_fraction) == scaled
     with pytest.raises(UsageError, match="torchvision has no weights IMAGENET1K_V9 of mobilenet_v2, only IMAGENET1K_V1, IMAGENET1K_V2"):
-        bring("torchvision:mobilenet_v2/IMAGENET1K_V9", weights="random")
+        import_model("torchvision:mobilenet_v2/IMAGENET1K_V9", ImportSettings(weights="random"))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +215,7 @@ def test_a_file_whose_preprocessing_nobody_can_know_is_refused_until_it_is_said(
         (
             {"id2label": {"0": "a", "1": "b", "7": "c"}},
             UsageError,
-            "config.json: id2label does not name the 3 classes: name them with --labels",
+            "config.json: id2label does not name the 3 classes: name them in a text file",
         ),
         ({"num_channels": 1}, UsageError, "config.json: 10 classes and 1 channels; a card needs two or more, and 3"),
         ({"image_size": 384}, UsageError, "preprocessor_config.json makes images of 224 x 224 pixels, the network takes 384 x 384"),
@@ -216,14 +224,14 @@ def test_a_file_whose_preprocessing_nobody_can_know_is_refused_until_it_is_said(
         ({"hidden_size": 64}, DataError, "transformers cannot load the weights: "),
     ],
 )
-def test_a_folder_that_cannot_be_brought_is_refused_with_the_reason(
+def test_a_folder_that_cannot_be_imported_is_refused_with_the_reason(
     changes: dict[str, Any], error: type[Exception], sentence: str, tmp_path: Path
 ) -> None:
     folder = saved(tmp_path, "vit-base-patch16-224")
     described = {**json.loads((folder / "config.json").read_text()), **changes}
     (folder / "config.json").write_text(json.dumps({key: value for key, value in described.items() if value is not None}))
     with pytest.raises(error) as refused:
-        bring(f"huggingface:{folder}")
+        import_model(f"huggingface:{folder}")
     assert sentence in str(refused.value)
     assert str(folder) in str(refused.value)
 
@@ -236,35 +244,41 @@ def test_pickled_weights_are_never_read(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"holds no model\.safetensors, and pytorch_model\.bin could run code when it is opened: save it as "
     ):
-        bring(f"huggingface:{folder}")
-    assert bring(f"huggingface:{folder}", weights="random").provenance["weights"] == "random"
+        import_model(f"huggingface:{folder}")
+    assert import_model(f"huggingface:{folder}", ImportSettings(weights="random")).provenance["weights"] == "random"
 
 
 def test_a_folder_without_one_of_its_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"^there is no folder .*/none: huggingface:DIR names one with config\.json, preprocessor_config\.json"
     ):
-        bring(f"huggingface:{tmp_path / 'none'}")
+        import_model(f"huggingface:{tmp_path / 'none'}")
     folder = saved(tmp_path, "vit-base-patch16-224")
     (folder / "preprocessor_config.json").write_text("[1]")
     with pytest.raises(DataError, match=r"preprocessor_config\.json: a JSON list where an object was expected$"):
-        bring(f"huggingface:{folder}")
+        import_model(f"huggingface:{folder}")
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(DataError, match=r"preprocessor_config\.json: cannot be read: No such file or directory$"):
-        bring(f"huggingface:{folder}")
+        import_model(f"huggingface:{folder}")
 
 
 def test_deit_squashes_and_then_crops_which_a_card_cannot_say(tmp_path: Path) -> None:
     folder = saved(tmp_path, "vit-base-patch16-224", DEIT)
     with pytest.raises(UsageError, match=r"crop_size: 224 crops out of images that were squashed to 256 x 256; a card can stretch or crop"):
-        bring(f"huggingface:{folder}")
+        import_model(f"huggingface:{folder}")
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--from", "keras:vgg16"], "--from takes torchvision:NAME, timm:NAME or huggingface:DIR, not 'keras:vgg16'"),
-        (["--from", "timm:"], "--from takes torchvision:NAME, timm:NAME or huggingface:DIR, not 'timm:'"),
+        (
+            ["--from", "keras:vgg16"],
+            "a model that was trained elsewhere is named torchvision:NAME[/VERSION], timm:NAME or huggingface:DIR, not 'keras:vgg16'",
+        ),
+        (
+            ["--from", "timm:"],
+            "a model that was trained elsewhere is named torchvision:NAME[/VERSION], timm:NAME or huggingface:DIR, not 'timm:'",
+        ),
         ([], "name a run, or a model that was trained elsewhere with --from"),
         (["runs/x", "--from", "timm:x"], "name a run or a model with --from, not both: 'runs/x' and 'timm:x'"),
         (["runs/x", "--weights", "random"], "--weights belongs to --from: a run has its own"),
@@ -272,7 +286,7 @@ def test_deit_squashes_and_then_crops_which_a_card_cannot_say(tmp_path: Path) ->
         (["--from", "timm:x", "--data", "x"], "--data is where a run's images lie: with --from, --images-from names a folder of them"),
         (
             ["--from", "torchvision:resnet18", "--precision", "int8"],
-            "torchvision:resnet18 brings no training images, and INT8 must be calibrated with some: name a folder of images such as ",
+            "torchvision:resnet18 comes without training images, and INT8 must be calibrated with some: name a folder of images such as ",
         ),
         (["--from", "torchvision:resnet-18"], "torchvision has no classifier 'resnet-18'. Did you mean resnet18, resnet152, resnet101?"),
         (
@@ -293,7 +307,7 @@ def test_a_missing_library_says_what_to_install(name: str, folders: dict[str, Pa
     monkeypatch.setitem(sys.modules, name, None)
     source = {"timm": "timm:resnet18", "transformers": f"huggingface:{folders['vit-base-patch16-224']}"}[name]
     with pytest.raises(MissingExtra) as refused:
-        bring(source, weights="random")
+        import_model(source, ImportSettings(weights="random"))
     kind = source.partition(":")[0]
     assert str(refused.value) == f"`sightline export --from {kind}:…` needs {name}: pip install 'sightline[bring]'"
 
@@ -325,9 +339,11 @@ def test_the_command_publishes_says_where_the_model_comes_from_and_does_not_publ
     sightline([*arguments, "--precision", "int8", "--calibrate-with", str(images)])
     assert "nothing was published: version 2 of animals is this very model" in capsys.readouterr().err
     with pytest.raises(DataError) as refused:
-        verify("animals", tmp_path / "runs" / "animals", repository, grpc_url="grpc://localhost:1", http_url="http://localhost:1")
+        verify(
+            "animals", tmp_path / "runs" / "animals", repository, Endpoints(grpc_url="grpc://localhost:1", http_url="http://localhost:1")
+        )
     assert str(refused.value) == (
-        "animals version 2 was brought with `sightline export --from huggingface:convnext-tiny-224`, and has no run to compare it with. "
+        "animals version 2 was imported from huggingface:convnext-tiny-224, and has no run to compare it with. "
         f"Check its golden images instead: classify those in {repository / 'animals' / '2' / 'golden'}, and hold the answers to "
         "golden.json beside them"
     )
@@ -335,15 +351,15 @@ def test_the_command_publishes_says_where_the_model_comes_from_and_does_not_publ
 
 def test_a_folder_without_images_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
-    card = bring(f"huggingface:{folders['vit-base-patch16-224']}").card
+    card = import_model(f"huggingface:{folders['vit-base-patch16-224']}").card
     with pytest.raises(DataError, match=r"holds no readable image to compare on$"):
-        given(tmp_path, card, 10)
+        images_below(tmp_path, card, 10)
 
 
-def test_images_that_are_made_are_the_same_each_time_and_unlike_one_another(folders: dict[str, Path]) -> None:
-    card = bring(f"huggingface:{folders['vit-base-patch16-224']}").card
-    first, second = made(card, 24), made(card, 24)
-    assert first.fingerprint == second.fingerprint != made(card, 23).fingerprint
+def test_images_that_are_generated_are_the_same_each_time_and_unlike_one_another(folders: dict[str, Path]) -> None:
+    card = import_model(f"huggingface:{folders['vit-base-patch16-224']}").card
+    first, second = generated_images(card, 24), generated_images(card, 24)
+    assert first.fingerprint == second.fingerprint != generated_images(card, 23).fingerprint
     pixels = first.pixels(card.preprocess, np.arange(24))
     assert len({each.tobytes() for each in pixels}) == 24
     assert pixels.std(axis=(1, 2, 3)).min() > 20
@@ -353,24 +369,24 @@ def test_images_that_are_made_are_the_same_each_time_and_unlike_one_another(fold
 def test_labels_are_read_a_line_each_and_a_bad_file_is_refused_with_the_line(tmp_path: Path) -> None:
     file = tmp_path / "labels.txt"
     file.write_bytes("\ufeffKatze\r\nHund\r\n\r\n".encode())
-    assert labels_in(file) == ("Katze", "Hund")
+    assert read_labels(file) == ("Katze", "Hund")
     for content, sentence in (
         (b"cat\n\ndog", "line 2: no label: there must be one on every line"),
         (b"cat\ndog\ncat", "'cat' stands on several lines: two classes cannot share a name"),
-        (b"\xff\xfe", "not UTF-8 text, a label a line"),
+        (b"\xff\xfe", "the labels cannot be read: not UTF-8 text$"),
         (b"", "line 1: no label"),
     ):
         file.write_bytes(content)
         with pytest.raises(DataError, match=sentence):
-            labels_in(file)
+            read_labels(file)
 
 
 def test_labels_that_several_classes_share_get_their_number() -> None:
-    assert told_apart(["crane", "tench", "crane"]) == (
+    assert distinct_labels(["crane", "tench", "crane"]) == (
         ("crane (0)", "tench", "crane (2)"),
         ("labels that several classes share got the number of their class behind them: crane",),
     )
-    assert told_apart(["a", "b"]) == (("a", "b"), ())
+    assert distinct_labels(["a", "b"]) == (("a", "b"), ())
 
 
 @pytest.mark.parametrize("size", [(640, 283), (301, 477)])

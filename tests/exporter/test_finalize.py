@@ -14,17 +14,21 @@ import numpy as np
 import onnx
 import pytest
 
-from sightline.errors import ContractError, GateRefused, MachineError, MissingExtra, RepositoryError, UsageError
+from sightline.errors import BuildError, ContractError, GateRefused, MachineError, MissingExtra, RepositoryError, UsageError
 from sightline.repository.golden_reader import read_golden
 from sightline.repository.plan_store import check_writable, publish_plan
 from sightline.repository.publish import Published
 from sightline.repository.read import check_files, read_version
 from sightline.repository.tensorrt_plan import Fingerprint, check_plan, profile_for, read_plan
 from sightline_export.commands.finalize import finalize as command
-from sightline_export.engine.finalize import check_integers, finalize, fingerprint_here, judge, precision_of
+from sightline_export.engine.build import LoadedPlan
+from sightline_export.engine.finalize import check_quantisation, demand_precision, finalize, fingerprint_here, judge, precision_of
 from sightline_export.engine.timing_cache import default_timing_cache, read_cache, write_cache
-from sightline_export.gate.compare import in_onnx_runtime
-from sightline_export.pipeline import export_run
+from sightline_export.gate.compare import ComparedImages
+from sightline_export.graph.runtimes import in_onnx_runtime
+from sightline_export.precisions import PRECISIONS
+from sightline_export.settings import ExportSettings, FinalizeSettings
+from sightline_export.sources.run import export_run
 from support.digits import Trained
 from support.engine_layers import new
 from support.precisions import scaled
@@ -37,8 +41,7 @@ HERE = Fingerprint("11.4.0.106", "13.2", "590.48.01", "NVIDIA H200", "9.0", "Lin
 def all_precisions(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with mnist in FP32, INT8 and FP16, in this order. Only to be read."""
     repository = tmp_path_factory.mktemp("finalize") / "models"
-    for precision in ("fp32", "int8", "fp16"):
-        export_run(digits_run, repository, precision=precision, images=100)  # type: ignore[arg-type]
+    export_run(digits_run, repository, ExportSettings(precisions=("fp32", "int8", "fp16"), images=100))
     return repository
 
 
@@ -115,7 +118,7 @@ def test_int8_for_processors_is_refused_since_tensorrt_takes_signed_integers_onl
         finalize(repository, "mnist", 2)
     assert str(refused.value) == (
         "version 2 of mnist is INT8 with activations that are unsigned, as ONNX Runtime on processors wants them; TensorRT takes signed "
-        "ones around 0 only. Finalize a version in FP16 instead (--version)"
+        "ones around 0 only. Finalize a version in FP16 instead"
     )
 
 
@@ -136,18 +139,18 @@ def quantised(zero_point: int, kind: int) -> onnx.ModelProto:
 
 def test_signed_integers_around_zero_are_what_tensorrt_takes(version: Path) -> None:
     published = read_version(version)
-    check_integers(quantised(0, onnx.TensorProto.INT8), published)
+    check_quantisation(quantised(0, onnx.TensorProto.INT8), published)
     with pytest.raises(RepositoryError, match="activations that are not around 0"):
-        check_integers(quantised(3, onnx.TensorProto.INT8), published)
+        check_quantisation(quantised(3, onnx.TensorProto.INT8), published)
     with pytest.raises(RepositoryError, match="activations that are unsigned"):
-        check_integers(quantised(0, onnx.TensorProto.UINT8), published)
+        check_quantisation(quantised(0, onnx.TensorProto.UINT8), published)
 
 
 def test_a_batch_that_the_card_does_not_allow_is_refused(repository: Path) -> None:
     with pytest.raises(
         UsageError, match=r"^a batch of 100000 to be fastest at lies outside 1 to \d+, which is what the model's card allows$"
     ):
-        finalize(repository, "mnist", opt_batch=100_000)
+        finalize(repository, "mnist", settings=FinalizeSettings(opt_batch=100_000))
 
 
 def test_a_report_without_a_known_precision_is_refused(version: Path) -> None:
@@ -156,7 +159,7 @@ def test_a_report_without_a_known_precision_is_refused(version: Path) -> None:
     report.write_text(json.dumps({**json.loads(report.read_text()), "precision": "fp4"}))
     with pytest.raises(RepositoryError, match=r"report\.json names no precision that is known here \('fp4'\): export the model again$"):
         finalize(version.parents[1], "mnist", 1)
-    assert precision_of(read_version(version.parent / "3")) == "fp16"
+    assert precision_of(read_version(version.parent / "3")).name == "fp16"
 
 
 def test_images_of_no_run_are_refused(repository: Path) -> None:
@@ -172,9 +175,9 @@ def held(trained: Trained, exported: Published, other: bytes, layers: str, preci
     card = trained.card
     model = (exported.folder / "model.onnx").read_bytes()
     golden = read_golden(exported.folder, card)
-    return judge(
-        in_onnx_runtime(other, card, 1), layers, model, card, precision, golden, (trained.pixels[:images], trained.labels[:images])
-    )
+    plan = LoadedPlan(in_onnx_runtime(other, card, 1), layers)
+    compared = ComparedImages(trained.pixels[:images], trained.labels[:images])
+    return judge(plan, model, card, PRECISIONS[precision], golden, compared)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +188,7 @@ def exported(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Publ
     from sightline.repository.config import Shape, config_text
     from sightline.repository.golden import golden_files
     from sightline.repository.publish import publish
-    from sightline_export.gate.compare import in_torch
+    from sightline_export.graph.runtimes import in_torch
 
     golden = golden_files(
         trained.card, lambda at: Image.fromarray(trained.pixels[at, :, :, 0]), trained.labels, in_torch(trained.network), 1e-4
@@ -213,7 +216,9 @@ def test_without_images_of_a_run_the_golden_ones_are_compared(trained: Trained, 
     golden = read_golden(exported.folder, trained.card)
     assert golden.pixels.shape == (8, 8, 8, 1)
     assert golden.labels.tolist() == list(range(8))
-    verdict, _ = judge(in_onnx_runtime(trained.model, trained.card), new("Float"), trained.model, trained.card, "fp32", golden)
+    verdict, _ = judge(
+        LoadedPlan(in_onnx_runtime(trained.model, trained.card), new("Float")), trained.model, trained.card, PRECISIONS["fp32"], golden
+    )
     verdict.require("the plan")
     assert verdict.images == 8
 
@@ -236,8 +241,12 @@ def test_a_plan_that_is_called_fp16_and_computes_in_fp32_is_refused_though_its_a
     verdict, shares = held(trained, exported, trained.model, new("Float", "Float"), "fp16")
     assert shares == {"float32": 1.0}
     assert [str(check) for check in verdict.failed] == ["share of the computing layers in float16 is 0 (allowed: at least 0.9)"]
-    with pytest.raises(GateRefused, match="share of the computing layers in float16 is 0"):
-        verdict.require("the plan")
+    with pytest.raises(BuildError) as refused:
+        demand_precision(verdict, "digits version 1")
+    assert str(refused.value) == (
+        "TensorRT built digits version 1 in another precision than fp16: share of the computing layers in float16 is 0 "
+        "(allowed: at least 0.9)"
+    )
 
 
 def test_an_engine_that_fails_or_answers_nonsense_is_refused_and_not_an_accident(trained: Trained, exported: Published) -> None:
@@ -250,7 +259,7 @@ def test_an_engine_that_fails_or_answers_nonsense_is_refused_and_not_an_accident
         return np.full((len(pixels), 10), np.nan, np.float32)
 
     for answer, sentence in ((fails, "the plan's answers is out of memory"), (nan, "images with NaN or infinity is 8")):
-        verdict, _ = judge(answer, new("Float"), trained.model, trained.card, "fp32", golden)
+        verdict, _ = judge(LoadedPlan(answer, new("Float")), trained.model, trained.card, PRECISIONS["fp32"], golden)
         assert sentence in [str(check).partition(" (allowed")[0] for check in verdict.failed]
         assert "golden images: max |Δp|" in [check.name for check in verdict.failed]
 
@@ -346,9 +355,9 @@ def test_what_is_published_is_what_the_server_chooses_and_a_changed_file_is_not(
 
 
 def test_the_timing_cache_is_kept_and_one_of_its_own_for_each_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path))
     file = default_timing_cache(HERE)
-    assert file.parent == tmp_path / "sightline"
+    assert file.parent == tmp_path / "tensorrt"
     assert file.name.startswith("timing-11.4.0.106-")
     assert read_cache(file) == b""
     said: list[str] = []
@@ -357,12 +366,12 @@ def test_the_timing_cache_is_kept_and_one_of_its_own_for_each_machine(tmp_path: 
 
 
 def test_a_timing_cache_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^the timing cache .* cannot be read: Is a directory$"):
+    with pytest.raises(MachineError, match=r"^the timing cache .* cannot be read: Is a directory\. Delete it, or name another$"):
         read_cache(tmp_path)
     huge = tmp_path / "huge"
     with huge.open("wb") as file:
         file.truncate(300 * 1024 * 1024)
-    with pytest.raises(UsageError, match=r"/huge is larger than 268,435,456 bytes: that is no timing cache\. Delete it, or name another$"):
+    with pytest.raises(MachineError, match=r"/huge cannot be read: larger than 256 MiB, the most .* Delete it, or name another$"):
         read_cache(huge)
     said: list[str] = []
     write_cache(huge / "below", b"measured", said.append)

@@ -6,7 +6,7 @@ import pytest
 
 from sightline.errors import DataError, UsageError
 from sightline.reformat import reformat
-from sightline_export.sources.from_timm import from_timm, seen_by
+from sightline_export.sources.from_timm import from_timm, timm_preprocess
 from support.comparison_images import SIZES, all_images, furthest, smooth, width_first  # noqa: F401 - a fixture
 
 timm = pytest.importorskip("timm")
@@ -46,13 +46,13 @@ KINDS = {
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 @pytest.mark.usefixtures("width_first")
 def test_an_image_is_the_one_that_timm_makes_byte_by_byte(config: dict) -> None:
-    spec, made = seen_by(config, "timm:x"), as_timm(config)
+    spec, made = timm_preprocess(config, "timm:x"), as_timm(config)
     assert [furthest(reformat(each, spec), made(each)) for each in all_images()] == [0] * 2 * len(SIZES)
 
 
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 def test_with_todays_pillow_a_photo_differs_by_two_levels_at_most(config: dict) -> None:
-    spec, made = seen_by(config, "timm:x"), as_timm(config)
+    spec, made = timm_preprocess(config, "timm:x"), as_timm(config)
     # Pillow 13 scales the height of a tall image first, which rounds on the other side of the order.
     assert max(furthest(reformat(smooth(number, size), spec), made(smooth(number, size))) for number, size in enumerate(SIZES)) <= 2
 
@@ -64,13 +64,13 @@ def test_every_published_configuration_is_said_but_those_that_squash_or_pad_and_
         side = max(config["input_size"][1:])
         exact = config["crop_mode"] == "center" or math.floor(side / config["crop_pct"]) == side
         if exact and config["crop_pct"] <= 1:
-            spec = seen_by(config, name)
+            spec = timm_preprocess(config, name)
             assert spec.size == tuple(config["input_size"][1:])
             assert (spec.resample, spec.mean, spec.std) == (config["interpolation"], tuple(config["mean"]), tuple(config["std"]))
             said += 1
         else:
             with pytest.raises(UsageError, match="a card"):
-                seen_by(config, name)
+                timm_preprocess(config, name)
             refused += 1
     assert said > 100 * refused > 0
 
@@ -92,7 +92,7 @@ def test_every_published_configuration_is_said_but_those_that_squash_or_pad_and_
             {"input_size": (3, 192, 320)},
             "covers 192 x 320 pixels and rounds the longer side to the nearest; a card rounds it down.",
         ),
-        ({"input_size": (1, 224, 224)}, "is for images of 1 channels; only RGB can be brought."),
+        ({"input_size": (1, 224, 224)}, "is for images of 1 channels; only RGB can be imported."),
         (
             {"interpolation": "hamming"},
             "resizes with 'hamming', which a card cannot say: it knows nearest, box, bilinear, bicubic, lanczos.",
@@ -102,7 +102,7 @@ def test_every_published_configuration_is_said_but_those_that_squash_or_pad_and_
 )
 def test_what_a_card_cannot_say_is_refused_with_the_reason(settings: dict, sentence: str) -> None:
     with pytest.raises(UsageError) as refused:
-        seen_by({**CONFIG, **settings}, "timm:x")
+        timm_preprocess({**CONFIG, **settings}, "timm:x")
     assert str(refused.value) == f"the preprocessing of timm:x {sentence}"
 
 
@@ -134,7 +134,7 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch: pytest.Monke
         from_timm("test_resnet.r160_in1k", None, None)
     assert str(refused.value) == (
         "the weights of timm:test_resnet.r160_in1k could not be fetched from the Hugging Face hub (no route to host). Fetch the file "
-        "elsewhere and name it with `--weights FILE`, or see whether everything runs with `--weights random`."
+        "elsewhere and name it as the weights, or see whether everything runs with the weights `random`."
     )
 
 

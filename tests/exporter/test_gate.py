@@ -15,15 +15,22 @@ from torch import nn
 
 from sightline.card import CARD_KEY, ModelCard, seal
 from sightline.errors import GateRefused, UsageError
-from sightline_export.gate.checks import FP32, Verdict
-from sightline_export.gate.compare import gate
+from sightline_export.gate.checks import Verdict
+from sightline_export.gate.compare import ComparedImages
+from sightline_export.gate.thresholds import FP32
 from sightline_export.graph.torch_to_onnx import export_onnx
 from support.digits import DIGITS, Net, Trained
+from support.precisions import images_of, verdict_on
 
 
-def judged(model: bytes | ModelProto, trained: Trained, **settings: object) -> Verdict:
+def judged(
+    model: bytes | ModelProto,
+    trained: Trained,
+    reported_accuracy: float | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Verdict:
     content = model if isinstance(model, bytes) else model.SerializeToString()
-    return gate(content, trained.network, trained.card, trained.pixels, trained.labels, **settings)  # type: ignore[arg-type]
+    return verdict_on(content, trained.network, trained.card, images_of(trained, reported_accuracy), progress=progress)
 
 
 def refusal(model: bytes | ModelProto, trained: Trained) -> str:
@@ -195,7 +202,7 @@ def test_a_network_that_freezes_the_batch_itself_is_refused(trained: Trained) ->
     # torch's exporter does not object: it declares the two images of the example, though a free batch was asked for.
     model = export_onnx(network, trained.card)
     with pytest.raises(GateRefused) as refused:
-        gate(model, network, trained.card, trained.pixels, trained.labels).require("digits")
+        verdict_on(model, network, trained.card, images_of(trained)).require("digits")
     assert "input is pixels UINT8 [2, 8, 8, 1] (allowed: pixels UINT8 [N, 8, 8, 1])" in str(refused.value)
     assert "torch's answers is shape '[2, 64]' is invalid for input of size 4096 (allowed: float32 [360, 10])" in str(refused.value)
 
@@ -254,7 +261,7 @@ def test_nan_is_refused_even_if_only_one_image_gets_it(images: str, trained: Tra
 
 
 def gate_answer(trained: Trained) -> np.ndarray:
-    from sightline_export.gate.compare import in_onnx_runtime
+    from sightline_export.graph.runtimes import in_onnx_runtime
 
     ask = in_onnx_runtime(trained.model, trained.card)
     return np.concatenate([ask(trained.pixels[at : at + 16]) for at in range(0, 360, 16)])
@@ -327,7 +334,7 @@ def test_an_output_of_another_name_is_refused(trained: Trained) -> None:
 
 def test_one_class_too_few_is_refused(trained: Trained) -> None:
     card = DIGITS.model_copy(update={"labels": (*"0123456789", "ten")})
-    verdict = gate(export_onnx(trained.network, card), trained.network, card, trained.pixels, trained.labels)
+    verdict = verdict_on(export_onnx(trained.network, card), trained.network, card, images_of(trained))
     assert {"output", "torch's answers"} <= failed(verdict)
 
 
@@ -376,14 +383,16 @@ def test_fewer_images_than_the_largest_batch_are_repeated_to_fill_it(trained: Tr
 
 def test_a_largest_batch_of_one_is_tried_with_single_images_only(trained: Trained) -> None:
     card: ModelCard = DIGITS.model_copy(update={"max_batch_size": 1})
-    verdict = gate(export_onnx(trained.network, card), trained.network, card, trained.pixels[:20], trained.labels[:20])
+    verdict = verdict_on(
+        export_onnx(trained.network, card), trained.network, card, ComparedImages(trained.pixels[:20], trained.labels[:20])
+    )
     assert [check.name for check in verdict.checks if check.name.startswith("batches")] == ["batches of 1: max |Δp|"]
     assert verdict.failed == ()
 
 
 def test_images_of_another_shape_are_a_mistake_of_the_caller(trained: Trained) -> None:
     with pytest.raises(UsageError, match=r"the gate compares uint8 images of shape \(8, 8, 1\), one label each, not uint8 \(360, 8, 8\)"):
-        gate(trained.model, trained.network, trained.card, trained.pixels[..., 0], trained.labels)
+        verdict_on(trained.model, trained.network, trained.card, ComparedImages(trained.pixels[..., 0], trained.labels))
 
 
 def test_the_verdict_is_kept_as_json_with_every_threshold(trained: Trained) -> None:
@@ -406,6 +415,6 @@ def test_a_network_that_raises_is_refused_with_its_words(trained: Trained) -> No
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("the weights are\nnot loaded")
 
-    verdict = gate(trained.model, Raising(), trained.card, trained.pixels, trained.labels)
+    verdict = verdict_on(trained.model, Raising(), trained.card, images_of(trained))
     assert failed(verdict) == {"torch's answers"}
     assert verdict.measured("torch's answers") == "the weights are not loaded"

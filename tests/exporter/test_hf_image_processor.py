@@ -6,7 +6,7 @@ from PIL import Image
 
 from sightline.errors import UsageError
 from sightline.reformat import reformat
-from sightline_export.sources.hf_image_processor import SHIFTED, seen_by
+from sightline_export.sources.hf_image_processor import SHIFTED, processor_preprocess
 from support.comparison_images import SIZES, all_images, furthest, noise, smooth, width_first  # noqa: F401 - a fixture
 from support.hf_processors import CONVNEXT, DEIT, MOBILENET, VIT, processor
 
@@ -33,7 +33,7 @@ def shifted(image: Image.Image, config: dict) -> bool:
 @pytest.mark.parametrize("config", [VIT, {**CONVNEXT, "size": 384}], ids=["vit", "convnext-384"])
 @pytest.mark.usefixtures("width_first")
 def test_a_squashed_image_is_the_one_that_transformers_makes_byte_by_byte(config: dict) -> None:
-    spec = seen_by(config, "").preprocess
+    spec = processor_preprocess(config, "").preprocess
     assert spec.fit == "stretch"
     assert [furthest(reformat(each, spec), as_transformers(config, each)) for each in all_images()] == [0] * 2 * len(SIZES)
 
@@ -41,7 +41,7 @@ def test_a_squashed_image_is_the_one_that_transformers_makes_byte_by_byte(config
 @pytest.mark.parametrize("config", [CONVNEXT, MOBILENET], ids=["convnext", "mobilenet_v2"])
 @pytest.mark.usefixtures("width_first")
 def test_a_cropped_image_is_the_one_that_transformers_makes_byte_by_byte_or_begins_one_pixel_later(config: dict) -> None:
-    seen = seen_by(config, "")
+    seen = processor_preprocess(config, "")
     assert (seen.preprocess.fit, seen.preprocess.crop_fraction, seen.notes) == ("crop", 0.875, (SHIFTED,))
     later = 0
     sizes = (*SIZES, *((256, 300 + more) for more in range(8)), *((300 + more, 256) for more in range(8)))
@@ -60,7 +60,7 @@ def test_a_cropped_image_is_the_one_that_transformers_makes_byte_by_byte_or_begi
 
 @pytest.mark.parametrize("config", [VIT, CONVNEXT, MOBILENET], ids=["vit", "convnext", "mobilenet_v2"])
 def test_with_todays_pillow_a_photo_differs_by_two_levels_at_most(config: dict) -> None:
-    spec = seen_by(config, "").preprocess
+    spec = processor_preprocess(config, "").preprocess
     for number, size in enumerate(SIZES):
         image = smooth(number, size)
         if spec.fit == "stretch" or not shifted(image, config):
@@ -84,11 +84,11 @@ def test_with_todays_pillow_a_photo_differs_by_two_levels_at_most(config: dict) 
     ids=["a number", "a list", "fast", "defaults", "one mean for all", "a crop of everything"],
 )
 def test_other_words_for_the_same_are_the_same(config: dict, model_type: str) -> None:
-    assert seen_by(config, model_type).preprocess == seen_by(VIT, "").preprocess
+    assert processor_preprocess(config, model_type).preprocess == processor_preprocess(VIT, "").preprocess
 
 
 def test_what_is_not_normalised_has_mean_0_and_deviation_1() -> None:
-    spec = seen_by({**VIT, "do_normalize": False}, "").preprocess
+    spec = processor_preprocess({**VIT, "do_normalize": False}, "").preprocess
     assert (spec.mean, spec.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
@@ -159,5 +159,5 @@ CANNOT = "preprocessor_config.json cannot be said by a card: "
 )
 def test_what_a_card_cannot_say_is_refused_with_the_key_and_its_value(config: dict, sentence: str) -> None:
     with pytest.raises(UsageError) as refused:
-        seen_by(config, "nothing")
+        processor_preprocess(config, "nothing")
     assert str(refused.value).startswith(sentence)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from sightline_export.engine.inspector import check_realised, realised
-from sightline_export.gate.checks import Precision
+from sightline_export.engine.inspector import check_inspected, inspected_precisions
+from sightline_export.precisions import PRECISIONS
 from support.engine_layers import fused, new, old
 
 
@@ -26,14 +26,14 @@ from support.engine_layers import fused, new, old
     ],
 )
 def test_the_share_of_each_type_is_read(text: str, shares: dict[str, float]) -> None:
-    assert realised(text) == shares
+    assert inspected_precisions(text) == shares
 
 
 def test_a_generated_kernel_counts_if_it_holds_one_of_the_files_layers() -> None:
     text = fused("Half", "node_linear")
-    assert realised(text, ["node_linear"]) == {"float16": 1.0}
-    assert realised(text, ["node_linear_1"]) == {}
-    assert realised(text) == {}
+    assert inspected_precisions(text, ["node_linear"]) == {"float16": 1.0}
+    assert inspected_precisions(text, ["node_linear_1"]) == {}
+    assert inspected_precisions(text) == {}
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_a_generated_kernel_counts_if_it_holds_one_of_the_files_layers() -> None
     ],
 )
 def test_a_text_that_tells_nothing_of_layers_is_no_proof(text: str) -> None:
-    assert realised(text) == {}
-    check = check_realised("fp32", {})
+    assert inspected_precisions(text) == {}
+    check = check_inspected(PRECISIONS["fp32"].plan_layers, {})
     assert (check.passed, str(check)) == (False, "computing layers that the engine inspector tells of is none (allowed: some)")
 
 
@@ -68,17 +68,17 @@ def test_a_text_that_tells_nothing_of_layers_is_no_proof(text: str) -> None:
         ("int8", old("FP16", "FP16"), False),
     ],
 )
-def test_a_plan_that_is_not_of_the_claimed_precision_is_refused(precision: Precision, text: str, passed: bool) -> None:
-    assert check_realised(precision, realised(text)).passed is passed
+def test_a_plan_that_is_not_of_the_claimed_precision_is_refused(precision: str, text: str, passed: bool) -> None:
+    assert check_inspected(PRECISIONS[precision].plan_layers, inspected_precisions(text)).passed is passed
 
 
 def test_the_refusal_names_the_type_and_its_share() -> None:
     assert (
-        str(check_realised("fp16", realised(new("Float", "Float"))))
+        str(check_inspected(PRECISIONS["fp16"].plan_layers, inspected_precisions(new("Float", "Float"))))
         == "share of the computing layers in float16 is 0 (allowed: at least 0.9)"
     )
 
 
 def test_layers_that_only_move_data_do_not_count() -> None:
     text = json.dumps({"Layers": [each for each in json.loads(old("FP16"))["Layers"] if each["LayerType"] == "Reformat"]})
-    assert realised(text) == {}
+    assert inspected_precisions(text) == {}

@@ -17,14 +17,17 @@ from sightline.errors import DataError, GateRefused, RepositoryError, UsageError
 from sightline.reformat import reformat
 from sightline.repository.publish import Published
 from sightline.repository.read import check_files, read_version, versions
-from sightline_export.pipeline import export_run, fitting, flop_per_image, spread
+from sightline_export.graph.sampling import fitting, spread
+from sightline_export.pipeline import Listeners, flop_per_image
+from sightline_export.settings import ExportSettings
+from sightline_export.sources.run import export_run
 from sightline_training.run.run import load_run
 
 
 @pytest.fixture(scope="module")
 def exported(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """Only to be read."""
-    return export_run(digits_run, tmp_path_factory.mktemp("exported") / "models").published
+    return export_run(digits_run, tmp_path_factory.mktemp("exported") / "models")[0].published
 
 
 @pytest.fixture
@@ -106,7 +109,7 @@ def test_nothing_of_this_machine_is_in_the_repository(exported: Published, digit
 
 def test_the_same_run_exported_again_is_the_same_file_and_is_not_published_twice(repository: Path, digits_run: Path) -> None:
     said: list[str] = []
-    done = export_run(digits_run, repository, notify=said.append)
+    (done,) = export_run(digits_run, repository, listeners=Listeners(notify=said.append))
     assert done.already
     assert (done.published.version, done.published.folder) == (1, repository / "mnist" / "1")
     assert versions(repository / "mnist") == [1]
@@ -114,7 +117,7 @@ def test_the_same_run_exported_again_is_the_same_file_and_is_not_published_twice
 
 
 def test_again_publishes_the_same_model_as_a_new_version(repository: Path, digits_run: Path) -> None:
-    done = export_run(digits_run, repository, again=True, images=20)
+    (done,) = export_run(digits_run, repository, ExportSettings(again=True, images=20))
     assert (done.already, done.published.version) == (False, 2)
     first, second = (read_version(repository / "mnist" / str(number)) for number in (1, 2))
     assert first.files == second.files
@@ -125,7 +128,7 @@ def test_a_damaged_newest_version_is_no_reason_not_to_publish(repository: Path, 
     model = repository / "mnist" / "1" / "model.onnx"
     model.chmod(0o644)
     model.write_bytes(model.read_bytes()[:-1])
-    done = export_run(digits_run, repository, images=20)
+    (done,) = export_run(digits_run, repository, ExportSettings(images=20))
     assert (done.already, done.published.version) == (False, 2)
 
 
@@ -143,7 +146,7 @@ def test_a_run_that_reports_an_accuracy_that_its_weights_do_not_have_is_refused(
 
 def test_a_run_without_an_accuracy_is_refused(changed_run: Path, tmp_path: Path) -> None:
     edit(changed_run / "report.json", accuracy={"test": {"n": 360}})
-    with pytest.raises(DataError, match=r"says nothing of its accuracy on the test images\. Train again with `--restart`\.$"):
+    with pytest.raises(DataError, match=r"says nothing of its accuracy on the test images: train it anew$"):
         export_run(changed_run, tmp_path / "models")
 
 
@@ -165,7 +168,7 @@ def test_a_card_that_differs_from_the_published_one_is_refused_before_the_export
     edit(changed_run / "report.json", card_sha256=card.sha256)
     said: list[str] = []
     with pytest.raises(RepositoryError, match=r"^mnist is published in .* with another max_batch_size: \d+ there, 3 here\."):
-        export_run(changed_run, repository, notify=said.append)
+        export_run(changed_run, repository, listeners=Listeners(notify=said.append))
     assert said == []
 
 
@@ -176,7 +179,7 @@ def test_a_reworded_description_is_exported_with_the_published_one(repository: P
 
     (changed_run / "card.json").write_text(seal(card))
     edit(changed_run / "report.json", card_sha256=card.sha256)
-    done = export_run(changed_run, repository, again=True, images=20)
+    (done,) = export_run(changed_run, repository, ExportSettings(again=True, images=20))
     assert done.published.version == 2
     report = done.published.report
     assert (report["card_sha256"], report["provenance"]["card_sha256"]) == (run.card.sha256, card.sha256)
@@ -275,7 +278,7 @@ def test_mnist_is_exported_and_every_one_of_the_ten_thousand_test_images_is_comp
     from sightline_training.train import train
 
     trained = train(recipe_named("mnist"), tmp_path / "run", data=data_folder, epochs=1).run
-    report = export_run(trained.folder, tmp_path / "models", data_folder).published.report
+    report = export_run(trained.folder, tmp_path / "models", data=data_folder)[0].published.report
     measured = {check["name"]: check["measured"] for check in report["gate"]["checks"]}
     assert report["gate"]["pictures"] == 10_000
     assert measured["accuracy"] == trained.report["accuracy"]["test"]["accuracy"]

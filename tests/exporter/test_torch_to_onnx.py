@@ -14,7 +14,7 @@ from torch import nn
 
 from sightline.card import CARD_KEY, unseal
 from sightline.errors import GateRefused
-from sightline_export.gate.compare import in_onnx_runtime
+from sightline_export.graph.runtimes import in_onnx_runtime
 from sightline_export.graph.torch_to_onnx import OPSET, export_onnx
 from support.digits import DIGITS, Net, Trained
 

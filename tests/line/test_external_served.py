@@ -10,8 +10,9 @@ from sightline import cli
 from sightline.classifier import Classifier
 from sightline.errors import DataError
 from sightline.repository.read import read_version
-from sightline_export.gate.checks import FP32
-from sightline_export.verify.hops import verify
+from sightline_export.gate.thresholds import FP32
+from sightline_export.settings import Endpoints
+from sightline_export.verify.prove import verify
 from sightline_serving.server import start_server
 from support.comparison_images import smooth
 from support.foreign_networks import TEN, as_tensor, saved
@@ -21,7 +22,7 @@ transformers = pytest.importorskip("transformers")
 
 
 @pytest.mark.triton
-def test_a_brought_model_is_served_and_answers_as_in_its_own_library(tmp_path: Path) -> None:
+def test_an_imported_model_is_served_and_answers_as_in_its_own_library(tmp_path: Path) -> None:
     folder, repository = saved(tmp_path, "convnext-tiny-224"), tmp_path / "models"
     cli.run(["export", "--from", f"huggingface:{folder}", "--repository", str(repository), "--images", "8"])
     network, transform = transformers.AutoModelForImageClassification.from_pretrained(folder).eval(), as_tensor(CONVNEXT)
@@ -43,8 +44,7 @@ def test_a_brought_model_is_served_and_answers_as_in_its_own_library(tmp_path: P
                 assert len(golden) == 8
                 assert read_version(folder).report["provenance"]["from"] == "huggingface:convnext-tiny-224"
                 assert np.isfinite(served.probabilities(golden)).all()
-        with pytest.raises(
-            DataError, match=r"was brought with `sightline export --from huggingface:convnext-tiny-224`, and has no run to "
-        ):
-            verify("convnext-tiny-224", tmp_path / "none", repository, grpc_url=server.grpc_url, http_url=server.http_url)
+        endpoints = Endpoints(grpc_url=server.grpc_url, http_url=server.http_url)
+        with pytest.raises(DataError, match=r"was imported from huggingface:convnext-tiny-224, and has no run to compare it with"):
+            verify("convnext-tiny-224", tmp_path / "none", repository, endpoints)
     assert len(seen) > 1, "one label for all images proves nothing"

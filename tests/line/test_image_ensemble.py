@@ -21,7 +21,8 @@ from sightline.in_triton import ENCODED
 from sightline.repository.history import rollback
 from sightline.repository.image_ensemble import publish_image_ensemble
 from sightline.transport import Transport, connect
-from sightline_export.pipeline import export_run
+from sightline_export.settings import ExportSettings
+from sightline_export.sources.run import export_run
 from sightline_serving.server import Server, start_server
 from support.line import Line, Prove
 from support.readme import ROOT, blocks
@@ -130,7 +131,7 @@ def test_the_curl_lines_of_the_docs_read_the_digit(server: Server, line: Line, d
 
 
 def test_images_go_to_the_version_that_is_served(line: Line, other_line: Line, spoiled: Line, files: list[bytes], tmp_path: Path) -> None:
-    assert export_run(other_line.run, spoiled.repository, images=20).published.version == 2
+    assert export_run(other_line.run, spoiled.repository, ExportSettings(images=20))[0].published.version == 2
     told = {}
     for to in (2, 1):
         if to == 1:
@@ -196,6 +197,6 @@ def test_a_folder_of_that_name_is_never_overwritten_and_nothing_is_published(lin
     mine.parent.mkdir(parents=True)
     mine.write_text('name: "mnist_image"')
     with pytest.raises(RepositoryError, match=r"mnist_image is there and is not what takes encoded images .* export with --no-image"):
-        export_run(line.run, tmp_path / "models", images=20)
+        export_run(line.run, tmp_path / "models", ExportSettings(images=20))
     assert not (tmp_path / "models" / "mnist").exists()
     assert mine.read_text() == 'name: "mnist_image"'

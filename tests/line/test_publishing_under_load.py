@@ -11,7 +11,8 @@ from sightline import Classifier
 from sightline.cli import run as sightline
 from sightline.errors import RepositoryError
 from sightline.repository.history import rollback
-from sightline_export.pipeline import export_run
+from sightline_export.settings import ExportSettings
+from sightline_export.sources.run import export_run
 from sightline_serving.server import start_server
 from support.line import Line
 
@@ -33,16 +34,17 @@ def test_the_old_version_answers_every_request_while_versions_come_fail_and_go(
                     asked.wait(60)
         return seen
 
+    anew = ExportSettings(again=True, images=20)
     with start_server(spoiled.repository, http_port=0, grpc_port=0, metrics_port=0) as server, ThreadPoolExecutor(4) as pool:
         clients = [pool.submit(ask, url) for url in (server.grpc_url, server.http_url) * 2]
         try:
             asked.wait(60)
-            assert export_run(spoiled.run, spoiled.repository, again=True, images=20).published.version == 2
+            assert export_run(spoiled.run, spoiled.repository, anew)[0].published.version == 2
             sightline(["export", str(spoiled.run), "--repository", str(spoiled.repository), "--precision", "int8", "--images", "20"])
             with monkeypatch.context() as patch:
                 patch.setattr("os.rename", _no_space)
                 with pytest.raises(RepositoryError, match="No space left on device"):
-                    export_run(spoiled.run, spoiled.repository, again=True, images=20)
+                    export_run(spoiled.run, spoiled.repository, anew)
             assert rollback(spoiled.repository, "mnist") == 2
         finally:
             stop.set()

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from sightline import Classifier, cli
-from sightline_export.verify.hops import verify
+from sightline_export.settings import Endpoints, ImageSelection
+from sightline_export.verify.prove import verify
 from sightline_serving.server import start_server
 from sightline_training.run.run import load_run
 
@@ -62,7 +63,8 @@ def test_vgg16_goes_through_the_whole_line(recipe: str, small_data: Path, tmp_pa
     cli.run(["export", str(run), "--repository", str(repository), "--data", str(data)])
     model = "pets" if recipe == "folder" else recipe
     with start_server(repository, http_port=0, grpc_port=0, metrics_port=0, startup_timeout_s=300) as server:
-        proof = verify(model, run, repository, grpc_url=server.grpc_url, http_url=server.http_url, data=data, timeout_s=120)
+        endpoints = Endpoints(grpc_url=server.grpc_url, http_url=server.http_url, timeout_s=120)
+        proof = verify(model, run, repository, endpoints, ImageSelection(data=data))
         proof.check()
         with Classifier(model, url=server.grpc_url, timeout_s=120) as client:
             photo = small_data / "doggy_door" / "doggy_door_images" / "happy_dog.jpg"

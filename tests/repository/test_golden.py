@@ -12,7 +12,7 @@ from sightline.card import ModelCard
 from sightline.errors import RepositoryError
 from sightline.reformat import reformat
 from sightline.repository.golden import by_turns, golden_files
-from sightline_export.gate.compare import in_torch
+from sightline_export.graph.runtimes import in_torch
 from support.digits import DIGITS, Trained
 
 PHOTOS = DIGITS.model_copy(

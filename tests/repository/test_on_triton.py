@@ -16,7 +16,8 @@ from sightline.reformat import reformat
 from sightline.repository.config import Shape, config_text
 from sightline.repository.publish import STAGING
 from sightline.transport import connect
-from sightline_export.pipeline import export_run
+from sightline_export.settings import ExportSettings
+from sightline_export.sources.run import export_run
 from sightline_serving.server import Server, start_server
 from support.digits import Trained
 from support.killed_publisher import killer, published
@@ -29,7 +30,7 @@ def serve(repository: Path) -> AbstractContextManager[Server]:
 
 
 def test_a_published_run_is_served_and_gives_the_golden_answers(digits_run: Path, tmp_path: Path) -> None:
-    folder = export_run(digits_run, tmp_path / "models").published.folder
+    folder = export_run(digits_run, tmp_path / "models")[0].published.folder
     golden = json.loads((folder / "golden" / "golden.json").read_text())
     with serve(tmp_path / "models") as server:
         for url in (server.grpc_url, server.http_url):
@@ -40,7 +41,7 @@ def test_a_published_run_is_served_and_gives_the_golden_answers(digits_run: Path
 
 
 def test_a_model_is_warmed_up_with_a_golden_image_before_it_is_ready(digits_run: Path, tmp_path: Path) -> None:
-    model = export_run(digits_run, tmp_path / "models", images=20).published.folder.parent
+    model = export_run(digits_run, tmp_path / "models", ExportSettings(images=20))[0].published.folder.parent
     card = unseal((model / "card.json").read_text(), "test")
     warm = model / "warmup" / "golden"
     assert warm.read_bytes() == reformat(model / "1" / "golden" / "00.png", card.preprocess).tobytes()

@@ -10,13 +10,14 @@ from sightline.cli import run as sightline
 from sightline.errors import RepositoryError, UsageError
 from sightline.repository.config import Shape, shape_in
 from sightline.repository.edit import own_config, published_model
-from sightline_export.pipeline import export_run
+from sightline_export.settings import ExportSettings
+from sightline_export.sources.run import export_run
 from sightline_serving.tuning import Trial, _best, candidates, described
 
 
 @pytest.fixture
 def repository(digits_run: Path, tmp_path: Path) -> Path:
-    export_run(digits_run, tmp_path / "models", images=20, image=False)
+    export_run(digits_run, tmp_path / "models", ExportSettings(images=20, image_ensemble=False))
     return tmp_path / "models"
 
 

@@ -5,32 +5,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from sightline.card import ModelCard
 from sightline.errors import ImageError, RepositoryError
 from sightline.reformat import reformat
 from sightline.repository.golden import COUNT, FOLDER, INDEX, SCHEMA
 from sightline.repository.read import FILE_NAME, read_text
-from sightline_export.gate.compare import Labels, Pixels, Probabilities
 
 
 @dataclass(frozen=True)
 class Golden:
     """Golden images as the network sees them."""
 
-    pixels: Pixels
+    pixels: npt.NDArray[np.uint8]
     """uint8 [n, height, width, channels]."""
-    labels: Labels
+    labels: npt.NDArray[np.int64]
     """int64 [n], -1 where nobody knows."""
-    probabilities: Probabilities
+    probabilities: npt.NDArray[np.float32]
     """float32 [n, classes], the published answers, each to its image alone."""
     tolerance: float
     """Largest |Δp| that another answer may have."""
-
-    @property
-    def pair(self) -> tuple[Pixels, Labels]:
-        """Pixels and labels, as the gate takes them."""
-        return self.pixels, self.labels
 
 
 def read_golden(version: Path, card: ModelCard) -> Golden:

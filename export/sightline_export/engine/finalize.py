@@ -7,29 +7,31 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
 import numpy as np
 import onnx
 
 from sightline.card import ModelCard
-from sightline.errors import ContractError, MachineError, RepositoryError
+from sightline.errors import BuildError, ContractError, MachineError, RepositoryError
 from sightline.host.gpu import machine
+from sightline.host.text import one_line
 from sightline.repository.config import MODEL_FILE
 from sightline.repository.edit import published_model
 from sightline.repository.golden_reader import Golden, read_golden
 from sightline.repository.history import served_of
 from sightline.repository.plan_store import check_writable, publish_plan
 from sightline.repository.read import Version, check_files, read_version, versions
-from sightline.repository.tensorrt_plan import Fingerprint, Hardware, Plan, check_plan, identity, plan_folders, profile_for, read_plan
-from sightline_export.engine.build import build, load, tensorrt_version
-from sightline_export.engine.inspector import check_realised, realised
+from sightline.repository.tensorrt_plan import Fingerprint, Plan, check_plan, identity, plan_folders, profile_for, read_plan
+from sightline_export.engine.build import LoadedPlan, build, load, tensorrt_version
+from sightline_export.engine.inspector import check_inspected, inspected_precisions
 from sightline_export.engine.timing_cache import default_timing_cache, read_cache, write_cache
-from sightline_export.gate.checks import THRESHOLDS, Check, Precision, Verdict, at_most, holds, said
-from sightline_export.gate.compare import Answer, Labels, Pixels, held_to, in_onnx_runtime
+from sightline_export.gate.checks import Check, Verdict, at_most, exactly
+from sightline_export.gate.compare import ComparedImages, Reference, hold_to
 from sightline_export.graph.layers import layers
-from sightline_export.pipeline import fitting, spread
-from sightline_training.run.run import load_run
+from sightline_export.graph.runtimes import Predict, in_batches, in_onnx_runtime
+from sightline_export.precisions import PRECISIONS, PrecisionSpec
+from sightline_export.settings import FinalizeSettings
 
 REFERENCE: Final = "ONNX Runtime"
 
@@ -47,55 +49,48 @@ def finalize(
     repository: Path,
     name: str,
     number: int | None = None,
+    settings: FinalizeSettings | None = None,
     *,
-    run: Path | None = None,
-    data: Path | None = None,
-    images: int | None = None,
-    opt_batch: int | None = None,
-    timing_cache: Path | None = None,
-    hardware: Hardware = "none",
-    version_compatible: bool = False,
-    again: bool = False,
+    images: Callable[[ModelCard], ComparedImages] | None = None,
     notify: Callable[[str], None] = lambda _sentence: None,
 ) -> Finalized:
     """Build a plan of version `number` of the model `name` (the newest that is served) for this machine's first GPU.
 
-    The gate compares it with the ONNX file in ONNX Runtime on the version's golden images, and on up to `images` test images
-    of `run` if one is named. `timing_cache` is a file that is read and written. A plan of the same file, machine and settings that is
-    there already is not built `again` unless asked for.
+    The gate compares it with the ONNX file in ONNX Runtime on the version's golden images, or on those that `images` gives for its card.
 
-    Raises RepositoryError (the version, its files, or TensorRT's refusal), GateRefused, MachineError (no GPU), UsageError (a batch that the
-    card does not allow), MissingExtra (no TensorRT), DataError (the run). Nothing was published then.
+    Raises RepositoryError (the version or its files), BuildError (TensorRT refuses, or built another precision), GateRefused, MachineError
+    (no GPU, nothing can be written), UsageError (a batch that the card does not allow), MissingExtra (no TensorRT), and what `images`
+    raises. Nothing was published then.
     """
+    settings = settings or FinalizeSettings()
     model = published_model(repository, name)
     version = _version(model.folder, number, served_of(model, versions(model.folder)))
     check_files(version)
     card, precision = model.card, precision_of(version)
-    profile = profile_for(card.max_batch_size, opt_batch)
+    profile = profile_for(card.max_batch_size, settings.opt_batch)
     content = (version.folder / MODEL_FILE).read_bytes()
-    network = onnx.load_from_string(content)
-    check_integers(network, version)
+    check_quantisation(onnx.load_from_string(content), version)
     here = fingerprint_here(version.files[MODEL_FILE], tensorrt_version())
+    hardware, version_compatible = settings.plan.hardware, settings.plan.version_compatible
     wanted = identity(here, profile, hardware, version_compatible=version_compatible)
-    if not again and (there := _there(version, wanted)):
-        return Finalized(there, already=True)
+    if not settings.again and (plan := _present(version, wanted)):
+        return Finalized(plan, already=True)
     check_writable(version.folder, notify)
     golden = read_golden(version.folder, card)
-    tested = _tested(run, data, card, images)
-    notify(f"building a plan of {name} version {version.number} ({precision}) for {here.gpu}, TensorRT {here.tensorrt}")
-    cache = timing_cache or default_timing_cache(here)
-    built = build(
-        content, card, profile, hardware=hardware, version_compatible=version_compatible, timing_cache=read_cache(cache), notify=notify
-    )
+    compared = None if images is None else images(card)
+    notify(f"building a plan of {name} version {version.number} ({precision.name}) for {here.gpu}, TensorRT {here.tensorrt}")
+    cache = settings.timing_cache or default_timing_cache(here)
+    built = build(content, card, profile, settings.plan, timing_cache=read_cache(cache), notify=notify)
     write_cache(cache, built.timing_cache, notify)
-    loaded = load(built.plan, card, brings_code=version_compatible)
-    notify(f"comparing the plan with {REFERENCE} on {len((tested or golden.pair)[0]):,} images")
-    verdict, shares = judge(loaded.answer, loaded.layers, content, card, precision, golden, tested)
+    loaded = load(built.plan, card, code_allowed=version_compatible)
+    notify(f"comparing the plan with {REFERENCE} on {len(compared or golden.pixels):,} images")
+    verdict, shares = judge(loaded, content, card, precision, golden, compared)
+    demand_precision(verdict, f"{name} version {version.number}")
     verdict.require(f"the TensorRT plan of {name} version {version.number}")
     notify("the gate let it pass; publishing")
     record = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "precision": precision,
+        "precision": precision.name,
         "fingerprint": asdict(here),
         "profile": asdict(profile),
         "hardware_compatibility": hardware,
@@ -109,42 +104,41 @@ def finalize(
 
 
 def judge(
-    answer: Answer,
-    layers_text: str,
-    model: bytes,
-    card: ModelCard,
-    precision: Precision,
-    golden: Golden,
-    tested: tuple[Pixels, Labels] | None = None,
+    plan: LoadedPlan, model: bytes, card: ModelCard, precision: PrecisionSpec, golden: Golden, images: ComparedImages | None = None
 ) -> tuple[Verdict, dict[str, float]]:
     """Hold a plan to the serialised ONNX `model` that it was built from, in ONNX Runtime on the CPU: the verdict, and its real types.
 
-    `answer` is the plan's, `layers_text` what the engine inspector says of it. Compared are the images of `tested`, or, without any,
-    the golden ones; the golden ones are held to their published answers too.
+    Compared are `images`, or, without any, the golden ones; the golden ones are held to their published answers too. The first check is
+    the precision that was really built.
     """
-    shares = realised(layers_text, [node.name for node in layers(onnx.load_from_string(model))])
-    pixels, labels = tested or golden.pair
-    ask, size = in_onnx_runtime(model, card), card.max_batch_size
-    expected = np.concatenate([ask(pixels[start : start + size]) for start in range(0, len(pixels), size)])
-    thresholds = THRESHOLDS[precision]
+    shares = inspected_precisions(plan.layers, [node.name for node in layers(onnx.load_from_string(model))])
+    images = images or ComparedImages(golden.pixels, golden.labels)
+    probabilities = in_batches(in_onnx_runtime(model, card), images.pixels, card.max_batch_size)
+    reference = Reference(REFERENCE, probabilities, exactly("the reference's answers", "given", "given"))
     checks = (
-        check_realised(precision, shares),
-        *held_to("the plan", answer, expected, REFERENCE, card, pixels, labels, thresholds),
-        *_golden(golden, answer),
+        check_inspected(precision.plan_layers, shares),
+        *hold_to("the plan", plan.predict, reference, card, images, precision.thresholds),
+        *_check_golden(golden, plan.predict),
     )
-    return Verdict(thresholds, len(pixels), checks), shares
+    return Verdict(precision.thresholds, len(images), checks), shares
 
 
-def precision_of(version: Version) -> Precision:
-    """What the version's report says that its ONNX file is in. Raises RepositoryError."""
-    said = version.report.get("precision")
-    for precision in get_args(Precision):
-        if said == precision:
-            return precision  # type: ignore[no-any-return]
-    raise RepositoryError(f"{version.folder / 'report.json'} names no precision that is known here ({said!r}): export the model again")
+def demand_precision(verdict: Verdict, what: str) -> None:
+    """Raise BuildError if TensorRT built another precision than the file's, whatever the plan answers."""
+    inspected = verdict.checks[0]
+    if not inspected.passed:
+        raise BuildError(f"TensorRT built {what} in another precision than {verdict.thresholds.precision}: {inspected}")
 
 
-def check_integers(model: onnx.ModelProto, version: Version) -> None:
+def precision_of(version: Version) -> PrecisionSpec:
+    """Return the precision that the version's report says its ONNX file is in. Raises RepositoryError."""
+    name = version.report.get("precision")
+    if isinstance(name, str) and name in PRECISIONS:
+        return PRECISIONS[name]
+    raise RepositoryError(f"{version.folder / 'report.json'} names no precision that is known here ({name!r}): export the model again")
+
+
+def check_quantisation(model: onnx.ModelProto, version: Version) -> None:
     """Raise RepositoryError if the graph holds 8-bit integers that TensorRT does not take: it knows signed ones, and a zero point of 0."""
     unsigned = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.UINT8}
     shifted = {
@@ -159,45 +153,46 @@ def check_integers(model: onnx.ModelProto, version: Version) -> None:
             kind = "unsigned" if node.input[2] in unsigned else "not around 0"
             raise RepositoryError(
                 f"version {version.number} of {version.folder.parent.name} is INT8 with activations that are {kind}, as ONNX Runtime on "
-                "processors wants them; TensorRT takes signed ones around 0 only. Finalize a version in FP16 instead (--version)"
+                "processors wants them; TensorRT takes signed ones around 0 only. Finalize a version in FP16 instead"
             )
 
 
 def fingerprint_here(onnx_sha256: str, tensorrt: str) -> Fingerprint:
-    """The fingerprint of a plan built here from the ONNX file. Raises MachineError if there is no NVIDIA driver or no GPU."""
+    """Return the fingerprint of a plan built here from the ONNX file. Raises MachineError if there is no NVIDIA driver or no GPU."""
     try:
-        here = machine()
+        host = machine()
     except MachineError as error:
         raise MachineError(
             f"{error}, and a plan is built on the GPU that it is for: run `sightline finalize` on the machine that serves, in the "
             "image of docker/Dockerfile.finalize"
         ) from None
-    gpu = here.gpus[0]
-    return Fingerprint(tensorrt, here.cuda, here.driver, gpu.name, gpu.compute_capability, here.system, onnx_sha256)
+    gpu = host.gpus[0]
+    return Fingerprint(tensorrt, host.cuda, host.driver, gpu.name, gpu.compute_capability, host.system, onnx_sha256)
 
 
-def _golden(golden: Golden, answer: Answer) -> Iterator[Check]:
-    """The golden images one by one, as a client asks, against the probabilities that were published with them."""
+def _check_golden(golden: Golden, predict: Predict) -> Iterator[Check]:
+    """Compare the golden images one by one, as a client asks, with the probabilities that were published with them."""
     try:
-        given = np.concatenate([answer(pixels[None]) for pixels in golden.pixels])
+        probabilities = in_batches(predict, golden.pixels, 1)
     except Exception as error:  # noqa: BLE001 - whatever it is that answers may raise anything
-        yield holds("golden images: max |Δp|", said(error), "a number")
+        yield exactly("golden images: max |Δp|", one_line(error), "a number")
         return
-    yield at_most("golden images: max |Δp|", float(np.abs(given.astype(np.float64) - golden.probabilities).max()), golden.tolerance)
+    yield at_most("golden images: max |Δp|", float(np.abs(probabilities.astype(np.float64) - golden.probabilities).max()), golden.tolerance)
 
 
 def _version(folder: Path, number: int | None, served: list[int]) -> Version:
-    there = versions(folder)
+    published = versions(folder)
     if number is None:
         if not served:
-            raise RepositoryError(f"{folder.name} in {folder.parent} has no version that is served: export it, or name one with --version")
+            raise RepositoryError(f"{folder.name} in {folder.parent} has no version that is served: export it, or name a version")
         number = served[-1]
-    if number not in there:
-        raise RepositoryError(f"{folder.name} in {folder.parent} has no version {number}: there is {', '.join(map(str, there)) or 'none'}")
+    if number not in published:
+        numbers = ", ".join(map(str, published)) or "none"
+        raise RepositoryError(f"{folder.name} in {folder.parent} has no version {number}: there is {numbers}")
     return read_version(folder / str(number))
 
 
-def _there(version: Version, wanted: str) -> Plan | None:
+def _present(version: Version, wanted: str) -> Plan | None:
     """The plan of this identity, if its record can be believed and its files are the recorded ones."""
     for folder in plan_folders(version.folder.parent, version.number):
         if folder.name == wanted:
@@ -208,14 +203,3 @@ def _there(version: Version, wanted: str) -> Plan | None:
                 return None
             return plan
     return None
-
-
-def _tested(run: Path | None, data: Path | None, card: ModelCard, images: int | None) -> tuple[Pixels, Labels] | None:
-    if run is None:
-        return None
-    loaded = load_run(run)
-    if loaded.card.sha256 != card.sha256 and loaded.card.model_copy(update={"description": card.description}).sha256 != card.sha256:
-        raise RepositoryError(f"the run {run} is of another model ({loaded.card.name}) or of another card: name the run that was exported")
-    tried = loaded.images(loaded.judged_on, data)
-    indices = spread(len(tried), images or fitting(card))
-    return tried.pixels(card.preprocess, indices), tried.labels[indices]

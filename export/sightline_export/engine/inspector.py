@@ -1,4 +1,4 @@
-"""The precision that TensorRT really built, read from its engine inspector: a plan that is called FP16 and computes in FP32 is refused.
+"""Reads from TensorRT's engine inspector the precision that was really built: a plan that is called FP16 and computes in FP32 is refused.
 
 What the inspector writes differs between versions of TensorRT, and NVIDIA does not document it. What is read here is seen in public
 outputs: TensorRT 8 and 9 (NVIDIA/TensorRT, trt-engine-explorer/examples; issue 4020) say `Row major linear FP32` and
@@ -12,9 +12,10 @@ from collections.abc import Collection, Iterator
 from types import MappingProxyType
 from typing import Any, Final
 
-from sightline_export.gate.checks import Check, Precision, at_least, holds
+from sightline_export.gate.checks import Check, at_least, exactly
+from sightline_export.gate.thresholds import DtypeShare
 
-TYPES: Final = MappingProxyType(
+DTYPES: Final = MappingProxyType(
     {
         "int8": "int8",
         "fp8": "float8",
@@ -28,7 +29,7 @@ TYPES: Final = MappingProxyType(
     }
 )
 """A word of the inspector → the type's name in numpy; the narrowest first. Pixels and indices are of other types."""
-NARROWEST: Final = tuple(dict.fromkeys(TYPES.values()))
+NARROWEST: Final = tuple(dict.fromkeys(DTYPES.values()))
 
 COMPUTES: Final = re.compile(r"conv|gemm|matrixmultiply|matmul|fullyconnected", re.IGNORECASE)
 """In the kind of a layer: CaskConvolution, CaskConvActPool, CaskGemmMatrixMultiply, gemm …"""
@@ -36,28 +37,22 @@ MOVES: Final = re.compile(r"reformat|noop|constant|shuffle|signal|wait|shapehost
 """In the kind of a layer that takes a tensor from one form to another, though its name may be that of the layer that it does it for."""
 ONNX_LAYER: Final = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 
-WANTED: Final[MappingProxyType[Precision, tuple[str, float]]] = MappingProxyType(
-    {"fp32": ("float32", 1.0), "fp16": ("float16", 0.9), "int8": ("int8", 0.25)}
-)
-"""The type, and the least share of the computing layers that must have it: as the weights of the ONNX file must (`structure`)."""
 
-
-def realised(layers: str, onnx_layers: Collection[str] = ()) -> dict[str, float]:
-    """Share of the computing layers (matrix products, convolutions) by the type that they compute in, from the inspector's JSON text.
+def inspected_precisions(layers: str, onnx_layers: Collection[str] = ()) -> dict[str, float]:
+    """Return the share of the computing layers (matrix products, convolutions) by the type that they compute in, from the inspector's text.
 
     `onnx_layers` are the names of the ONNX file's Conv, Gemm and MatMul nodes: a fused layer that contains one computes too. A
     float32 layer whose tactic uses TF32 counts as `tf32`. Empty if the text tells nothing about layers.
     """
-    counted = Counter(_type_of(layer) for layer in _computing(layers, frozenset(onnx_layers)))
-    return {kind: count / counted.total() for kind, count in sorted(counted.items())}
+    counted = Counter(_dtype_of(layer) for layer in _computing(layers, frozenset(onnx_layers)))
+    return {dtype: count / counted.total() for dtype, count in sorted(counted.items())}
 
 
-def check_realised(precision: Precision, shares: dict[str, float]) -> Check:
-    """Whether enough of a plan for `precision` really is in it."""
-    kind, least = WANTED[precision]
+def check_inspected(wanted: DtypeShare, shares: dict[str, float]) -> Check:
+    """Check whether enough of a plan's computing layers have the type that its precision is named after."""
     if not shares:
-        return holds("computing layers that the engine inspector tells of", "none", "some")
-    return at_least(f"share of the computing layers in {kind}", shares.get(kind, 0.0), least)
+        return exactly("computing layers that the engine inspector tells of", "none", "some")
+    return at_least(f"share of the computing layers in {wanted.dtype}", shares.get(wanted.dtype, 0.0), wanted.least)
 
 
 def _computing(layers: str, onnx_layers: frozenset[str]) -> Iterator[dict[str, Any]]:
@@ -65,8 +60,8 @@ def _computing(layers: str, onnx_layers: frozenset[str]) -> Iterator[dict[str, A
         content = json.loads(layers)
     except (ValueError, RecursionError):
         return
-    listed = content.get("Layers") if isinstance(content, dict) else None
-    for layer in listed if isinstance(listed, list) else []:
+    entries = content.get("Layers") if isinstance(content, dict) else None
+    for layer in entries if isinstance(entries, list) else []:
         # Without detailed profiling verbosity a layer is its name only.
         if not isinstance(layer, dict):
             continue
@@ -78,17 +73,17 @@ def _computing(layers: str, onnx_layers: frozenset[str]) -> Iterator[dict[str, A
             yield layer
 
 
-def _type_of(layer: dict[str, Any]) -> str:
+def _dtype_of(layer: dict[str, Any]) -> str:
     weights = layer.get("Weights")
-    told = [weights.get("Type")] if isinstance(weights, dict) else []
-    if not _types(told):
+    formats = [weights.get("Type")] if isinstance(weights, dict) else []
+    if not _dtypes(formats):
         inputs = layer.get("Inputs")
-        told = [each.get("Format/Datatype") for each in inputs if isinstance(each, dict)] if isinstance(inputs, list) else []
-    there = _types(told)
-    kind = next((each for each in NARROWEST if each in there), "unknown")
-    return "tf32" if kind == "float32" and "tf32" in str(layer.get("TacticName", "")).lower() else kind
+        formats = [tensor.get("Format/Datatype") for tensor in inputs if isinstance(tensor, dict)] if isinstance(inputs, list) else []
+    dtypes = _dtypes(formats)
+    dtype = next((dtype for dtype in NARROWEST if dtype in dtypes), "unknown")
+    return "tf32" if dtype == "float32" and "tf32" in str(layer.get("TacticName", "")).lower() else dtype
 
 
-def _types(told: list[Any]) -> set[str]:
-    words = {word.lower() for each in told for word in re.findall(r"[A-Za-z0-9]+", str(each))}
-    return {TYPES[word] for word in words & TYPES.keys()}
+def _dtypes(formats: list[Any]) -> set[str]:
+    words = {word.lower() for text in formats for word in re.findall(r"[A-Za-z0-9]+", str(text))}
+    return {DTYPES[word] for word in words & DTYPES.keys()}

@@ -1,30 +1,50 @@
 """Images that INT8 is calibrated with: of the training set, or of a folder that somebody names. All come through `sightline.reformat`."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from sightline.card import ModelCard
-from sightline.errors import DataError, ImageError
+from sightline.errors import DataError, ImageError, UsageError
+from sightline.host.files import reason_of
 from sightline.reformat import reformat
-from sightline_export.gate.compare import Pixels
+from sightline_export.graph.runtimes import Pixels
 
 MOST_FILES: Final = 100_000
 """Of a folder, that are looked at."""
 
+COUNT: Final = 256
+"""Images that INT8 is calibrated with, if nobody says."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationSettings:
+    """Which images INT8 is calibrated with."""
+
+    count: int = COUNT
+    """At most."""
+    folder: Path | None = None
+    """Of images such as the model will see; None: the training images."""
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a count below 1."""
+        if self.count < 1:
+            raise UsageError(f"INT8 needs at least one image to be calibrated with, not {self.count}")
+
+
+@dataclass(frozen=True, eq=False)
 class Calibration:
-    """Images that decide ranges, and others of the same source on which the ways of quantising are compared."""
+    """Images that decide ranges, and others of the same source on which the methods of quantising are compared."""
 
     source: str
     """Where they come from, for people; no path."""
-    pixels: Pixels
+    pixels: Pixels = field(repr=False)
     """uint8 [n, height, width, channels]."""
-    held_out: Pixels
+    held_out: Pixels = field(repr=False)
 
     @property
     def sha256(self) -> str:
@@ -33,28 +53,38 @@ class Calibration:
 
 
 def calibration_from(folder: Path, card: ModelCard, count: int) -> Calibration:
-    """Up to `count` images below `folder` to calibrate with, and as many others to compare on; what is no image is passed over.
+    """Read up to `count` images below `folder` to calibrate with, and as many others to compare on; what is no image is passed over.
 
     Raises DataError if fewer than two can be read.
     """
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder} of images to calibrate with")
-    try:
-        files = sorted(each for each, _ in zip(folder.rglob("*"), range(MOST_FILES), strict=False) if each.is_file())
-    except OSError as error:
-        raise DataError(f"{folder}: the images to calibrate with cannot be listed: {error.strerror or error}") from None
-    found = []
+    images = []
     # Spread over the folder, since its files are sorted by something; whatever cannot be read makes room for the next.
-    for index in np.random.default_rng(0).permutation(len(files)):
+    for file in shuffled(files_below(folder, "calibrate with"), np.random.default_rng(0)):
         try:
-            found.append(reformat(files[index], card.preprocess))
+            images.append(reformat(file, card.preprocess))
         except ImageError:
             continue
-        if len(found) == 2 * count:
+        if len(images) == 2 * count:
             break
-    if len(found) < 2:
+    if len(images) < 2:
         raise DataError(
-            f"{folder} holds {len(found) or 'no'} readable image{'' if len(found) == 1 else 's'}: INT8 needs two at least, "
+            f"{folder} holds {len(images) or 'no'} readable image{'' if len(images) == 1 else 's'}: INT8 needs two at least, "
             "one to calibrate with and one to compare on, and some hundred to be good"
         )
-    return Calibration(f"{len(found)} images of a folder", np.stack(found[::2]), np.stack(found[1::2]))
+    return Calibration(f"{len(images)} images of a folder", np.stack(images[::2]), np.stack(images[1::2]))
+
+
+def files_below(folder: Path, purpose: str) -> list[Path]:
+    """Return the files below `folder`, sorted, of the first MOST_FILES entries. Raises DataError that names what the images are for."""
+    try:
+        return sorted(file for file, _ in zip(folder.rglob("*"), range(MOST_FILES), strict=False) if file.is_file())
+    except OSError as error:
+        raise DataError(f"{folder}: the images to {purpose} cannot be listed: {reason_of(error)}") from None
+
+
+def shuffled(files: list[Path], random: np.random.Generator | np.random.RandomState) -> Iterator[Path]:
+    """Yield the files in a random order."""
+    for index in random.permutation(len(files)):
+        yield files[index]

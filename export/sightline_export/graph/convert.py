@@ -1,39 +1,40 @@
-"""From the FP32 graph to the precision that was asked for.
+"""Converts the FP32 graph to another precision, with the converter of that precision.
 
 Precisions are versions of one model: what goes in and comes out, the labels and the preprocessing are the same in all of them, so
 clients need not know, and `rollback` goes from one to another.
 """
 
 import hashlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import onnx
 
 from sightline.card import ModelCard
-from sightline_export.gate.checks import Precision
 from sightline_export.graph.calibration import Calibration
-from sightline_export.graph.fp16 import to_float16
-from sightline_export.graph.int8 import to_int8
-from sightline_export.graph.torch_to_onnx import sealed
+from sightline_export.graph.sealing import sealed
 
 
-def converted(
-    model: bytes, card: ModelCard, precision: Precision, calibration: Calibration | None, notify: Callable[[str], None]
-) -> tuple[bytes, dict[str, Any] | None]:
-    """The FP32 ONNX `model` of `card` in `precision`, sealed with the card again, and what its version's report says of the conversion.
+@dataclass(frozen=True)
+class Conversion:
+    """A converted model, and what its version's report says of the conversion."""
 
-    INT8 needs `calibration` images. FP32 is the export itself, of which there is nothing to say.
-    """
-    if precision == "fp32":
-        return model, None
-    made: dict[str, Any] = {"from_sha256": hashlib.sha256(model).hexdigest()}
-    if precision == "fp16":
-        written = to_float16(model)
-    else:
-        if calibration is None:
-            raise ValueError("integers need images to be calibrated with")
-        quantised = to_int8(model, card, calibration.pixels, calibration.held_out, notify)
-        written = quantised.model
-        made |= {"calibration": {"source": calibration.source, "sha256": calibration.sha256}, **quantised.notes}
-    return sealed(onnx.load_from_string(written), card), made
+    model: bytes = field(repr=False)
+    """Serialised ONNX."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """JSON values."""
+
+
+Notify: TypeAlias = Callable[[str], None]
+Converter: TypeAlias = Callable[[bytes, ModelCard, Calibration | None, Notify], Conversion]
+"""Makes of a serialised FP32 ONNX model one of another precision; its inputs and outputs keep their names and types."""
+
+
+def convert(fp32: bytes, card: ModelCard, converter: Converter, calibration: Calibration | None, notify: Notify) -> Conversion:
+    """Convert the serialised ONNX model `fp32` of `card` and seal it with the card again. The notes say from which file and images."""
+    conversion = converter(fp32, card, calibration, notify)
+    notes: dict[str, Any] = {"from_sha256": hashlib.sha256(fp32).hexdigest()}
+    if calibration is not None:
+        notes["calibration"] = {"source": calibration.source, "sha256": calibration.sha256}
+    return Conversion(sealed(onnx.load_from_string(conversion.model), card), {**notes, **conversion.notes})

@@ -1,6 +1,5 @@
 """`--from huggingface:DIR`: a folder that `save_pretrained` wrote, or that was fetched from the hub; nothing in it is run or unpickled."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -9,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import DataError, UsageError
-from sightline_export.sources.hf_image_processor import seen_by
-from sightline_export.sources.imported_model import Brought, demand_float32, library, matching, seeded, told_apart
+from sightline.host.text import one_line
+from sightline_export.sources.hf_image_processor import processor_preprocess
+from sightline_export.sources.imported_model import ImportedModel, demand_float32, library, seeded
+from sightline_export.sources.labels import demand_label_count, distinct_labels
 from sightline_training.files import read_json
 from sightline_training.networks.weights import sha256_of
 
@@ -33,25 +34,25 @@ class Logits(nn.Module):
         return logits
 
 
-def from_huggingface(what: str, weights: str | None, labels: tuple[str, ...] | None) -> Brought:
-    """The image classifier in the folder `what`: config.json, preprocessor_config.json, and safetensors unless `weights` is `random`.
+def from_huggingface(path: str, weights: str | None, labels: tuple[str, ...] | None) -> ImportedModel:
+    """Import the image classifier in the folder `path`: config.json, preprocessor_config.json, safetensors unless `weights` is `random`.
 
-    Raises DataError if the folder is incomplete or damaged, UsageError for what cannot be brought, MissingExtra without transformers.
+    Raises DataError if the folder is incomplete or damaged, UsageError for what cannot be imported, MissingExtra without transformers.
     """
-    folder = Path(what)
+    folder = Path(path)
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}: huggingface:DIR names one with {CONFIG}, {PROCESSOR} and {WEIGHTS} in it")
     if weights not in (None, "random"):
-        raise UsageError(f"the weights of huggingface:{folder} lie in it, as {WEIGHTS}: leave --weights out, or say `--weights random`")
-    described = read_json(folder / CONFIG)
+        raise UsageError(f"the weights of huggingface:{folder} lie in it, as {WEIGHTS}: name none, or `random`")
+    content = read_json(folder / CONFIG)
     for key in FOREIGN:
-        if described.get(key) is not None:
+        if content.get(key) is not None:
             raise UsageError(
-                f"{folder / CONFIG}: {key} is not supported: only float32 networks that transformers itself knows can be brought"
+                f"{folder / CONFIG}: {key} is not supported: only float32 networks that transformers itself knows can be imported"
             )
-    if described.get("problem_type") == "multi_label_classification":
+    if content.get("problem_type") == "multi_label_classification":
         raise UsageError(f"{folder / CONFIG}: problem_type is multi_label_classification, whose answers do not sum to 1")
-    seen = seen_by(read_json(folder / PROCESSOR), str(described.get("model_type")))
+    processor = processor_preprocess(read_json(folder / PROCESSOR), str(content.get("model_type")))
     transformers = library("transformers", "huggingface")
     config = _config(transformers, folder)
     classes = int(config.num_labels)
@@ -59,21 +60,21 @@ def from_huggingface(what: str, weights: str | None, labels: tuple[str, ...] | N
         raise UsageError(
             f"{folder / CONFIG}: {classes} classes and {getattr(config, 'num_channels', 3)} channels; a card needs two or more, and 3"
         )
-    matching(labels, classes, str(folder / CONFIG))
-    told, notes = (labels, ()) if labels is not None else _labels(described, classes, folder)
-    _same_size(config, seen.preprocess.size, folder)
-    model = _made(transformers, config, folder, weights)
+    demand_label_count(labels, classes, str(folder / CONFIG))
+    all_labels, notes = (labels, ()) if labels is not None else _labels(content, classes, folder)
+    _same_size(config, processor.preprocess.size, folder)
+    model = _network(transformers, config, folder, weights)
     demand_float32(model, str(folder))
-    return Brought(
+    return ImportedModel(
         source=f"huggingface:{folder.resolve().name}",
         body=Logits(model),
-        preprocess=seen.preprocess,
-        labels=told,
+        preprocess=processor.preprocess,
+        labels=all_labels,
         weights=weights or f"{type(model).__name__} in safetensors",
         weights_sha256=sha256_of(model.state_dict()),
-        settings=seen.settings,
+        settings=processor.settings,
         versions={"transformers": transformers.__version__},
-        notes=(*notes, *seen.notes),
+        notes=(*notes, *processor.notes),
     )
 
 
@@ -81,25 +82,25 @@ def _config(transformers: Any, folder: Path) -> Any:
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # noqa: BLE001 - of a stranger's config.json, transformers raises nearly anything
-        raise DataError(f"{folder / CONFIG}: transformers cannot read it: {_said(error)}") from None
+        raise DataError(f"{folder / CONFIG}: transformers cannot read it: {one_line(error)}") from None
     if type(config) not in transformers.AutoModelForImageClassification._model_mapping:
         raise UsageError(f"{folder / CONFIG}: transformers has no image classifier of the model_type {config.model_type!r:.40}")
     return config
 
 
-def _made(transformers: Any, config: Any, folder: Path, weights: str | None) -> Any:
-    """The network with its weights in float32. Raises DataError if one is missing, which transformers would fill with random numbers."""
+def _network(transformers: Any, config: Any, folder: Path, weights: str | None) -> Any:
+    """Return the network with its weights in float32. Raises DataError if one is missing, which transformers would fill at random."""
     transformers.utils.logging.disable_progress_bar()
     classifier = transformers.AutoModelForImageClassification
     if weights == "random":
         return seeded(lambda: classifier.from_config(config, dtype=torch.float32, trust_remote_code=False))
     if not (folder / WEIGHTS).is_file() and not (folder / INDEX).is_file():
-        there = ", ".join(sorted(each.name for each in folder.glob("*.bin"))[:3])
+        pickled = ", ".join(sorted(file.name for file in folder.glob("*.bin"))[:3])
         raise DataError(
-            f"{folder} holds no {WEIGHTS}{f', and {there} could run code when it is opened' if there else ''}: save it as safetensors"
+            f"{folder} holds no {WEIGHTS}{f', and {pickled} could run code when it is opened' if pickled else ''}: save it as safetensors"
         )
     try:
-        model, found = classifier.from_pretrained(
+        model, loading = classifier.from_pretrained(
             folder,
             config=config,
             dtype=torch.float32,
@@ -109,23 +110,23 @@ def _made(transformers: Any, config: Any, folder: Path, weights: str | None) -> 
             output_loading_info=True,
         )
     except Exception as error:  # noqa: BLE001 - as above
-        raise DataError(f"{folder}: transformers cannot load the weights: {_said(error)}") from None
+        raise DataError(f"{folder}: transformers cannot load the weights: {one_line(error)}") from None
     for kind, reason in (("missing_keys", "is missing"), ("mismatched_keys", "has another shape"), ("unexpected_keys", "has no place")):
-        for name in sorted(map(str, found.get(kind) or ())):
+        for name in sorted(map(str, loading.get(kind) or ())):
             raise DataError(f"{folder}: the tensor {name:.120} {reason} in {type(model).__name__}: these are weights of another network")
     return model
 
 
-def _labels(described: Mapping[str, Any], classes: int, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The labels of `id2label`; what transformers makes up where there are none is not taken."""
-    given = described.get("id2label")
+def _labels(content: Mapping[str, Any], classes: int, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the labels of `id2label`; what transformers makes up where there are none is not taken."""
+    labels = content.get("id2label")
     if (
-        not isinstance(given, dict)
-        or set(given) != {str(at) for at in range(classes)}
-        or not all(isinstance(each, str) for each in given.values())
+        not isinstance(labels, dict)
+        or set(labels) != {str(number) for number in range(classes)}
+        or not all(isinstance(label, str) for label in labels.values())
     ):
-        raise UsageError(f"{folder / CONFIG}: id2label does not name the {classes:,} classes: name them with --labels FILE, a label a line")
-    return told_apart([given[str(at)] for at in range(classes)])
+        raise UsageError(f"{folder / CONFIG}: id2label does not name the {classes:,} classes: name them in a text file, a label a line")
+    return distinct_labels([labels[str(number)] for number in range(classes)])
 
 
 def _same_size(config: Any, size: tuple[int, int], folder: Path) -> None:
@@ -137,7 +138,3 @@ def _same_size(config: Any, size: tuple[int, int], folder: Path) -> None:
         raise UsageError(
             f"{folder}: {PROCESSOR} makes images of {size[0]} x {size[1]} pixels, the network takes {' x '.join(map(str, wanted))}"
         )
-
-
-def _said(error: BaseException) -> str:
-    return re.sub(r"\s+", " ", str(error))[:200] or type(error).__name__

@@ -7,23 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import DataError, UsageError
+from sightline.host.text import one_line
 from sightline.preprocess import Preprocess
 from sightline_export.sources.imported_model import (
-    Brought,
+    ImportedModel,
+    Transform,
     demand_float32,
     fill,
-    filter_called,
     library,
-    matching,
+    preprocess_from,
+    resample_named,
     seeded,
-    specification,
-    told_apart,
 )
+from sightline_export.sources.labels import demand_label_count, distinct_labels
 from sightline_training.networks.weights import sha256_of, weights_in
 
 
-def from_timm(name: str, weights: str | None, labels: tuple[str, ...] | None) -> Brought:
-    """Timm's classifier `name`, such as "convnext_tiny.fb_in1k", with `weights` (None: published ones; `random`; a file).
+def from_timm(name: str, weights: str | None, labels: tuple[str, ...] | None) -> ImportedModel:
+    """Import timm's classifier `name`, such as "convnext_tiny.fb_in1k", with `weights` (None: published ones; `random`; a file).
 
     Published weights are fetched from the Hugging Face hub unless they are in its cache. A file, or random weights, may have as many
     classes as `labels` names. Raises UsageError, DataError, or MissingExtra without timm.
@@ -31,40 +32,38 @@ def from_timm(name: str, weights: str | None, labels: tuple[str, ...] | None) ->
     timm = library("timm", "timm")
     config = _config(timm, name)
     source = f"timm:{config['architecture']}.{config['tag']}" if config.get("tag") else f"timm:{config['architecture']}"
-    spec = seen_by(config, source)
+    preprocess = timm_preprocess(config, source)
     published = config["num_classes"]
     classes = published if weights is None or labels is None else len(labels)
     if not classes:
-        raise UsageError(
-            f"{source} has no classes, only features: name a classifier, or give your own with --weights FILE and --labels FILE"
-        )
-    matching(labels, classes, source)
-    told, notes = (labels, ()) if labels is not None else _labels(timm, config, source)
+        raise UsageError(f"{source} has no classes, only features: name a classifier, or a file of weights and their labels")
+    demand_label_count(labels, classes, source)
+    all_labels, notes = (labels, ()) if labels is not None else _labels(timm, config, source)
     if weights is None:
-        model, called, digest = _fetched(timm, name, source)
+        model, description, sha256 = _fetched(timm, name, source)
     else:
         model = seeded(lambda: timm.create_model(name, pretrained=False, num_classes=classes))
-        called, digest = "random", ""
+        description, sha256 = "random", ""
         if weights != "random":
-            state, digest = weights_in(Path(weights))
+            state, sha256 = weights_in(Path(weights))
             fill(model, state, weights)
-            called = f"file {Path(weights).name}"
+            description = f"file {Path(weights).name}"
     demand_float32(model, source)
-    return Brought(
+    return ImportedModel(
         source=source,
         body=model,
-        preprocess=spec,
-        labels=told,
-        weights=called,
-        weights_sha256=digest or sha256_of(model.state_dict()),
+        preprocess=preprocess,
+        labels=all_labels,
+        weights=description,
+        weights_sha256=sha256 or sha256_of(model.state_dict()),
         settings={key: config.get(key) for key in ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")},
         versions={"timm": timm.__version__},
         notes=notes,
     )
 
 
-def seen_by(config: Mapping[str, Any], source: str) -> Preprocess:
-    """The card's words for what timm does to an image at evaluation, given a `pretrained_cfg` as a mapping.
+def timm_preprocess(config: Mapping[str, Any], source: str) -> Preprocess:
+    """Return a card's preprocessing that does what timm does to an image at evaluation, given a `pretrained_cfg` as a mapping.
 
     The size is `input_size`; timm's larger `test_input_size` is not used. Raises UsageError, with the reason, if a card cannot say it.
     """
@@ -72,38 +71,44 @@ def seen_by(config: Mapping[str, Any], source: str) -> Preprocess:
     whose = f"the preprocessing of {source}"
     channels, *size = data["input_size"]
     if channels != 3:
-        raise UsageError(f"{whose} is for images of {channels} channels; only RGB can be brought.")
-    high, wide = size
+        raise UsageError(f"{whose} is for images of {channels} channels; only RGB can be imported.")
+    height, width = size
     # timm rounds down, and leaves it to the transforms whether anything is cut at all.
     scaled = [math.floor(side / data["crop_pct"]) for side in size]
-    says = {"resample": filter_called(data["interpolation"], whose), "mean": data["mean"], "std": data["std"], "size": (high, wide)}
+    common: dict[str, Any] = {
+        "whose": whose,
+        "resample": resample_named(data["interpolation"], whose),
+        "mean": data["mean"],
+        "std": data["std"],
+        "size": (height, width),
+    }
     mode = data["crop_mode"]
     if mode == "center":
         if scaled[0] != scaled[1]:
-            raise UsageError(f"{whose} covers {high} x {wide} pixels and rounds the longer side to the nearest; a card rounds it down.")
-        return specification(whose, fit="crop", scaled=scaled[0], **says)
+            raise UsageError(f"{whose} covers {height} x {width} pixels and rounds the longer side to the nearest; a card rounds it down.")
+        return preprocess_from(Transform(fit="crop", scaled=scaled[0], **common))
     if mode not in ("squash", "border"):
         raise UsageError(f"{whose} has the crop_mode {mode!r:.40}, which is not known here: center, squash and border are.")
     if scaled != size:
         raise UsageError(
             f"{whose} ({mode}, crop_pct {data['crop_pct']:g}) makes {scaled[0]} x {scaled[1]} pixels of an image and then crops "
-            f"{high} x {wide} out of them; a card can {'stretch' if mode == 'squash' else 'pad'} or crop, not both."
+            f"{height} x {width} out of them; a card can {'stretch' if mode == 'squash' else 'pad'} or crop, not both."
         )
     if mode == "squash":
-        return specification(whose, fit="stretch", **says)
-    return specification(whose, fit="pad", background=[round(255 * each) for each in data["mean"]], **says)
+        return preprocess_from(Transform(fit="stretch", **common))
+    return preprocess_from(Transform(fit="pad", background=[round(255 * value) for value in data["mean"]], **common))
 
 
 def _config(timm: Any, name: str) -> dict[str, Any]:
-    """What timm knows of the weights `name`, as a mapping. Raises UsageError if it knows no such network or no such weights of it."""
+    """Read what timm knows of the weights `name`, as a mapping. Raises UsageError if it knows no such network or no such weights of it."""
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture.lower(), timm.list_models(), n=3, cutoff=0.5)
         advice = f" Did you mean {', '.join(near)}?" if near else ""
         raise UsageError(f"timm has no network {architecture!r:.80}.{advice}")
-    tagged = [each.partition(".")[2] for each in timm.list_models(f"{architecture}.*", pretrained=True)]
-    if tag and tag not in tagged:
-        raise UsageError(f"timm has no weights {tag!r:.80} of {architecture}, only {', '.join(sorted(tagged)) or 'none'}.")
+    tags = [model.partition(".")[2] for model in timm.list_models(f"{architecture}.*", pretrained=True)]
+    if tag and tag not in tags:
+        raise UsageError(f"timm has no weights {tag!r:.80} of {architecture}, only {', '.join(sorted(tags)) or 'none'}.")
     config: dict[str, Any] = timm.get_pretrained_cfg(name).to_dict()
     return {**config, "architecture": architecture}
 
@@ -112,25 +117,24 @@ def _fetched(timm: Any, name: str, source: str) -> tuple[Any, str, str]:
     try:
         model = timm.create_model(name, pretrained=True)
     except Exception as error:  # noqa: BLE001 - a dozen libraries are on the way to the hub
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
-            f"the weights of {source} could not be fetched from the Hugging Face hub ({reason}). Fetch the file elsewhere and name it with "
-            "`--weights FILE`, or see whether everything runs with `--weights random`."
+            f"the weights of {source} could not be fetched from the Hugging Face hub ({one_line(error)}). Fetch the file elsewhere and "
+            "name it as the weights, or see whether everything runs with the weights `random`."
         ) from None
     return model, f"timm's {source.partition(':')[2]}", sha256_of(model.state_dict())
 
 
 def _labels(timm: Any, config: Mapping[str, Any], source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The labels that come with the weights, else ImageNet's if they are as many; and notes."""
+    """Return the labels that come with the weights, else ImageNet's if they are as many; and notes."""
     classes = config["num_classes"]
-    found = list(config.get("label_names") or [])
-    described = config.get("label_descriptions") or {}
-    if found:
-        found = [str(described.get(each, each)) for each in found]
+    labels = list(config.get("label_names") or [])
+    descriptions = config.get("label_descriptions") or {}
+    if labels:
+        labels = [str(descriptions.get(label, label)) for label in labels]
     elif subset := timm.data.infer_imagenet_subset({"num_classes": classes}):
-        found = timm.data.ImageNetInfo(subset).label_descriptions()
-    if len(found) != classes:
+        labels = timm.data.ImageNetInfo(subset).label_descriptions()
+    if len(labels) != classes:
         raise UsageError(
-            f"timm does not know what the {classes:,} classes of {source} are called: name them with --labels FILE, a label a line"
+            f"timm does not know what the {classes:,} classes of {source} are called: name them in a text file, a label a line"
         )
-    return told_apart(found)
+    return distinct_labels(labels)

@@ -7,76 +7,77 @@ from torch import nn
 
 from sightline.errors import DataError, UsageError
 from sightline.preprocess import Preprocess
-from sightline_export.sources.imported_model import Brought, matching
+from sightline_export.sources.imported_model import ImportedModel
+from sightline_export.sources.labels import demand_label_count
 from sightline_training.networks.backbones import Backbone, last_layer, preprocess_of, published, whole
 from sightline_training.networks.weights import Weights, pour, weights_from
 
 
-def from_torchvision(what: str, weights: str | None, labels: tuple[str, ...] | None) -> Brought:
-    """The classifier `what`, "resnet50" or "resnet50/IMAGENET1K_V1", with `weights` (None: published ones; `random`; a file).
+def from_torchvision(named: str, weights: str | None, labels: tuple[str, ...] | None) -> ImportedModel:
+    """Import the classifier `named`, "resnet50" or "resnet50/IMAGENET1K_V1", with `weights` (None: published ones; `random`; a file).
 
-    Images are seen as by the version that is named, by the one that the file is, or else by the best one. The weights may tell
+    Images are preprocessed as by the version that is named, by the one that the file is, or else by the best one. The weights may tell
     other classes apart than ImageNet's: then `labels` must name them. Raises UsageError or DataError.
     """
-    name, _, version = what.partition("/")
+    name, _, version = named.partition("/")
     versions = published(name)
     if version:
         preprocess_of(Backbone(name), version)
     if weights not in (None, "random") and Path(str(weights)).is_dir():
-        raise UsageError(f"--weights {weights} is a folder: `sightline export {weights}` publishes a run; --from takes a file of weights")
-    found = weights_from(name, weights, version or None)
-    version, preprocess = _seen(name, version, weights, found)
+        raise UsageError(f"{weights} is a folder: `sightline export {weights}` publishes a run; weights for a named network are a file")
+    loaded = weights_from(name, weights, version or None)
+    version, preprocess = _preprocess(name, version, weights, loaded)
     last = last_layer(network := whole(Backbone(name)))
-    if f"{last}.weight" not in found.state:
-        raise DataError(f"{found.source}: the tensor {last}.weight is missing: these weights are a trunk without a classifier")
-    classes = len(found.state[f"{last}.weight"])
-    matching(labels, classes, found.source)
+    if f"{last}.weight" not in loaded.state:
+        raise DataError(f"{loaded.source}: the tensor {last}.weight is missing: these weights are a trunk without a classifier")
+    classes = len(loaded.state[f"{last}.weight"])
+    demand_label_count(labels, classes, loaded.source)
     categories = tuple(versions[version].meta["categories"])
     if labels is None and classes != len(categories):
         raise UsageError(
-            f"{found.source} tells {classes:,} classes apart, which are not ImageNet's: name them with --labels FILE, a label a line"
+            f"{loaded.source} tells {classes:,} classes apart, which are not ImageNet's: name them in a text file, a label a line"
         )
     if classes != len(categories):
         network.set_submodule(last, _resized(network.get_submodule(last), classes))
-    pour(network, found)
-    meant: Any = versions[version].transforms()
-    return Brought(
+    pour(network, loaded)
+    transforms: Any = versions[version].transforms()
+    return ImportedModel(
         source=f"torchvision:{name}/{version}",
         body=network,
         preprocess=preprocess,
         labels=labels or categories,
-        weights=found.source,
-        weights_sha256=found.sha256,
+        weights=loaded.source,
+        weights_sha256=loaded.sha256,
         settings={
-            "resize_size": list(meant.resize_size),
-            "crop_size": list(meant.crop_size),
-            "interpolation": meant.interpolation.value,
-            "mean": list(meant.mean),
-            "std": list(meant.std),
+            "resize_size": list(transforms.resize_size),
+            "crop_size": list(transforms.crop_size),
+            "interpolation": transforms.interpolation.value,
+            "mean": list(transforms.mean),
+            "std": list(transforms.std),
         },
     )
 
 
-def _seen(name: str, version: str, weights: str | None, found: Weights) -> tuple[str, Preprocess]:
-    """Which published version's preprocessing the weights get. Raises UsageError if that is not known, or another than was named."""
+def _preprocess(name: str, version: str, weights: str | None, loaded: Weights) -> tuple[str, Preprocess]:
+    """Return which published version's preprocessing the weights get. Raises UsageError if that is not known, or another than was named."""
     from torchvision.models import get_model_weights
 
-    seen = {each: preprocess_of(Backbone(name), each) for each in published(name)}
-    if found.preprocess is not None and version and seen[version] != found.preprocess:
-        raise UsageError(f"--weights is {found.source}, whose preprocessing is not that of {version}: leave /{version} out")
-    if found.preprocess is not None and weights is not None:
-        return next(each for each, spec in seen.items() if spec == found.preprocess), found.preprocess
+    known = {each: preprocess_of(Backbone(name), each) for each in published(name)}
+    if loaded.preprocess is not None and version and known[version] != loaded.preprocess:
+        raise UsageError(f"the weights are {loaded.source}, whose preprocessing is not that of {version}: leave /{version} out")
+    if loaded.preprocess is not None and weights is not None:
+        return next(each for each, spec in known.items() if spec == loaded.preprocess), loaded.preprocess
     best: str = get_model_weights(name).DEFAULT.name
-    if not version and weights not in (None, "random") and len(set(seen.values())) > 1:
+    if not version and weights not in (None, "random") and len(set(known.values())) > 1:
         raise UsageError(
-            f"--weights is not a file that torchvision published, and its versions of {name} see images differently: "
-            f"say which one yours was trained like, {' or '.join(f'torchvision:{name}/{each}' for each in seen)}"
+            f"{weights} is not a file that torchvision published, and its versions of {name} see images differently: "
+            f"say which one yours was trained like, {' or '.join(f'torchvision:{name}/{each}' for each in known)}"
         )
-    return version or best, seen[version or best]
+    return version or best, known[version or best]
 
 
 def _resized(layer: nn.Module, classes: int) -> nn.Module:
-    """A layer like torchvision's last one, for another number of classes."""
+    """Return a layer like torchvision's last one, for another number of classes."""
     if isinstance(layer, nn.Linear):
         return nn.Linear(layer.in_features, classes, bias=layer.bias is not None)
     if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1):

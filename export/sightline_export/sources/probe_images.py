@@ -1,4 +1,4 @@
-"""Images to compare on where there is no dataset: of a folder that somebody names, or made here. Nobody says what they show."""
+"""Images to compare on where there is no dataset: those of a folder, or generated ones. Nobody knows what they show."""
 
 import hashlib
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from sightline.errors import DataError, ImageError
 from sightline.image import open_image
 from sightline.preprocess import Preprocess
 from sightline.reformat import reformat
-from sightline_export.graph.calibration import MOST_FILES
-from sightline_training.datasets.image_set import UNKNOWN
+from sightline_export.candidate import UNKNOWN
+from sightline_export.graph.calibration import files_below, shuffled
 
-MADE: Final = 64
-"""Images that are made if nobody says how many."""
+GENERATED: Final = 64
+"""Images that are generated if nobody says how many."""
 
 GRIDS: Final = (2, 3, 5, 8, 13, 24)
 """Patches a side: from slopes over the whole image to detail as fine as a photo's."""
@@ -29,7 +29,7 @@ ASPECTS: Final = ((1.0, 1.0), (1.0, 1.5), (1.4, 1.0), (1.15, 1.3))
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class ProbeImages:
     """Images of unknown classes, opened one at a time."""
 
     name: str
@@ -41,7 +41,7 @@ class Shown:
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
-        """UNKNOWN for each."""
+        """UNKNOWN for each image."""
         return np.full(self.count, UNKNOWN, np.int64)
 
     def __len__(self) -> int:
@@ -49,37 +49,36 @@ class Shown:
         return self.count
 
     def open(self, index: int) -> Image.Image:
-        """Image `index`, before any preprocessing."""
+        """Open image `index`, before any preprocessing."""
         return self.opener(index)
 
     def pixels(self, spec: Preprocess, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """The images `indices` through `reformat`: uint8 [n, height, width, channels]."""
+        """Reformat the images `indices`: uint8 [n, height, width, channels]."""
         return np.stack([reformat(self.open(int(index)), spec) for index in indices])
 
 
-def given(folder: Path, card: ModelCard, most: int) -> Shown:
-    """Up to `most` images below `folder`, spread over it; what is no image is passed over. Raises DataError if none can be read."""
-    try:
-        files = sorted(each for each, _ in zip(folder.rglob("*"), range(MOST_FILES), strict=False) if each.is_file())
-    except OSError as error:
-        raise DataError(f"{folder}: the images to compare on cannot be listed: {error.strerror or error}") from None
-    found: list[Path] = []
+def images_below(folder: Path, card: ModelCard, most: int) -> ProbeImages:
+    """Return up to `most` images below `folder`, spread over it; what is no image is passed over. Raises DataError if none can be read."""
+    files = files_below(folder, "compare on")
+    readable: list[Path] = []
     digest = hashlib.sha256()
-    for index in np.random.RandomState(0).permutation(len(files)):
+    for file in shuffled(files, np.random.RandomState(0)):
         try:
-            digest.update(reformat(files[index], card.preprocess).tobytes())
+            digest.update(reformat(file, card.preprocess).tobytes())
         except ImageError:
             continue
-        found.append(files[index])
-        if len(found) == most:
+        readable.append(file)
+        if len(readable) == most:
             break
-    if not found:
+    if not readable:
         raise DataError(f"{folder} holds no readable image to compare on")
-    return Shown(f"a folder of {len(files):,} files", "given", len(found), digest.hexdigest(), lambda index: open_image(found[index]))
+    return ProbeImages(
+        f"a folder of {len(files):,} files", "given", len(readable), digest.hexdigest(), lambda index: open_image(readable[index])
+    )
 
 
-def made(card: ModelCard, count: int) -> Shown:
-    """`count` images of smooth random colours, the same ones each time."""
+def generated_images(card: ModelCard, count: int) -> ProbeImages:
+    """Return `count` images of smooth random colours, the same ones each time."""
     height, width = card.preprocess.size
 
     def draw(index: int) -> Image.Image:
@@ -91,4 +90,4 @@ def made(card: ModelCard, count: int) -> Shown:
     digest = hashlib.sha256()
     for index in range(count):
         digest.update(reformat(draw(index), card.preprocess).tobytes())
-    return Shown("smooth random colours", "made", count, digest.hexdigest(), draw)
+    return ProbeImages("smooth random colours", "made", count, digest.hexdigest(), draw)

@@ -7,9 +7,12 @@ from typing import Final
 from sightline.card import CARD_KEY, MAX_SEALED_BYTES, ModelCard, unseal
 from sightline.classifier import served_card
 from sightline.errors import ContractError, RepositoryError
-from sightline.repository.config import read_config
-from sightline.repository.read import fields_of, read_text
+from sightline.host.files import read_bytes, reason_of
+from sightline.repository.config import MODEL_FILE, read_config
+from sightline.repository.read import CARD_FILE, CONFIG_FILE, fields_of, read_text
 from sightline.transport import Transport
+from sightline_export.sources.run import card_file
+from sightline_export.verify.hops import Hop, HopKind, Tally
 
 RUN: Final = "run"
 GRPC: Final = "gRPC"
@@ -23,18 +26,41 @@ def read_copies(run_folder: Path, model_folder: Path, version: int, over_grpc: T
     """Read all six copies. A copy that cannot be believed is a ContractError in its place; a missing file raises RepositoryError."""
     name = model_folder.name
     return {
-        RUN: _card_file(run_folder / "card.json"),
-        "model.onnx": _onnx(model_folder / str(version) / "model.onnx"),
-        "card.json": _card_file(model_folder / "card.json"),
-        "config.pbtxt": _config(model_folder / "config.pbtxt"),
+        RUN: _card_file(card_file(run_folder)),
+        MODEL_FILE: _onnx(model_folder / str(version) / MODEL_FILE),
+        CARD_FILE: _card_file(model_folder / CARD_FILE),
+        CONFIG_FILE: _config(model_folder / CONFIG_FILE),
         GRPC: _served(over_grpc, name, version),
         HTTP: _served(over_http, name, version),
     }
 
 
-def differences(one: ModelCard, other: ModelCard) -> list[str]:
+def compare_copies(copies: Copies) -> list[Hop]:
+    """Compare every copy with the run's card: a hop for each, and one before them if the run's own card cannot be believed."""
+    origin = copies[RUN]
+    others = {name: copy for name, copy in copies.items() if name != RUN}
+    tallies = []
+    if isinstance(origin, ContractError):
+        tallies.append(Tally(HopKind.CARD, RUN))
+        tallies[0].differs(str(origin))
+    others_agree = len({None if isinstance(copy, ContractError) else copy.sha256 for copy in others.values()}) == 1
+    for name, copy in others.items():
+        tallies.append(tally := Tally(HopKind.CARD, RUN, name))
+        if isinstance(copy, ContractError):
+            tally.differs(str(copy))
+        elif isinstance(origin, ContractError):
+            continue
+        elif copy != origin:
+            hint = "; all the other copies agree, so the run's is the one that changed" if others_agree else ""
+            tally.differs("; ".join(differences(origin, copy))[:300] + hint)
+        else:
+            tally.same()
+    return [tally.hop() for tally in tallies]
+
+
+def differences(card: ModelCard, other: ModelCard) -> list[str]:
     """Name the fields that differ, with both values: `preprocess.mean is [0.5] before and [0.6] after`."""
-    before, after = fields_of(one), fields_of(other)
+    before, after = fields_of(card), fields_of(other)
     return [
         f"{field} is {before.get(field)} before and {after.get(field)} after"
         for field in before | after
@@ -44,10 +70,9 @@ def differences(one: ModelCard, other: ModelCard) -> list[str]:
 
 def _card_file(path: Path) -> ModelCard | ContractError:
     try:
-        with path.open("rb") as file:
-            return unseal(file.read(MAX_SEALED_BYTES + 1), str(path))
+        return unseal(read_bytes(path, MAX_SEALED_BYTES), str(path))
     except OSError as error:
-        return ContractError(f"{path}: the card cannot be read: {error.strerror or error}")
+        return ContractError(f"{path}: the card cannot be read: {reason_of(error)}")
     except ContractError as error:
         return error
 
