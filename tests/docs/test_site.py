@@ -34,7 +34,7 @@ def assets_of(page: Path) -> list[str]:
 def test_every_page_of_the_docs_and_every_readme_is_on_the_site(site: Path) -> None:
     pages = {str(page.relative_to(site)) for page in site.rglob("*.html")}
     docs = {str(page.relative_to(ROOT / "docs").with_suffix(".html")) for page in (ROOT / "docs").rglob("*.md")}
-    folders = {f"folders/{readme.parent.name}.html" for readme in ROOT.glob("*/README.md")} - {"folders/examples.html"}
+    folders = {f"folders/{readme.parent.name}.html" for readme in ROOT.glob("[a-z]*/README.md")} - {"folders/examples.html"}
     assert docs | folders | {"index.html", "contributing.html", "changelog.html", "examples.html", "commands.html"} <= pages
 
 
