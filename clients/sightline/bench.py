@@ -146,8 +146,10 @@ def _run(command: list[str], timeout_s: float) -> tuple[str, int]:
         except subprocess.TimeoutExpired:
             raise ServerError(f"perf_analyzer did not end within {timeout_s:.0f} s: is the server overloaded?") from None
         finally:
-            if process.poll() is None:
+            if process.poll() is None and hasattr(os, "killpg"):
                 os.killpg(process.pid, signal.SIGKILL)
+            elif process.poll() is None:
+                process.kill()
         return output, process.returncode
 
 

@@ -1,4 +1,4 @@
-"""The model card: what a model eats, what it answers, and how an image becomes its input. It travels with the weights.
+"""The model card: what a model takes, what it answers, and how an image becomes its input. It travels with the weights.
 
 The card is written as one *sealed* text, canonical JSON `{"card": {…}, "sha256": "…"}`, in three places: beside the model
 (`card.json`), in Triton's `config.pbtxt` (`parameters["model_card"]`) and in the ONNX file's metadata. `seal` is the only
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, NoReturn, Self
 from pydantic import FailFast, Field, StrictInt, ValidationError, model_validator
 
 from sightline.errors import ContractError
+from sightline.host.text import printable
 from sightline.preprocess import AnyPreprocess, StrictModel
 
 CARD_KEY: Final = "model_card"
@@ -72,13 +73,13 @@ class ModelCard(StrictModel):
 
 
 def seal(card: ModelCard) -> str:
-    """The one text in which a card travels: canonical JSON of the card and its sha256."""
+    """Return the one text in which a card travels: canonical JSON of the card and its sha256."""
     content = card.model_dump(mode="json")
     return _canonical({"card": content, "sha256": _sha256(content)})
 
 
 def unseal(text: str | bytes, where: str) -> ModelCard:
-    """Read a sealed card. `where` names the copy ("config.pbtxt of model mnist") and opens every error message.
+    """Return the card of a sealed text. `where` names the copy ("config.pbtxt of model mnist") and opens every error message.
 
     Raises ContractError if the text is not a sealed card, if a field is unknown, missing or out of range (the message names
     it), or if the sha256 does not fit.
@@ -103,13 +104,14 @@ def unseal(text: str | bytes, where: str) -> ModelCard:
         if name not in card.model_fields_set:
             _refuse(where, f"card.{name}: Field required")
     if envelope["sha256"] != card.sha256:
-        written = _shown(envelope["sha256"])
-        _refuse(where, f"it was changed after it was written: the sha256 beside it is {written}, the card's own is {card.sha256[:12]}…")
+        written = envelope["sha256"]
+        beside = f"{_printable(written[:12])}…" if isinstance(written, str) else f"a {type(written).__name__}"
+        _refuse(where, f"it was changed after it was written: the sha256 beside it is {beside}, the card's own is {card.sha256[:12]}…")
     return card
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of the member `card` of a sealed text, generated from the classes above."""
+    """Return the JSON schema of the member `card` of a sealed text, generated from the classes above."""
     return ModelCard.model_json_schema(mode="serialization")
 
 
@@ -147,13 +149,9 @@ def _first_problem(error: ValidationError) -> str:
     return f"card{_printable(place)}: {_printable(reason)}{more}"
 
 
-def _shown(value: object) -> str:
-    return f"{_printable(value[:12])}…" if isinstance(value, str) else f"a {type(value).__name__}"
-
-
 def _printable(text: str) -> str:
     """At most 200 characters of a stranger's text, without what would steer a terminal or cannot be printed."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:200])
+    return printable(text[:200])
 
 
 def _refuse(where: str, reason: str) -> NoReturn:

@@ -33,10 +33,11 @@ RETRIES: Final = 2
 
 @dataclass(frozen=True)
 class ClassProbability:
-    """One class and how probable the model holds it."""
+    """A class and its probability."""
 
     label: str
     probability: float
+    """0..1."""
     index: int
     """Position in the card's labels."""
 
@@ -102,7 +103,7 @@ class Classifier:
         return self._batch
 
     def classify(self, images: ImageInput | Sequence[ImageInput], top: int = 1) -> list[Guess]:
-        """Give a guess for each image, in order. A single image counts as a list of one.
+        """Return a guess for each image, in order. A single image counts as a list of one.
 
         Raises ImageError, naming the image, if one cannot be read: no image ever gets a label by accident. Use
         `stream` to go on after a broken image.
@@ -116,41 +117,41 @@ class Classifier:
         return guesses
 
     def stream(self, images: Iterable[ImageInput], top: int = 1) -> Iterator[Guess | ImageError]:
-        """Give, in order, a guess or the ImageError for each image; reads ahead by one batch only."""
+        """Yield, in order, a guess or the ImageError for each image; reads ahead by one batch only."""
         if top < 1:
             raise UsageError(f"the number of classes to show must be at least 1, not {top}")
-        waiting = iter(images)
-        while chunk := list(islice(waiting, self._batch)):
+        remaining = iter(images)
+        while chunk := list(islice(remaining, self._batch)):
             outcomes: list[npt.NDArray[np.uint8] | ImageError] = []
             for image in chunk:
                 try:
                     outcomes.append(reformat(image, self.card.preprocess))
                 except ImageError as error:
                     outcomes.append(error)
-            good = [outcome for outcome in outcomes if not isinstance(outcome, ImageError)]
-            answers = iter(self.guesses(np.stack(good), top) if good else [])
+            readable = [outcome for outcome in outcomes if not isinstance(outcome, ImageError)]
+            guesses = iter(self.guesses(np.stack(readable), top) if readable else [])
             for outcome in outcomes:
-                yield outcome if isinstance(outcome, ImageError) else next(answers)
+                yield outcome if isinstance(outcome, ImageError) else next(guesses)
 
     def guesses(self, pixels: npt.NDArray[np.uint8], top: int = 1) -> list[Guess]:
-        """Give a guess for each of the reformatted images: uint8 [N, H, W, C]."""
-        probabilities, versions = self._ask(pixels)
-        found = []
+        """Return a guess for each of the reformatted images: uint8 [N, H, W, C]."""
+        probabilities, versions = self._infer(pixels)
+        guesses = []
         for row, version in zip(probabilities, versions, strict=True):
             best = np.argsort(-row, kind="stable")[:top]
-            candidates = tuple(ClassProbability(self.card.labels[at], float(row[at]), int(at)) for at in best)
-            found.append(Guess(candidates[0].label, candidates[0].probability, candidates[0].index, candidates, version))
-        return found
+            classes = tuple(ClassProbability(self.card.labels[index], float(row[index]), int(index)) for index in best)
+            guesses.append(Guess(classes[0].label, classes[0].probability, classes[0].index, classes, version))
+        return guesses
 
     def probabilities(self, images: Sequence[ImageInput]) -> npt.NDArray[np.float32]:
-        """Give float32 [N, classes] for the images, in order. Raises ImageError as `classify` does."""
+        """Return float32 [N, classes] for the images, in order. Raises ImageError as `classify` does."""
         if not images:
             return np.zeros((0, len(self.card.labels)), np.float32)
-        return self._ask(np.stack([reformat(image, self.card.preprocess) for image in images]))[0]
+        return self._infer(np.stack([reformat(image, self.card.preprocess) for image in images]))[0]
 
     def answer(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Give float32 [N, classes] for reformatted images, uint8 [N, H, W, C], in as few requests as the model allows."""
-        return self._ask(pixels)[0]
+        """Return float32 [N, classes] for reformatted images, uint8 [N, H, W, C], in as few requests as the model allows."""
+        return self._infer(pixels)[0]
 
     def close(self) -> None:
         """Close the connections."""
@@ -162,24 +163,24 @@ class Classifier:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], list[str]]:
+    def _infer(self, pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], list[str]]:
         if pixels.dtype != np.uint8 or pixels.shape[1:] != self.card.preprocess.shape:
             raise UsageError(
                 f"pixels must be uint8 [N, {', '.join(map(str, self.card.preprocess.shape))}], not {pixels.dtype} {pixels.shape}"
             )
-        parts, versions = [], []
+        batches, versions = [], []
         for start in range(0, len(pixels), self._batch):
-            part = np.ascontiguousarray(pixels[start : start + self._batch])
-            answer = self._retried(partial(self._transport.infer, self.model, self.version, self.card.input, part, self.card.output))
-            parts.append(self._checked(answer.values, len(part)))
-            versions += [answer.version] * len(part)
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.card.labels)), np.float32), versions
+            batch = np.ascontiguousarray(pixels[start : start + self._batch])
+            result = self._retried(partial(self._transport.infer, self.model, self.version, self.card.input, batch, self.card.output))
+            batches.append(self._checked(result.values, len(batch)))
+            versions += [result.version] * len(batch)
+        return np.concatenate(batches) if batches else np.zeros((0, len(self.card.labels)), np.float32), versions
 
     def _checked(self, values: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
         expected = (count, len(self.card.labels))
         if not isinstance(values, np.ndarray) or values.shape != expected or values.dtype != np.float32:
-            got = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else "nothing"
-            raise ModelError(f"the model {self.model} on {self.url} answered {got} instead of float32 {expected}")
+            answered = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else "nothing"
+            raise ModelError(f"the model {self.model} on {self.url} answered {answered} instead of float32 {expected}")
         if not np.isfinite(values).all():
             raise ModelError(
                 f"the model {self.model} on {self.url} answered with numbers that are not finite: it is broken, no label is given"
@@ -205,9 +206,9 @@ def served_card(config: ServedConfig, url: str) -> ModelCard:
     """
     where = f"config.pbtxt of the model {config.name} on {url}"
     if config.pictures_of is not None:
-        of = unseal(config.pictures_of, where).name
+        model = unseal(config.pictures_of, where).name
         raise ContractError(
-            f"{config.name} on {url} takes encoded images, for clients that cannot reformat by themselves: ask the model {of} itself"
+            f"{config.name} on {url} takes encoded images, for clients that cannot reformat by themselves: ask the model {model} itself"
         )
     if config.sealed_card is None:
         raise ContractError(
@@ -217,10 +218,10 @@ def served_card(config: ServedConfig, url: str) -> ModelCard:
     card = unseal(config.sealed_card, where)
     expected = (card.name, [(card.input, "TYPE_UINT8", card.preprocess.shape)], [(card.output, "TYPE_FP32", (len(card.labels),))])
     served = (config.name, *([(t.name, t.datatype, t.dims) for t in tensors] for tensors in (config.inputs, config.outputs)))
-    for what, wanted, found in zip(("name", "input", "output"), expected, served, strict=True):
-        if wanted != found:
+    for what, in_card, in_config in zip(("name", "input", "output"), expected, served, strict=True):
+        if in_card != in_config:
             raise ContractError(
-                f"{where}: the card says that the {what} is {wanted}, the configuration says {found}: export the model again"
+                f"{where}: the card says that the {what} is {in_card}, the configuration says {in_config}: export the model again"
             )
     if config.max_batch_size < 1:
         raise ContractError(f"{where}: max_batch_size is {config.max_batch_size}, so the model takes no batches: export the model again")

@@ -8,7 +8,6 @@ from importlib.metadata import entry_points, version
 from typing import Final
 
 import click
-from rich.console import Console
 
 from sightline.errors import MissingExtra, SightlineError, UsageError
 
@@ -40,17 +39,17 @@ class Commands(click.Group):
     """A click group whose members are entry points."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Names of the installed commands."""
+        """List the names of the installed commands."""
         return sorted(entry_points(group=GROUP).names)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Load one command, or None if there is none of that name."""
-        found = [point for point in entry_points(group=GROUP) if point.name == cmd_name]
-        if not found:
+        """Load one command; None if there is none of that name."""
+        point = next((point for point in entry_points(group=GROUP) if point.name == cmd_name), None)
+        if point is None:
             return None
-        command = found[0].load()
+        command = point.load()
         if not isinstance(command, click.Command):
-            raise UsageError(f"the entry point {found[0].value} of the group {GROUP} is no click command")
+            raise TypeError(f"the entry point {point.value} of the group {GROUP} is no click command")
         return command
 
 
@@ -93,7 +92,9 @@ def main() -> None:
     try:
         run(sys.argv[1:])
     except SightlineError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}", style="bold red")
+        from sightline.console import messages
+
+        messages().print(f"error: {error}", style="bold red")
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         print("interrupted", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A transport without a server, for the tests of applications that use `Classifier`."""
+"""A transport without a server, for the tests of applications that use `Classifier`: real reformatting, no network."""
 
 from collections.abc import Callable, Sequence
 from typing import Self
@@ -15,12 +15,14 @@ Network = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 
 
 class FakeTransport:
-    """Answers from a function, in this process, with the contract of a real server.
+    """Answers from a function, in this process, with the contract of a real server. A `sightline.Transport`.
 
-    >>> transport = FakeTransport(card, lambda pixels: np.tile(np.float32([0.9, 0.1]), (len(pixels), 1)))
-    >>> Classifier("cats", transport=transport).classify(["any.jpg"])
+    transport = FakeTransport(card, lambda pixels: np.tile(np.float32([0.9, 0.1]), (len(pixels), 1)))
+    with Classifier("cats", transport=transport) as cats:
+        assert cats.classify("any.jpg")[0].label == card.labels[0]
 
-    `requests` keeps the pixels of each request, so that a test can look at what was sent.
+    `requests` keeps the pixels of each request, uint8 [N, H, W, C], so that a test can look at what was sent. An exception of the
+    function reaches the caller as a server's would: raise one of the error tree to test how your application takes it.
     """
 
     def __init__(self, card: ModelCard, network: Network, version: str = "1") -> None:
@@ -31,11 +33,11 @@ class FakeTransport:
         self._version = version
 
     def models(self) -> list[ServedVersion]:
-        """The one model."""
+        """List the one model."""
         return [ServedVersion(self._card.name, self._version, sum(len(pixels) for pixels in self.requests))]
 
     def config(self, model: str, version: str = "") -> ServedConfig:
-        """The configuration that an export of this card would have."""
+        """Return the configuration that an export of this card would have."""
         self._known(model, version)
         card = self._card
         return ServedConfig(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from sightline import Classifier, reformat, seal
+from sightline import Classifier, ImageInput, reformat, seal
 from sightline.errors import ContractError, ImageError, ModelError, ModelNotFound, ServerUnavailable, UsageError
 from sightline.testing import FakeTransport
 from sightline.transport import InferResult, ServedConfig, TensorSpec
@@ -40,7 +40,7 @@ def test_an_image_may_be_a_path_bytes_an_image_or_an_array(tmp_path: Path) -> No
     path = tmp_path / "a.png"
     plain("blue").save(path)
     classifier = Classifier("colours", transport=FakeTransport(card(), brightest))
-    kinds = [path, str(path), path.read_bytes(), plain("blue"), np.asarray(plain("blue"))]
+    kinds: list[ImageInput] = [path, str(path), path.read_bytes(), plain("blue"), np.asarray(plain("blue"))]
     assert [guess.label for guess in classifier.classify(kinds)] == ["blue"] * 5
     assert [classifier.classify(kind)[0].label for kind in kinds] == ["blue"] * 5
 
@@ -82,7 +82,7 @@ def test_an_unreadable_image_raises_with_its_name_and_gets_no_label(tmp_path: Pa
 
 def test_stream_goes_on_after_an_unreadable_image_and_keeps_the_order(tmp_path: Path) -> None:
     missing = tmp_path / "missing.png"
-    images = [plain("red"), missing, plain("blue"), missing, plain("lime"), plain("blue")]
+    images: list[ImageInput] = [plain("red"), missing, plain("blue"), missing, plain("lime"), plain("blue")]
     classifier = Classifier("colours", transport=FakeTransport(card(), brightest))
     outcomes = list(classifier.stream(images))
     assert [
@@ -116,7 +116,7 @@ def test_stream_reads_no_further_ahead_than_one_batch() -> None:
         (lambda n: np.full((n, 3), np.nan, np.float32), "answered with numbers that are not finite: it is broken, no label is given"),
         (lambda n: np.full((n, 3), np.inf, np.float32), "answered with numbers that are not finite"),
         (lambda n: np.full((n, 3), 0.9, np.float32), "answered with numbers that are no probabilities: no label is given"),
-        (lambda n: np.tile(np.float32([1.5, -0.5, 0.0]), (n, 1)), "answered with numbers that are no probabilities"),
+        (lambda n: np.tile(np.array([1.5, -0.5, 0.0], np.float32), (n, 1)), "answered with numbers that are no probabilities"),
         (lambda n: np.full((n, 4), 0.25, np.float32), "answered float32 (1, 4) instead of float32 (1, 3)"),
         (lambda n: np.full((n + 1, 3), 1 / 3, np.float32), "answered float32 (2, 3) instead of float32 (1, 3)"),
     ],

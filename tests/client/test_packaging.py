@@ -151,6 +151,7 @@ def test_bench_without_perf_analyzer_is_one_sentence_that_says_how_to_get_it(tmp
 
 
 def test_preprocessing_constants_stand_in_one_source_file_only() -> None:
+    pytest.importorskip("torch")
     from sightline_training.recipes import RECIPES
 
     sources = [path for folder in ("clients", "training", "export", "serving", "scripts") for path in (ROOT / folder).rglob("*.py")]

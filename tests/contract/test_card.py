@@ -4,6 +4,7 @@ import hashlib
 import json
 import string
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -39,20 +40,22 @@ def refusal(text: str | bytes, where: str = "card.json of model fruit") -> str:
     return str(caught.value).removeprefix(f"{where}: no valid model card: ").split(". Export the model again")[0]
 
 
-def test_the_sealed_text_is_the_same_for_ever():
+def test_the_sealed_text_is_the_same_for_ever() -> None:
     assert seal(card()) == SEALED % SHA256
     assert card().sha256 == SHA256
     assert unseal(SEALED % SHA256, "here") == card()
 
 
-def test_the_hash_can_be_checked_with_a_text_tool_alone():
+def test_the_hash_can_be_checked_with_a_text_tool_alone() -> None:
     sealed = seal(card()).encode()
     assert hashlib.sha256(sealed[len(b'{"card":') : -len(',"sha256":""}') - 64]).hexdigest() == SHA256
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(labels, prose, st.sampled_from(sorted(SPECS)), st.integers(1, 4096))
-def test_a_card_of_any_labels_and_description_comes_back_as_it_was(labels, description, title, max_batch_size):
+def test_a_card_of_any_labels_and_description_comes_back_as_it_was(
+    labels: tuple[str, ...], description: str, title: str, max_batch_size: int
+) -> None:
     written = card(labels=labels, description=description, preprocess=SPECS[title], max_batch_size=max_batch_size)
     sealed = seal(written)
     assert unseal(sealed, "here") == written
@@ -63,13 +66,13 @@ def test_a_card_of_any_labels_and_description_comes_back_as_it_was(labels, descr
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=3).map(tuple), st.lists(st.floats(1e-6, 1000), min_size=3, max_size=3).map(tuple))
-def test_every_mean_and_std_comes_back_to_the_last_bit(mean, std):
+def test_every_mean_and_std_comes_back_to_the_last_bit(mean: Any, std: Any) -> None:
     written = card(preprocess=spec(mean=mean, std=std))
     read = unseal(seal(written), "here").preprocess
     assert [number.hex() for number in read.mean + read.std] == [number.hex() for number in mean + std]
 
 
-def test_one_digit_of_a_mean_changed_is_refused():
+def test_one_digit_of_a_mean_changed_is_refused() -> None:
     tampered = seal(card()).replace("0.456", "0.457")
     other = card(preprocess=spec(**{**SPECS["imagenet"].model_dump(), "mean": (0.485, 0.457, 0.406)})).sha256
     assert refusal(tampered) == (
@@ -78,20 +81,20 @@ def test_one_digit_of_a_mean_changed_is_refused():
 
 
 @pytest.mark.parametrize("field", ModelCard.model_fields)
-def test_a_card_without_a_field_is_refused_by_its_name(field):
+def test_a_card_without_a_field_is_refused_by_its_name(field: str) -> None:
     content = card().model_dump(mode="json")
     del content[field]
     assert refusal(resealed(content)) == f"card.{field}: Field required"
 
 
 @pytest.mark.parametrize("field", PreprocessV1.model_fields)
-def test_a_specification_without_a_field_is_refused_by_its_name(field):
+def test_a_specification_without_a_field_is_refused_by_its_name(field: str) -> None:
     content = card().model_dump(mode="json")
     del content["preprocess"][field]
     assert refusal(resealed(content)) == f"card.preprocess.{field}: Field required"
 
 
-def test_no_field_that_changes_pixels_has_a_default():
+def test_no_field_that_changes_pixels_has_a_default() -> None:
     assert [name for name, field in PreprocessV1.model_fields.items() if not field.is_required()] == []
 
 
@@ -144,7 +147,7 @@ def test_no_field_that_changes_pixels_has_a_default():
         (("output",), "pixels", "card: input and output need two names, not pixels twice"),
     ],
 )
-def test_a_wrong_value_is_refused_with_its_place(path, value, sentence):
+def test_a_wrong_value_is_refused_with_its_place(path: tuple[str, ...], value: Any, sentence: str) -> None:
     content = card().model_dump(mode="json")
     inside = content
     for step in path[:-1]:
@@ -154,13 +157,13 @@ def test_a_wrong_value_is_refused_with_its_place(path, value, sentence):
     assert refused == sentence
 
 
-def test_a_crop_of_an_image_scaled_beyond_reason_is_refused():
+def test_a_crop_of_an_image_scaled_beyond_reason_is_refused() -> None:
     content = card().model_dump(mode="json")
     content["preprocess"] |= {"size": [4096, 4096], "crop_fraction": 0.4}
     assert refusal(resealed(content)) == "card.preprocess: size / crop_fraction is more than 8192 pixels"
 
 
-def test_of_several_problems_the_version_is_named_first():
+def test_of_several_problems_the_version_is_named_first() -> None:
     content = card().model_dump(mode="json")
     content["preprocess"] |= {"version": 2, "mode": "LAB", "gamma": 1.0}
     assert refusal(resealed(content)) == "card.preprocess.version: Input should be 1"
@@ -191,18 +194,18 @@ def test_of_several_problems_the_version_is_named_first():
     ],
     ids=lambda value: repr(value[:24]),
 )
-def test_a_text_that_is_no_sealed_card_is_refused(text, sentence):
+def test_a_text_that_is_no_sealed_card_is_refused(text: str | bytes, sentence: str) -> None:
     assert refusal(text) == sentence
 
 
 @pytest.mark.parametrize("sha256", [None, 7, [], "", "0" * 64, SHA256.upper(), SHA256[:-1], "\x1b[2J"])
-def test_a_hash_that_does_not_fit_is_refused(sha256):
+def test_a_hash_that_does_not_fit_is_refused(sha256: Any) -> None:
     text = json.dumps({"card": card().model_dump(mode="json"), "sha256": sha256})
     assert refusal(text).startswith("it was changed after it was written: the sha256 beside it is ")
     assert refusal(text).isprintable()
 
 
-def test_the_order_and_spacing_of_the_text_do_not_matter_to_its_meaning():
+def test_the_order_and_spacing_of_the_text_do_not_matter_to_its_meaning() -> None:
     loose = json.dumps(json.loads(seal(card())), indent=3, sort_keys=False)
     assert unseal(loose, "here") == card()
 
@@ -215,7 +218,7 @@ def test_the_order_and_spacing_of_the_text_do_not_matter_to_its_meaning():
         *(f"a{letter}" for letter in string.punctuation if letter not in "-_"),
     ],
 )
-def test_a_name_cannot_escape_into_a_path_or_a_command(name):
+def test_a_name_cannot_escape_into_a_path_or_a_command(name: str) -> None:
     with pytest.raises(ValidationError):
         card(name=name)
     content = card().model_dump(mode="json") | {"name": name}
@@ -224,12 +227,12 @@ def test_a_name_cannot_escape_into_a_path_or_a_command(name):
 
 @pytest.mark.parametrize("tensor", ["", "1st", "a-b", "a b", "a\n", 'a"', "ä", "a" * 65, "../a"])
 @pytest.mark.parametrize("field", ["input", "output"])
-def test_a_tensor_name_is_an_identifier(field, tensor):
+def test_a_tensor_name_is_an_identifier(field: str, tensor: str) -> None:
     content = card().model_dump(mode="json") | {field: tensor}
     assert refusal(resealed(content)).startswith(f"card.{field}: String should match pattern")
 
 
-def test_a_card_cannot_be_changed_once_it_is_made():
+def test_a_card_cannot_be_changed_once_it_is_made() -> None:
     made = card()
     with pytest.raises(ValidationError):
         made.name = "other"
@@ -237,12 +240,12 @@ def test_a_card_cannot_be_changed_once_it_is_made():
         made.preprocess.version = 2
 
 
-def test_the_schema_in_the_documentation_is_the_code_s_own():
+def test_the_schema_in_the_documentation_is_the_code_s_own() -> None:
     written = json.loads((DOCS / "model-card.schema.json").read_text(encoding="utf-8"))
     assert written == json_schema(), "run: python docs/make_schema.py"
 
 
-def test_every_field_is_documented_where_it_stands_and_in_the_documentation():
+def test_every_field_is_documented_where_it_stands_and_in_the_documentation() -> None:
     page = (DOCS / "model-card.md").read_text(encoding="utf-8") + (DOCS / "preprocessing.md").read_text(encoding="utf-8")
     for model in (ModelCard, PreprocessV1):
         for name, field in model.model_fields.items():
@@ -250,7 +253,7 @@ def test_every_field_is_documented_where_it_stands_and_in_the_documentation():
             assert f"| `{name}` |" in page, f"{name} is missing from the tables of docs/model-card.md and docs/preprocessing.md"
 
 
-def test_the_card_shown_in_the_documentation_is_valid():
+def test_the_card_shown_in_the_documentation_is_valid() -> None:
     page = (DOCS / "model-card.md").read_text(encoding="utf-8")
     shown = page.split("```json\n")[1].split("```")[0]
     assert unseal(shown, "docs/model-card.md").name == "mnist"

@@ -5,6 +5,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,13 +51,13 @@ def test_the_independent_oracle_confirms_every_expectation(version: int, name: s
 
 
 @pytest.mark.parametrize("name", sorted(golden.V1.refused))
-def test_an_image_that_cannot_be_read_gives_its_sentence_and_no_pixels(name):
+def test_an_image_that_cannot_be_read_gives_its_sentence_and_no_pixels(name: str) -> None:
     with pytest.raises(ImageError) as refusal:
         reformat(golden.CORPUS / name, SPECS["mnist"])
     assert str(refusal.value) == f"{golden.CORPUS / name}: {golden.V1.refused[name]}"
 
 
-def test_the_specifications_use_every_value_of_every_field():
+def test_the_specifications_use_every_value_of_every_field() -> None:
     schema = PreprocessV1.model_json_schema()["properties"]
     for field in ("mode", "fit", "resample", "exif", "polarity"):
         assert {getattr(specification, field) for specification in SPECS.values()} == set(schema[field]["enum"]), field
@@ -75,12 +76,12 @@ def test_the_corpus_is_what_its_script_makes(tmp_path: Path, version: int) -> No
             assert np.abs(now.astype(int) - then).max() <= committed.tolerance(name), f"{name} under {title}"
 
 
-def test_the_corpus_is_small_and_holds_no_pickle():
+def test_the_corpus_is_small_and_holds_no_pickle() -> None:
     assert sum(path.stat().st_size for path in golden.CORPUS.iterdir()) < 500_000
     assert all(array.dtype == np.uint8 for array in golden.V1.expectations.values())
 
 
-def test_all_eight_orientations_show_the_same_upright_image():
+def test_all_eight_orientations_show_the_same_upright_image() -> None:
     # JPEG's blocks fall elsewhere in a turned image, so the eight are near each other and not equal; a wrong turn is 60 away.
     upright = [reformat(golden.CORPUS / f"exif-{value}.jpg", spec(size=(24, 36))).astype(int) for value in range(1, 9)]
     assert max(np.abs(upright[0] - other).mean() for other in upright) < 3
@@ -88,14 +89,14 @@ def test_all_eight_orientations_show_the_same_upright_image():
     assert np.abs(upright[0] - truth).mean() < 3
 
 
-def test_an_image_with_an_orientation_looks_different_when_it_is_ignored():
+def test_an_image_with_an_orientation_looks_different_when_it_is_ignored() -> None:
     for name in [*(f"exif-{value}.jpg" for value in range(2, 9)), "exif-6.png", "exif-5.webp", "exif-8.tif", "exif-6-grey16.tif"]:
         applied, ignored = (reformat(golden.CORPUS / name, spec(size=(20, 20), exif=exif)) for exif in ("apply", "ignore"))
         assert np.abs(applied.astype(int) - ignored).mean() > 10, name
 
 
 @pytest.mark.parametrize("title", SPECS)
-def test_a_path_bytes_and_a_pil_image_of_one_file_give_the_same_pixels(title):
+def test_a_path_bytes_and_a_pil_image_of_one_file_give_the_same_pixels(title: str) -> None:
     for name in golden.V1.readable:
         path = golden.CORPUS / name
         from_path = reformat(str(path), SPECS[title])
@@ -107,7 +108,7 @@ def test_a_path_bytes_and_a_pil_image_of_one_file_give_the_same_pixels(title):
             assert np.array_equal(from_path, reformat(image, SPECS[title])), name
 
 
-def test_an_array_gives_the_pixels_of_the_file_that_holds_it(tmp_path):
+def test_an_array_gives_the_pixels_of_the_file_that_holds_it(tmp_path: Path) -> None:
     scene = make_corpus.scene(31, 26)
     veiled = np.dstack([scene, scene[..., 0]])
     for array in (scene, veiled, scene[..., 1], scene[..., 1:2], scene[::-1, ::2]):
@@ -118,7 +119,7 @@ def test_an_array_gives_the_pixels_of_the_file_that_holds_it(tmp_path):
 
 
 @pytest.mark.parametrize("title", SPECS)
-def test_the_pixels_are_contiguous_writable_bytes_of_the_promised_shape(title):
+def test_the_pixels_are_contiguous_writable_bytes_of_the_promised_shape(title: str) -> None:
     pixels = reformat(golden.CORPUS / "rgba.png", SPECS[title])
     assert pixels.dtype == np.uint8
     assert pixels.shape == (*SPECS[title].size, len(SPECS[title].mode))
@@ -126,7 +127,7 @@ def test_the_pixels_are_contiguous_writable_bytes_of_the_promised_shape(title):
     assert pixels.flags.writeable
 
 
-def test_neither_an_image_nor_an_array_is_changed_by_being_looked_at():
+def test_neither_an_image_nor_an_array_is_changed_by_being_looked_at() -> None:
     with Image.open(golden.CORPUS / "exif-6.png") as image:
         image.load()
         before = image.tobytes(), image.size, image.getexif().get(274), dict(image.info)
@@ -153,7 +154,7 @@ def test_eight_threads_see_what_one_sees() -> None:
 @needs_torchvision
 @pytest.mark.parametrize("resample", FILTERS)
 @pytest.mark.parametrize(("side", "crop_fraction"), [(224, 0.875), (176, 0.95), (28, 1.0), (33, 0.9)])
-def test_crop_is_torchvisions_resize_and_center_crop_on_a_pil_image_bit_for_bit(resample, side, crop_fraction):
+def test_crop_is_torchvisions_resize_and_center_crop_on_a_pil_image_bit_for_bit(resample: str, side: int, crop_fraction: float) -> None:
     from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
     reference = (Resize(round(side / crop_fraction), InterpolationMode(resample)), CenterCrop(side))
@@ -169,7 +170,7 @@ def test_crop_is_torchvisions_resize_and_center_crop_on_a_pil_image_bit_for_bit(
 
 
 @needs_torchvision
-def test_torchvisions_tensor_path_is_not_the_same_as_the_specification_says():
+def test_torchvisions_tensor_path_is_not_the_same_as_the_specification_says() -> None:
     import torch
     from torchvision.transforms import Resize
 
@@ -181,7 +182,7 @@ def test_torchvisions_tensor_path_is_not_the_same_as_the_specification_says():
 
 
 @st.composite
-def _image_and_specification(draw):
+def _image_and_specification(draw: st.DrawFn) -> tuple[golden.Pixels, PreprocessV1]:
     shape = draw(st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(4)))
     seed = draw(st.integers(0, 2**32 - 1))
     rgba = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
@@ -201,18 +202,18 @@ def _image_and_specification(draw):
 
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(_image_and_specification())
-def test_reference_and_oracle_agree_on_any_image_under_any_specification(case):
+def test_reference_and_oracle_agree_on_any_image_under_any_specification(case: Any) -> None:
     rgba, specification = case
     assert np.array_equal(reformat(rgba, specification), oracle.reformat(rgba, 1, specification))
 
 
-def test_transparent_pixels_show_the_background_and_nothing_of_their_hidden_colour():
+def test_transparent_pixels_show_the_background_and_nothing_of_their_hidden_colour() -> None:
     hidden = np.zeros((6, 6, 4), np.uint8)
     hidden[..., :3] = (255, 0, 0)
     assert (reformat(hidden, spec(size=(6, 6), background=(3, 140, 77))) == (3, 140, 77)).all()
 
 
-def test_every_alpha_over_every_colour_is_rounded_to_the_nearest():
+def test_every_alpha_over_every_colour_is_rounded_to_the_nearest() -> None:
     colour, alpha = np.meshgrid(np.arange(256), np.arange(256))
     rgba = np.dstack([colour, colour, colour, alpha]).astype(np.uint8)
     for under in (0, 1, 100, 255):
@@ -220,7 +221,7 @@ def test_every_alpha_over_every_colour_is_rounded_to_the_nearest():
         assert np.array_equal(reformat(rgba, spec(size=(256, 256), background=under)), exact)
 
 
-def test_an_image_of_real_size_is_scaled_as_the_oracle_says():
+def test_an_image_of_real_size_is_scaled_as_the_oracle_says() -> None:
     scene = make_corpus.scene(1200, 1600)
     opaque = np.dstack([scene, np.full(scene.shape[:2], 255, np.uint8)])
     for resample in ("bilinear", "bicubic", "lanczos"):
@@ -228,14 +229,14 @@ def test_an_image_of_real_size_is_scaled_as_the_oracle_says():
         assert np.array_equal(reformat(scene, specification), oracle.reformat(opaque, 1, specification))
 
 
-def test_the_documentation_of_the_corpus_counts_its_images():
+def test_the_documentation_of_the_corpus_counts_its_images() -> None:
     text = (golden.CORPUS.parents[2] / "docs" / "preprocessing.md").read_text(encoding="utf-8")
     counted = re.search(r"(\d+) tiny images", text)
     assert counted is not None
     assert int(counted[1]) == len(golden.V1.cases["pictures"])
 
 
-def test_tiff_orientation_is_ignored_when_the_specification_says_so():
+def test_tiff_orientation_is_ignored_when_the_specification_says_so() -> None:
     # Pillow turns a TIFF upright while it loads it, unlike any other format; `exif: ignore` must undo that.
     scene = make_corpus.scene(9, 14)
     for value in range(1, 9):
@@ -249,7 +250,7 @@ def test_tiff_orientation_is_ignored_when_the_specification_says_so():
         assert np.array_equal(reformat(buffer.getvalue(), spec(size=upright.shape[:2])), upright), value
 
 
-def test_an_orientation_in_xmp_counts_where_exif_has_none():
+def test_an_orientation_in_xmp_counts_where_exif_has_none() -> None:
     scene = make_corpus.scene(18, 28)
     buffer = io.BytesIO()
     packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'

@@ -11,9 +11,12 @@ import time
 import tracemalloc
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image, ImageFile
 
@@ -28,7 +31,7 @@ from support.specs import SPECS, spec
 NOT_A_FORMAT = "not an image in a format that is read here (JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM)"
 
 
-def refusal(image: object, look=open_image) -> str:
+def refusal(image: Any, look: Callable[[Any], object] = open_image) -> str:
     with pytest.raises(ImageError) as caught:
         look(image)
     return str(caught.value)
@@ -40,14 +43,14 @@ def encoded(kind: str, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> byt
     return buffer.getvalue()
 
 
-def test_every_allowed_format_is_read():
+def test_every_allowed_format_is_read() -> None:
     for kind in FORMATS:
         assert open_image(encoded(kind)).size == (8, 8), kind
 
 
 @pytest.mark.filterwarnings("ignore:IM image format is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("kind", ["ICO", "TGA", "PCX", "SGI", "IM", "DDS", "ICNS", "JPEG2000", "AVIF", "EPS", "PDF", "SPIDER", "QOI"])
-def test_a_format_outside_the_list_is_refused_however_harmless(kind, tmp_path):
+def test_a_format_outside_the_list_is_refused_however_harmless(kind: str, tmp_path: Path) -> None:
     Image.init()
     if kind not in Image.SAVE:
         pytest.fail(f"this Pillow cannot write {kind}: choose another example")
@@ -76,19 +79,19 @@ def test_a_format_outside_the_list_is_refused_however_harmless(kind, tmp_path):
         b"<html>404 Not Found</html>",
     ],
 )
-def test_bytes_that_are_no_image_are_refused(content):
+def test_bytes_that_are_no_image_are_refused(content: bytes) -> None:
     sentence = refusal(content)
     assert sentence == f"image: {NOT_A_FORMAT}" or sentence.startswith("image: damaged image ("), sentence
 
 
-def test_an_empty_file_is_called_empty(tmp_path):
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
     path = tmp_path / "nothing.png"
     path.touch()
     assert refusal(path) == f"{path}: the file is empty"
     assert refusal(b"") == "image: the file is empty"
 
 
-def test_what_is_no_file_is_named_for_what_it_is(tmp_path):
+def test_what_is_no_file_is_named_for_what_it_is(tmp_path: Path) -> None:
     fifo, folder, locked = tmp_path / "fifo.png", tmp_path / "folder.png", tmp_path / "locked.png"
     os.mkfifo(fifo)
     folder.mkdir()
@@ -108,7 +111,7 @@ def test_what_is_no_file_is_named_for_what_it_is(tmp_path):
         assert refusal(locked) == f"{locked}: cannot be read: Permission denied"
 
 
-def test_an_image_that_may_not_be_read_is_refused(monkeypatch, tmp_path):
+def test_an_image_that_may_not_be_read_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def denied(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
@@ -116,19 +119,24 @@ def test_an_image_that_may_not_be_read_is_refused(monkeypatch, tmp_path):
     assert refusal(tmp_path / "locked.png") == f"{tmp_path}/locked.png: cannot be read: Permission denied"
 
 
-def test_a_fifo_that_somebody_writes_to_does_not_block_either(tmp_path):
+def test_a_fifo_that_somebody_writes_to_does_not_block_either(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo.png"
     os.mkfifo(fifo)
     done = threading.Event()
+
+    def refuse() -> None:
+        refusal(fifo)
+        done.set()
+
     writer = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
     try:
-        threading.Thread(target=lambda: (refusal(fifo), done.set()), daemon=True).start()
+        threading.Thread(target=refuse, daemon=True).start()
         assert done.wait(30)
     finally:
         os.close(writer)
 
 
-def test_a_link_to_an_image_is_an_image_and_a_link_to_nowhere_is_not(tmp_path):
+def test_a_link_to_an_image_is_an_image_and_a_link_to_nowhere_is_not(tmp_path: Path) -> None:
     (tmp_path / "real.png").write_bytes(encoded("PNG"))
     (tmp_path / "link.png").symlink_to("real.png")
     (tmp_path / "lost.png").symlink_to("nowhere.png")
@@ -138,7 +146,7 @@ def test_a_link_to_an_image_is_an_image_and_a_link_to_nowhere_is_not(tmp_path):
     assert refusal(tmp_path / "loop.png") == f"{tmp_path}/loop.png: cannot be read: Too many levels of symbolic links"
 
 
-def test_no_file_is_left_open_by_a_refusal(tmp_path):
+def test_no_file_is_left_open_by_a_refusal(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "folder").mkdir()
     before = len(os.listdir("/proc/self/fd"))
@@ -149,19 +157,20 @@ def test_no_file_is_left_open_by_a_refusal(tmp_path):
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
-def test_a_name_that_cannot_be_printed_is_shown_escaped(tmp_path):
+def test_a_name_that_cannot_be_printed_is_shown_escaped(tmp_path: Path) -> None:
     evil = os.fsdecode(bytes(tmp_path) + b"/\x1b[2J\n\xff\xc3\xa4.png")
     assert name_of(evil) == f"{tmp_path}/\\x1b[2J\\n\\udcffä.png"
     assert refusal(evil) == f"{tmp_path}/\\x1b[2J\\n\\udcffä.png: cannot be read: No such file or directory"
     Path(evil).write_bytes(encoded("PNG"))
     assert open_image(evil).size == (8, 8)
     with os.scandir(os.fsencode(tmp_path)) as entries:
-        assert [open_image(entry).size for entry in entries] == [(8, 8)]
+        listed: list[Any] = list(entries)
+    assert [open_image(entry).size for entry in listed] == [(8, 8)]
     assert refusal("a\x00b.png") == "a\\x00b.png: cannot be read: embedded null byte"
 
 
 @pytest.mark.parametrize("wrong", [None, 5, 1.5, [1, 2], {"path": "a.png"}, object(), bytearray(b"x"), memoryview(b"x"), io.BytesIO(b"x")])
-def test_what_is_no_kind_of_image_is_refused_by_its_type(wrong):
+def test_what_is_no_kind_of_image_is_refused_by_its_type(wrong: Any) -> None:
     assert refusal(wrong) == f"an image is a path, bytes, a PIL image or a uint8 array, not a {type(wrong).__name__}"
 
 
@@ -181,22 +190,22 @@ def test_what_is_no_kind_of_image_is_refused_by_its_type(wrong):
         (np.zeros((4, 4, 0), np.uint8), "uint8 (4, 4, 0)"),
     ],
 )
-def test_an_array_of_another_kind_is_refused_with_what_it_is(array, found):
+def test_an_array_of_another_kind_is_refused_with_what_it_is(array: npt.NDArray[Any], found: str) -> None:
     wanted = "an array of pixels must be uint8 of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
     assert refusal(array) == f"{wanted}, not {found}"
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0, 3), (4, 0, 1)])
-def test_an_array_without_pixels_is_refused(shape):
+def test_an_array_without_pixels_is_refused(shape: tuple[int, ...]) -> None:
     assert refusal(np.zeros(shape, np.uint8)) == f"the image has no pixels (array of shape {shape})"
 
 
 @pytest.mark.parametrize("size", [(0, 4), (4, 0)])
-def test_an_image_without_pixels_is_refused(size):
+def test_an_image_without_pixels_is_refused(size: tuple[int, int]) -> None:
     assert refusal(Image.new("RGB", size)) == f"image: the image has no pixels ({size[0]} x {size[1]})"
 
 
-def test_a_file_beyond_the_limit_is_refused_without_being_read(tmp_path):
+def test_a_file_beyond_the_limit_is_refused_without_being_read(tmp_path: Path) -> None:
     path = tmp_path / "huge.jpg"
     with path.open("wb") as file:
         file.truncate(guard.MAX_BYTES + 1)
@@ -209,7 +218,9 @@ def test_a_file_beyond_the_limit_is_refused_without_being_read(tmp_path):
 
 @pytest.mark.parametrize(("width", "height"), [(13_344, 13_344), (9_460, 9_460), (60_000, 60_000), (2_147_483_647, 2_147_483_647)])
 @pytest.mark.parametrize("strictness", ["ignore", "default", "error"])
-def test_a_decompression_bomb_is_refused_before_a_pixel_of_it_exists(width, height, strictness, monkeypatch, tmp_path):
+def test_a_decompression_bomb_is_refused_before_a_pixel_of_it_exists(
+    width: int, height: int, strictness: Literal["ignore", "default", "error"], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     # 13,344 x 13,344 are 178 million: below twice Pillow's limit, so that Pillow itself would decode it with a mere warning.
     assert width * height > MAX_PIXELS
     path = tmp_path / "bomb.png"
@@ -232,7 +243,7 @@ def test_a_decompression_bomb_is_refused_before_a_pixel_of_it_exists(width, heig
     tracemalloc.stop()
 
 
-def test_the_largest_image_allowed_is_one_pixel_below_the_refused(monkeypatch):
+def test_the_largest_image_allowed_is_one_pixel_below_the_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "MAX_PIXELS", 100)
     assert open_image(np.zeros((10, 10), np.uint8)).size == (10, 10)
     assert refusal(np.zeros((1, 101), np.uint8)) == "image: more than 100 pixels, the most that are decoded"
@@ -240,14 +251,14 @@ def test_the_largest_image_allowed_is_one_pixel_below_the_refused(monkeypatch):
     assert refusal(Image.new("L", (101, 1))) == "image: more than 100 pixels, the most that are decoded"
 
 
-def test_a_side_longer_than_any_jpegs_is_refused():
+def test_a_side_longer_than_any_jpegs_is_refused() -> None:
     assert open_image(np.zeros((1, MAX_SIDE), np.uint8)).size == (MAX_SIDE, 1)
     sentence = "has a side of more than 65,535 pixels, the longest that is decoded"
     assert refusal(np.zeros((1, MAX_SIDE + 1), np.uint8)) == f"image: 65536 x 1 {sentence}"
     assert refusal(encoded("PNG", (1, MAX_SIDE + 1), "L")) == f"image: 1 x 65536 {sentence}"
 
 
-def test_an_image_that_scaling_would_blow_up_is_refused_before_it_does(tmp_path):
+def test_an_image_that_scaling_would_blow_up_is_refused_before_it_does(tmp_path: Path) -> None:
     # One column of 65,535 pixels, scaled to a width of 4,096 before its height shrinks, would take 268 million.
     path = tmp_path / "column.png"
     path.write_bytes(encoded("PNG", (1, MAX_SIDE), "L"))
@@ -262,7 +273,7 @@ def test_an_image_that_scaling_would_blow_up_is_refused_before_it_does(tmp_path)
     assert sentence == f"{path}: 1 x 65535 is too long and thin: scaling it for this model takes 262,140,000,000 pixels"
 
 
-def test_running_out_of_memory_is_told_as_that(monkeypatch):
+def test_running_out_of_memory_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
     def starved(*_: object, **__: object) -> None:
         raise MemoryError
 
@@ -273,7 +284,7 @@ def test_running_out_of_memory_is_told_as_that(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_every_truncation_of_an_image_is_refused_or_complete():
+def test_every_truncation_of_an_image_is_refused_or_complete() -> None:
     """However a download breaks off: the pixels are those of the whole file, or there are none."""
     jpegs, pngs = ("baseline.jpg", "progressive.jpg"), ("interlaced.png", "rgba.png")
     for name in (*jpegs, *pngs, "transparent.gif", "lossless.webp", "rgb.bmp", "rgb.ppm", "lzw.tif"):
@@ -291,7 +302,7 @@ def test_every_truncation_of_an_image_is_refused_or_complete():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_two_thousand_damaged_files_give_pixels_or_an_image_error_and_nothing_else(tmp_path):
+def test_two_thousand_damaged_files_give_pixels_or_an_image_error_and_nothing_else(tmp_path: Path) -> None:
     chance = random.Random(2026)
     names = sorted(golden.V1.cases["pictures"])
     ends: Counter[str] = Counter()
@@ -348,7 +359,7 @@ def _damaged(content: bytes, chance: random.Random) -> bytes:
 )
 @pytest.mark.parametrize("transparency", [None, 0, b"\x00\x01", (1, 2, 3), "x", -5, 70_000, 1.5, [1], 10**30], ids=repr)
 @pytest.mark.filterwarnings("ignore")
-def test_a_pil_image_of_any_mode_gives_pixels_or_an_image_error(mode, transparency):
+def test_a_pil_image_of_any_mode_gives_pixels_or_an_image_error(mode: str, transparency: Any) -> None:
     image = Image.new(mode, (5, 3))
     if transparency is not None:
         image.info["transparency"] = transparency
@@ -361,11 +372,11 @@ def test_a_pil_image_of_any_mode_gives_pixels_or_an_image_error(mode, transparen
         assert found == specification.shape or refused
 
 
-def test_an_image_whose_file_is_closed_is_refused():
+def test_an_image_whose_file_is_closed_is_refused() -> None:
     image = Image.open(io.BytesIO(encoded("PNG")))
     image.close()
     assert refusal(image).startswith("image: damaged image (")
 
 
-def test_the_permission_bits_of_the_corpus_are_plain():
+def test_the_permission_bits_of_the_corpus_are_plain() -> None:
     assert all(stat.S_ISREG(path.stat().st_mode) for path in golden.CORPUS.iterdir())

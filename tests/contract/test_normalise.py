@@ -11,7 +11,7 @@ wrappers = pytest.importorskip("sightline_training.networks.wrappers")
 Normalise = wrappers.Normalise
 
 
-def test_numbers_computed_by_hand():
+def test_numbers_computed_by_hand() -> None:
     layer = Normalise(spec(mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 0.1)))
     pixels = torch.tensor([[[[0, 0, 0], [255, 255, 255], [51, 51, 51]]]], dtype=torch.uint8)
     answer = layer(pixels)
@@ -22,7 +22,7 @@ def test_numbers_computed_by_hand():
     assert answer[0, 2, 0].tolist() == pytest.approx([0.0, 10.0, 2.0], abs=1e-6)
 
 
-def test_imagenets_well_known_values():
+def test_imagenets_well_known_values() -> None:
     layer = Normalise(SPECS["imagenet"])
     black, white = (layer(torch.full((1, 1, 1, 3), value, dtype=torch.uint8))[0, :, 0, 0].tolist() for value in (0, 255))
     # What torchvision's documentation of ToTensor and Normalize leads to, to four places.
@@ -31,11 +31,11 @@ def test_imagenets_well_known_values():
 
 
 @pytest.mark.parametrize("title", SPECS)
-def test_every_byte_in_every_channel_is_the_formulas_value_within_a_millionth(title):
+def test_every_byte_in_every_channel_is_the_formulas_value_within_a_millionth(title: str) -> None:
     assert not differs_from_the_formula(Normalise(SPECS[title]), SPECS[title])
 
 
-def test_rows_columns_and_channels_keep_their_places():
+def test_rows_columns_and_channels_keep_their_places() -> None:
     layer = Normalise(spec(mean=(0.1, 0.2, 0.3), std=1.0))
     pixels = torch.arange(2 * 3 * 4 * 3, dtype=torch.uint8).reshape(2, 3, 4, 3)
     answer = layer(pixels)

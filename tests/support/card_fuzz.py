@@ -163,26 +163,25 @@ def _replaced(sealed: str, chance: random.Random) -> str:
 
 def _wrapped(sealed: str, chance: random.Random) -> str | bytes:
     twice = chance.choice(["name", "labels", "mean", "version", "preprocess", "max_batch_size"])
-    return chance.choice(
-        [
-            "\ufeff" + sealed,
-            b"\xef\xbb\xbf" + sealed.encode(),
-            sealed.encode("utf-16"),
-            sealed.encode("utf-32-be"),
-            sealed.encode("latin-1", "replace"),
-            sealed + sealed,
-            f"[{sealed}]",
-            f"\n\t {sealed} \r\n",
-            sealed + "\x00",
-            json.dumps(sealed),
-            json.dumps(json.loads(sealed), indent=2),
-            sealed.replace(f'"{twice}":', f'"{twice}":0,"{twice}":', 1),
-            sealed.replace(f'"{twice}":', f'"{twice.upper()}":', 1),
-            sealed.replace('"card":', '"card":{},"card":', 1),
-            sealed.replace('"', "'"),
-            sealed.replace(",", ",,", 1),
-            sealed.replace('"sha256":"', '"sha256":"0', 1),
-            "[" * chance.choice((10, 900, 50_000)) + sealed,
-            sealed.encode() + b"\xff\xfe",
-        ]
-    )
+    texts: list[str | bytes] = [
+        "\ufeff" + sealed,
+        b"\xef\xbb\xbf" + sealed.encode(),
+        sealed.encode("utf-16"),
+        sealed.encode("utf-32-be"),
+        sealed.encode("latin-1", "replace"),
+        sealed + sealed,
+        f"[{sealed}]",
+        f"\n\t {sealed} \r\n",
+        sealed + "\x00",
+        json.dumps(sealed),
+        json.dumps(json.loads(sealed), indent=2),
+        sealed.replace(f'"{twice}":', f'"{twice}":0,"{twice}":', 1),
+        sealed.replace(f'"{twice}":', f'"{twice.upper()}":', 1),
+        sealed.replace('"card":', '"card":{},"card":', 1),
+        sealed.replace('"', "'"),
+        sealed.replace(",", ",,", 1),
+        sealed.replace('"sha256":"', '"sha256":"0', 1),
+        "[" * chance.choice((10, 900, 50_000)) + sealed,
+        sealed.encode() + b"\xff\xfe",
+    ]
+    return chance.choice(texts)

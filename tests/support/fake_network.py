@@ -32,4 +32,4 @@ def card(**changes: Any) -> ModelCard:
 def brightest(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """A real, if small, classifier: each colour's share of the light."""
     light = pixels.astype(np.float64).mean(axis=(1, 2)) + 1e-9
-    return (light / light.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(light / light.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -83,7 +83,7 @@ def write(corpus: Corpus) -> None:
             assert difference <= (DECODER_TOLERANCE if image.lossy else 0), f"{name} under {title}: the oracle differs by {difference}"
             arrays[title].append(pixels)
     assert {name for name, image in golden_images.items() if image.refused} == set(refusals), sorted(refusals)
-    np.savez_compressed(corpus.folder / "expected.npz", **{title: np.stack(rows) for title, rows in arrays.items()})  # type: ignore[arg-type]
+    np.savez_compressed(corpus.folder / "expected.npz", **{title: np.stack(rows) for title, rows in arrays.items()})
     cases = {
         "decoder_tolerance": DECODER_TOLERANCE,
         "specifications": {title: spec.model_dump(mode="json") for title, spec in specs.items()},
@@ -193,8 +193,8 @@ def _depths() -> dict[str, Sample]:
     adam7 = _opaque(photo)
     wide = {"gAMA": struct.pack(">I", 100_000), "iCCP": b"swapped\x00\x00" + zlib.compress(b"\x00" * 128)}
     return {
-        "one-bit.png": Sample(png(bits, depth=1), "1 bit a pixel", _grey(bits * 255)),
-        "two-bit.png": Sample(png(quarter, depth=2), "2 bits a pixel", _grey(quarter * 85)),
+        "one-bit.png": Sample(png(bits, depth=1), "1 bit a pixel", _grey(np.multiply(bits, 255, dtype=np.uint8))),
+        "two-bit.png": Sample(png(quarter, depth=2), "2 bits a pixel", _grey(np.multiply(quarter, 85, dtype=np.uint8))),
         "grey.png": Sample(png(photo[..., 0]), "8-bit grey", _grey(photo[..., 0])),
         "grey16.png": Sample(png(_wide16(photo)), "16-bit grey: the high byte counts", _grey(photo[..., 0])),
         "rgb16.png": Sample(png(rgb16), "16-bit RGB: the high byte counts", _opaque(photo)),
@@ -295,7 +295,7 @@ def scene(height: int, width: int) -> Pixels:
     image[(down > 0.7) & (right > 0.7)] = (10, 30, 240)
     checks = (down > 0.6) & (right > 0.4) & (right < 0.65)
     image[checks] = np.where(((x + y) % 2 == 0)[..., None], (0, 255, 90), (220, 0, 60))[checks]
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(image), 0, 255), dtype=np.uint8)
 
 
 def png(
@@ -366,12 +366,12 @@ def _without_segment(jpeg: bytes, marker: int) -> bytes:
 
 def _wide16(photo: Pixels) -> npt.NDArray[np.uint16]:
     # Low bytes that run against the high ones: taking the wrong byte, or rounding, shows.
-    return (photo[..., 0].astype(np.uint16) << 8) | (255 - photo[..., 1])
+    return np.asarray((photo[..., 0].astype(np.uint16) << 8) | (255 - photo[..., 1]), dtype=np.uint16)
 
 
 def _soft_edge(height: int, width: int) -> Pixels:
     y, x = np.mgrid[:height, :width]
-    return np.clip(np.rint(300 * x / width - 60 * y / height), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(300 * x / width - 60 * y / height), 0, 255), dtype=np.uint8)
 
 
 def _posterised(photo: Pixels) -> tuple[Pixels, Pixels]:

@@ -75,7 +75,7 @@ def over(rgba: Pixels, under: npt.NDArray[np.int64]) -> Pixels:
 
 def luma(rgb: Pixels) -> Pixels:
     """ITU-R 601-2 in 16-bit fixed point: 0.299 R + 0.587 G + 0.114 B."""
-    return ((rgb.astype(np.int64) @ np.array([19595, 38470, 7471]) + 0x8000) >> 16).astype(np.uint8)
+    return np.asarray((rgb.astype(np.int64) @ np.array([19595, 38470, 7471]) + 0x8000) >> 16, dtype=np.uint8)
 
 
 def polarised(image: Pixels, spec: Preprocess) -> Pixels:
@@ -83,7 +83,7 @@ def polarised(image: Pixels, spec: Preprocess) -> Pixels:
     y, x = np.mgrid[: image.shape[0], : image.shape[1]]
     edge = sorted(image[(y == 0) | (x == 0) | (y == y.max()) | (x == x.max())].ravel().tolist())
     twice_median = edge[len(edge) // 2] + edge[(len(edge) - 1) // 2]
-    return 255 - image if spec.polarity == "light-on-dark" and twice_median > 254 else image
+    return np.subtract(255, image, dtype=np.uint8) if spec.polarity == "light-on-dark" and twice_median > 254 else image
 
 
 def _cropped(image: Pixels, spec: Preprocess) -> Pixels:
@@ -124,7 +124,7 @@ def resampled(
     shape = shape or size
     if method == "nearest":
         rows, columns = (_nearest(image.shape[axis], size[axis])[corner[axis] :][: shape[axis]] for axis in (0, 1))
-        return image[rows][:, columns]
+        return np.asarray(image[rows][:, columns], dtype=np.uint8)
     across = _matrix(image.shape[1], size[1], method, corner[1], shape[1])
     down = _matrix(image.shape[0], size[0], method, corner[0], shape[0])
     return _product(down, _product(across, image.swapaxes(0, 1)).swapaxes(0, 1))
@@ -146,13 +146,13 @@ def _matrix(length: int, scaled: int, method: str, first: int, count: int) -> np
     within = (np.arange(length) >= np.floor(centres - reach + 0.5)) & (np.arange(length) < np.floor(centres + reach + 0.5))
     weights = _FILTERS[method](offsets) * within
     weights /= weights.sum(axis=1, keepdims=True)
-    return (np.sign(weights) * np.floor(np.abs(weights) * (1 << 22) + 0.5)).astype(np.int64)
+    return np.asarray(np.sign(weights) * np.floor(np.abs(weights) * (1 << 22) + 0.5), dtype=np.int64)
 
 
 def _nearest(length: int, scaled: int) -> npt.NDArray[np.int64]:
     """The pixel under each centre. A centre exactly between two falls where Pillow's repeated addition of the scale puts it."""
     scale = length / scaled
-    return np.floor(np.add.accumulate([0.5 * scale] + [scale] * (scaled - 1))).astype(np.int64)
+    return np.asarray(np.floor(np.add.accumulate([0.5 * scale] + [scale] * (scaled - 1))), dtype=np.int64)
 
 
 def _box(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
