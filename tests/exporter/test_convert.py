@@ -113,7 +113,7 @@ def test_precisions_are_versions_of_one_model_each_with_its_figures(exported: Pa
     assert reports[1]["model_bytes"] < 0.55 * reports[0]["model_bytes"]
     assert reports[2]["model_bytes"] < 0.3 * reports[0]["model_bytes"]
     assert reports[2]["conversion"]["integer_instructions"] == list(integer_instructions())
-    assert reports[2]["conversion"]["calibration"]["source"] == "training images of digits"
+    assert reports[2]["conversion"]["calibration"]["source"] == "training pictures of digits"
     golden = json.loads((model / "3" / "golden" / "golden.json").read_text())
     assert golden["tolerance"] == INT8.golden_tolerance > FP16.golden_tolerance
 
@@ -148,7 +148,7 @@ def test_a_folder_of_images_calibrates_too_and_what_is_no_image_is_passed_over(d
     settings = ExportSettings(precisions=("int8",), calibration=CalibrationSettings(folder=images, count=300), images=100)
     report = export_run(digits_run, tmp_path / "models", settings)[0].published.report
     assert report["conversion"]["calibration_pictures"] == 300
-    assert report["conversion"]["calibration"]["source"] == "600 images of a folder"
+    assert report["conversion"]["calibration"]["source"] == "600 pictures of a folder"
 
 
 def test_too_few_images_to_calibrate_with_are_found_out_by_the_gate(exported: Path, digits_run: Path, tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_answers_of_the_same_network_pass_with_every_check_named(trained: Traine
     assert {"the plan's answers", "max |Δp|", "top-1 agreement", "accuracy", "accuracy of ONNX Runtime", "batches of 7: max |Δp|"} <= set(
         names
     )
-    assert names[-1] == "golden images: max |Δp|"
+    assert names[-1] == "golden pictures: max |Δp|"
     assert not [name for name in names if "torch" in name]
     assert verdict.images == 100
 
@@ -231,7 +231,7 @@ def test_another_network_is_refused_with_what_differs(trained: Trained, exported
     assert message.startswith(
         "the TensorRT plan of digits version 1 was refused by the gate (fp32, 100 images) and not published: max |Δp| is "
     )
-    assert "golden images: max |Δp| is 0." in message
+    assert "golden pictures: max |Δp| is 0." in message
     assert "(allowed: at most 0.0001)" in message
 
 
@@ -258,10 +258,10 @@ def test_an_engine_that_fails_or_answers_nonsense_is_refused_and_not_an_accident
     def nan(pixels: np.ndarray) -> np.ndarray:
         return np.full((len(pixels), 10), np.nan, np.float32)
 
-    for answer, sentence in ((fails, "the plan's answers is out of memory"), (nan, "images with NaN or infinity is 8")):
+    for answer, sentence in ((fails, "the plan's answers is out of memory"), (nan, "pictures with NaN or infinity is 8")):
         verdict, _ = judge(LoadedPlan(answer, new("Float")), trained.model, trained.card, PRECISIONS["fp32"], golden)
         assert sentence in [str(check).partition(" (allowed")[0] for check in verdict.failed]
-        assert "golden images: max |Δp|" in [check.name for check in verdict.failed]
+        assert "golden pictures: max |Δp|" in [check.name for check in verdict.failed]
 
 
 @pytest.mark.parametrize(

@@ -84,8 +84,8 @@ def test_the_same_model_passes_every_check(trained: Trained) -> None:
         "torch's answers",
         "loads in ONNX Runtime",
         "ONNX Runtime's answers",
-        "images with NaN or infinity",
-        "images with NaN or infinity in torch",
+        "pictures with NaN or infinity",
+        "pictures with NaN or infinity in torch",
         "max |Σp - 1|",
         "smallest p",
         "max |Δp|",
@@ -101,7 +101,7 @@ def test_the_same_model_passes_every_check(trained: Trained) -> None:
         *(
             name
             for size in (2, 3, 7, 16)
-            for name in (f"batches of {size}: max |Δp|", f"batches of {size} against single images: max |Δp|")
+            for name in (f"batches of {size}: max |Δp|", f"batches of {size} against single pictures: max |Δp|")
         ),
     ]
     assert verdict.measured("top-1 agreement") == 1.0
@@ -222,7 +222,7 @@ def test_an_answer_that_depends_on_its_neighbours_in_the_batch_is_refused(traine
     for node in reversed(added):
         model.graph.node.insert(at, node)
     onnx.checker.check_model(model, full_check=True)
-    assert {"batches of 2 against single images: max |Δp|", "batches of 16 against single images: max |Δp|"} <= failed(
+    assert {"batches of 2 against single pictures: max |Δp|", "batches of 16 against single pictures: max |Δp|"} <= failed(
         judged(model, trained)
     )
 
@@ -255,7 +255,7 @@ def test_nan_is_refused_even_if_only_one_image_gets_it(images: str, trained: Tra
         verdict = judged(model, trained)
         assert (verdict.measured("top-1 agreement"), verdict.measured("accuracy")) == (0, 0)
     text = refusal(model, trained)
-    assert f"images with NaN or infinity is {count} (allowed: at most 0)" in text
+    assert f"pictures with NaN or infinity is {count} (allowed: at most 0)" in text
     assert "max |Δp| is nan (allowed: at most 0.0001)" in text
     assert "max |Δ ln p| is nan" in text
 
@@ -275,7 +275,8 @@ def test_a_network_that_answers_nan_itself_is_refused_though_both_agree(trained:
     broken = Trained(trained.card, network.eval(), trained.pixels, trained.labels, export_onnx(network, trained.card))
     text = refusal(broken.model, broken)
     assert (
-        "images with NaN or infinity is 360 (allowed: at most 0); images with NaN or infinity in torch is 360 (allowed: at most 0)" in text
+        "pictures with NaN or infinity is 360 (allowed: at most 0); pictures with NaN or infinity in torch is 360 (allowed: at most 0)"
+        in text
     )
     assert "top-1 agreement is 0 (allowed: at least 0.9999)" in text
 
@@ -378,7 +379,7 @@ def test_fewer_images_than_the_largest_batch_are_repeated_to_fill_it(trained: Tr
     few = Trained(trained.card, trained.network, trained.pixels[:5], trained.labels[:5], trained.model)
     verdict = judged(trained.model, few)
     assert verdict.failed == ()
-    assert "batches of 16 against single images: max |Δp|" in {check.name for check in verdict.checks}
+    assert "batches of 16 against single pictures: max |Δp|" in {check.name for check in verdict.checks}
 
 
 def test_a_largest_batch_of_one_is_tried_with_single_images_only(trained: Trained) -> None:

@@ -34,6 +34,8 @@ from sightline_export.precisions import PRECISIONS, PrecisionSpec
 from sightline_export.settings import FinalizeSettings
 
 REFERENCE: Final = "ONNX Runtime"
+GOLDEN_DELTA_P: Final = "golden pictures: max |Δp|"
+"""The name of a check in published records, which never changes."""
 
 
 @dataclass(frozen=True)
@@ -175,9 +177,9 @@ def _check_golden(golden: Golden, predict: Predict) -> Iterator[Check]:
     try:
         probabilities = in_batches(predict, golden.pixels, 1)
     except Exception as error:  # noqa: BLE001 - whatever it is that answers may raise anything
-        yield exactly("golden images: max |Δp|", one_line(error), "a number")
+        yield exactly(GOLDEN_DELTA_P, one_line(error), "a number")
         return
-    yield at_most("golden images: max |Δp|", float(np.abs(probabilities.astype(np.float64) - golden.probabilities).max()), golden.tolerance)
+    yield at_most(GOLDEN_DELTA_P, float(np.abs(probabilities.astype(np.float64) - golden.probabilities).max()), golden.tolerance)
 
 
 def _version(folder: Path, number: int | None, served: list[int]) -> Version:

@@ -14,7 +14,8 @@ ACCURACY: Final = "accuracy"
 AGREEMENT: Final = "top-1 agreement"
 MAX_DELTA_P: Final = "max |Δp|"
 MEAN_DELTA_P: Final = "mean |Δp|"
-"""Names of checks that reports are read by."""
+NOT_FINITE: Final = "pictures with NaN or infinity"
+"""Names of checks. They stand in published reports, so that they never change, the word for an image in them included."""
 
 
 @dataclass(frozen=True)

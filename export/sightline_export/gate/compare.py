@@ -17,6 +17,7 @@ from sightline_export.gate.checks import (
     AGREEMENT,
     MAX_DELTA_P,
     MEAN_DELTA_P,
+    NOT_FINITE,
     Check,
     Verdict,
     at_least,
@@ -149,8 +150,8 @@ def _ask(
 def _compare(
     probabilities: Probabilities, expected: Probabilities, images: ComparedImages, allowed: Thresholds, reference: str
 ) -> Iterator[Check]:
-    yield at_most("images with NaN or infinity", int((~np.isfinite(probabilities)).any(axis=1).sum()), 0)
-    yield at_most(f"images with NaN or infinity in {reference}", int((~np.isfinite(expected)).any(axis=1).sum()), 0)
+    yield at_most(NOT_FINITE, int((~np.isfinite(probabilities)).any(axis=1).sum()), 0)
+    yield at_most(f"{NOT_FINITE} in {reference}", int((~np.isfinite(expected)).any(axis=1).sum()), 0)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         difference = np.abs(probabilities.astype(np.float64) - expected)
         log_p, expected_log_p = (np.log(np.maximum(p.astype(np.float64), allowed.smallest_p)) for p in (probabilities, expected))
@@ -212,7 +213,7 @@ def _compare_batches(predict: Predict, card: ModelCard, pixels: Pixels, expected
         elif one_by_one is not None:
             common = min(len(probabilities), len(one_by_one))
             difference = _largest_difference(probabilities[:common], one_by_one[:common])
-            yield at_most(f"batches of {size} against single images: max |Δp|", difference, allowed.max_delta_p_in_batch)
+            yield at_most(f"batches of {size} against single pictures: max |Δp|", difference, allowed.max_delta_p_in_batch)
 
 
 def _largest_difference(probabilities: Probabilities, expected: Probabilities) -> float:

@@ -73,7 +73,7 @@ def calibration_from(folder: Path, card: ModelCard, count: int) -> Calibration:
             f"{folder} holds {len(images) or 'no'} readable image{'' if len(images) == 1 else 's'}: INT8 needs two at least, "
             "one to calibrate with and one to compare on, and some hundred to be good"
         )
-    return Calibration(f"{len(images)} images of a folder", np.stack(images[::2]), np.stack(images[1::2]))
+    return Calibration(f"{len(images)} pictures of a folder", np.stack(images[::2]), np.stack(images[1::2]))
 
 
 def files_below(folder: Path, purpose: str) -> list[Path]:

@@ -41,7 +41,7 @@ WITHOUT_EFFECT: Final = frozenset(
 """On the pixels of an image: labels of segmentation, kinds of array, `pad_size` without `do_pad`."""
 
 SHIFTED: Final = (
-    "transformers rounds the corner of a centre crop down, a card rounds it half to even: of an image that is scaled to 3, 7, 11 … pixels "
+    "transformers rounds the corner of a centre crop down, a card rounds it half to even: of a picture that is scaled to 3, 7, 11 … pixels "
     "more than the crop on its longer side, the crop begins one pixel later"
 )
 

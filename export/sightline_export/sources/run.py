@@ -85,7 +85,8 @@ def _calibration(run: Run, card: ModelCard, data: Path | None, settings: Calibra
         raise DataError(
             f"{training.name} has a single training image: INT8 needs two at least, one to calibrate with and one to compare on"
         )
-    return Calibration(f"training images of {training.name}", pixels[::2], pixels[1::2])
+    # The source stands in published reports, whose words do not change.
+    return Calibration(f"training pictures of {training.name}", pixels[::2], pixels[1::2])
 
 
 def _judged(run: Run) -> Mapping[str, Any] | None:
