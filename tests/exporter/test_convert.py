@@ -18,18 +18,19 @@ from sightline.repository.read import check_files, read_version, versions
 from sightline_export.gate.structure import weight_shares
 from sightline_export.gate.thresholds import FP16, INT8
 from sightline_export.graph.calibration import Calibration, CalibrationSettings
+from sightline_export.pipeline import export_candidate
 from sightline_export.settings import ExportSettings
 from sightline_export.sources.run import export_run
 from sightline_training.run.run import load_run
 from support.digits import Trained
-from support.precisions import conversion, in_precision, judged, scaled
+from support.precisions import conversion, in_precision, judged, scaled, sure_images, surely_classified, verdict_on
 
 
 @pytest.fixture(scope="module")
 def exported(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with mnist in FP32, FP16 and INT8. Only to be read."""
     repository = tmp_path_factory.mktemp("precisions") / "models"
-    export_run(digits_run, repository, ExportSettings(precisions=("fp32", "fp16", "int8")))
+    export_candidate(surely_classified(digits_run), repository, ExportSettings(precisions=("fp32", "fp16", "int8")))
     return repository
 
 
@@ -62,7 +63,7 @@ def test_softmax_and_the_normalisation_of_pixels_stay_in_float32(trained: Traine
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_the_same_model_passes_in_its_precision_and_gives_the_same_bytes_twice(precision: str, trained: Trained) -> None:
     model = in_precision(trained, precision)
-    judged(model, trained, precision).require("digits")
+    verdict_on(model, trained.network, trained.card, sure_images(trained), precision).require("digits")
     assert in_precision(trained, precision) == model
 
 
@@ -120,22 +121,24 @@ def test_precisions_are_versions_of_one_model_each_with_its_figures(exported: Pa
 
 def test_exporting_the_same_precision_again_publishes_nothing(exported: Path, digits_run: Path, tmp_path: Path) -> None:
     repository = shutil.copytree(exported, tmp_path / "models")
-    int8 = ExportSettings(precisions=("int8",))
-    assert export_run(digits_run, repository, int8)[0].already
-    assert not export_run(digits_run, repository, replace(int8, calibration=CalibrationSettings(count=100)))[0].already
-    assert not export_run(digits_run, repository, ExportSettings(precisions=("fp16",)))[0].already
+    candidate, int8 = surely_classified(digits_run), ExportSettings(precisions=("int8",))
+    assert export_candidate(candidate, repository, int8)[0].already
+    assert not export_candidate(candidate, repository, replace(int8, calibration=CalibrationSettings(count=100)))[0].already
+    assert not export_candidate(candidate, repository, ExportSettings(precisions=("fp16",)))[0].already
     assert versions(repository / "mnist") == [1, 2, 3, 4, 5]
 
 
 def test_the_command_publishes_several_precisions_and_shows_size_and_speed(
     digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sightline(["export", str(digits_run), "--repository", str(tmp_path), "--precision", "fp32", "--precision", "int8"])
-    shown = capsys.readouterr().out
-    assert "mnist version 1" in shown
-    assert "mnist version 2" in shown
-    assert "% of FP32's " in shown
-    assert " times FP32 in batches of 1 (" in shown
+    arguments = ["export", str(digits_run), "--repository", str(tmp_path), "--images", "20"]
+    sightline([*arguments, "--precision", "fp32", "--precision", "int8"])
+    printed = capsys.readouterr()
+    assert "mnist version 1" in printed.out
+    assert "mnist version 2" in printed.out
+    assert "% of FP32's " in printed.out
+    assert " times FP32 in batches of 1 (" in printed.out
+    assert printed.err.count("exporting mnist to ONNX") == 1
 
 
 def test_a_folder_of_images_calibrates_too_and_what_is_no_image_is_passed_over(digits_run: Path, tmp_path: Path) -> None:

@@ -26,12 +26,12 @@ from sightline_export.engine.finalize import check_quantisation, demand_precisio
 from sightline_export.engine.timing_cache import default_timing_cache, read_cache, write_cache
 from sightline_export.gate.compare import ComparedImages
 from sightline_export.graph.runtimes import in_onnx_runtime
+from sightline_export.pipeline import export_candidate
 from sightline_export.precisions import PRECISIONS
 from sightline_export.settings import ExportSettings, FinalizeSettings
-from sightline_export.sources.run import export_run
 from support.digits import Trained
 from support.engine_layers import new
-from support.precisions import scaled
+from support.precisions import scaled, surely_classified
 
 NO_TENSORRT = pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed")
 HERE = Fingerprint("11.4.0.106", "13.2", "590.48.01", "NVIDIA H200", "9.0", "Linux x86_64", "ab" * 32)
@@ -41,7 +41,7 @@ HERE = Fingerprint("11.4.0.106", "13.2", "590.48.01", "NVIDIA H200", "9.0", "Lin
 def all_precisions(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with mnist in FP32, INT8 and FP16, in this order. Only to be read."""
     repository = tmp_path_factory.mktemp("finalize") / "models"
-    export_run(digits_run, repository, ExportSettings(precisions=("fp32", "int8", "fp16"), images=100))
+    export_candidate(surely_classified(digits_run), repository, ExportSettings(precisions=("fp32", "int8", "fp16"), images=100))
     return repository
 
 

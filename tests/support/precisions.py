@@ -1,6 +1,8 @@
 """A network of the digits in other precisions, and harmed ones; and the gate's verdict about a file."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -9,13 +11,40 @@ import torch
 from onnx import numpy_helper
 
 from sightline.card import ModelCard
+from sightline_export.candidate import ExportCandidate
 from sightline_export.gate.checks import Verdict
 from sightline_export.gate.compare import ComparedImages, ask_torch, gate
 from sightline_export.graph.calibration import Calibration
 from sightline_export.graph.convert import Conversion, convert
+from sightline_export.graph.runtimes import in_torch
 from sightline_export.graph.sealing import sealed
 from sightline_export.precisions import PRECISIONS
+from sightline_export.sources.run import candidate_from_run, load_run
+from sightline_training.datasets.image_set import ImageSet
 from support.digits import Trained
+
+SURE: float = 0.9
+"""Of an image whose most probable class is as probable as that, no processor's 8-bit arithmetic changes the label: those with 8-bit
+instructions have 8 bits for weights, the others 7 (`sightline.host.cpu`), and an image that the network is undecided about may tip on
+one of them alone. One of 360 costs more accuracy than the gate allows."""
+
+
+def sure_images(trained: Trained) -> ComparedImages:
+    """The test images that the network is sure of."""
+    sure = in_torch(trained.network)(trained.pixels).max(axis=1) > SURE
+    assert sure.sum() > 200
+    return ComparedImages(trained.pixels[sure], trained.labels[sure])
+
+
+def surely_classified(run_folder: Path) -> ExportCandidate:
+    """A run as a candidate, compared on the test images that its network is sure of."""
+    run = load_run(run_folder)
+    images = run.images("test")
+    probabilities = in_torch(run.network())(images.pixels(run.card.preprocess))
+    sure = np.flatnonzero(probabilities.max(axis=1) > SURE)
+    assert len(sure) > 200
+    subset = ImageSet(images.name, images.split, images.labels[sure], images.fingerprint, lambda index: images.open(int(sure[index])))
+    return replace(candidate_from_run(run), images=lambda _most: subset, reported=None)
 
 
 def calibration(trained: Trained) -> Calibration:
