@@ -67,7 +67,7 @@ def test_the_list_of_commands_is_shown_without_any_framework() -> None:
     [
         (["train", "mnist"], "error: `sightline train` needs PyTorch: pip install 'sightline[train]'"),
         (["export", "runs/mnist"], "error: `sightline export` needs PyTorch: pip install 'sightline[export]'"),
-        (["verify", "mnist"], "error: `sightline verify` needs ONNX Runtime: pip install 'sightline[export]'"),
+        (["verify", "mnist"], "error: `sightline verify` needs PyTorch: pip install 'sightline[export]'"),
         (["serve"], "error: `sightline serve` needs psutil: pip install 'sightline[serve]'"),
     ],
 )
