@@ -86,6 +86,28 @@ def test_an_untouched_line_gives_the_same_answer_at_every_hop(
     assert [row[-4:-2] for row in counted] == [["360", "360"]] * 7
 
 
+def test_the_proof_is_a_document_for_scripts_too(line: Line, other_line: Line, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    urls = ["--grpc-url", server.grpc_url, "--http-url", server.http_url]
+    arguments = ["verify", "mnist", "--repository", str(line.repository), *urls, "--images", "20", "--json"]
+    cli.run([*arguments, "--run", str(line.run)])
+    proof = json.loads(capsys.readouterr().out)
+    assert (proof["model"], proof["version"], len(proof["hops"])) == ("mnist", 1, len(HOPS))
+    assert [f"{hop['kind']}: {hop['source']} → {hop['target']}" for hop in proof["hops"]] == HOPS
+    assert {hop["verdict"] for hop in proof["hops"]} == {"same"}
+    answers = next(hop for hop in proof["hops"] if hop["kind"] == "answers")
+    assert (answers["source"], answers["target"], answers["images"], answers["agreeing"], answers["reason"]) == (
+        "torch",
+        "ONNX",
+        20,
+        20,
+        "",
+    )
+    with pytest.raises(HopDiffers, match="the hop “weights: run → version”"):
+        cli.run([*arguments, "--run", str(other_line.run)])
+    proof = json.loads(capsys.readouterr().out)
+    assert next(hop for hop in proof["hops"] if hop["kind"] == "weights")["verdict"] == "differs"
+
+
 @pytest.mark.parametrize("alter", [stale, resealed])
 @pytest.mark.parametrize(
     ("change", "hop"),
@@ -171,7 +193,7 @@ def test_a_run_that_was_trained_again_is_told_from_the_one_that_was_exported(
 ) -> None:
     with pytest.raises(
         HopDiffers,
-        match=r"the hop “weights: run → version”: .* holds other weights .* export the run again, or name the right one with --run",
+        match=r"the hop “weights: run → version”: .* holds other weights .* export the run again, or name the right one",
     ):
         prove(Line(other_line.run, line.repository), server)
     assert table(capsys.readouterr().out)["answers: torch → ONNX"] == "DIFFERS"

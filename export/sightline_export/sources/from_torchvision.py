@@ -62,16 +62,16 @@ def _preprocess(name: str, version: str, weights: str | None, loaded: Weights) -
     """Return which published version's preprocessing the weights get. Raises UsageError if that is not known, or another than was named."""
     from torchvision.models import get_model_weights
 
-    known = {each: preprocess_of(Backbone(name), each) for each in published(name)}
+    known = {weights_version: preprocess_of(Backbone(name), weights_version) for weights_version in published(name)}
     if loaded.preprocess is not None and version and known[version] != loaded.preprocess:
         raise UsageError(f"the weights are {loaded.source}, whose preprocessing is not that of {version}: leave /{version} out")
     if loaded.preprocess is not None and weights is not None:
-        return next(each for each, spec in known.items() if spec == loaded.preprocess), loaded.preprocess
+        return next(known_version for known_version, preprocess in known.items() if preprocess == loaded.preprocess), loaded.preprocess
     best: str = get_model_weights(name).DEFAULT.name
     if not version and weights not in (None, "random") and len(set(known.values())) > 1:
         raise UsageError(
             f"{weights} is not a file that torchvision published, and its versions of {name} see images differently: "
-            f"say which one yours was trained like, {' or '.join(f'torchvision:{name}/{each}' for each in known)}"
+            f"say which one yours was trained like, {' or '.join(f'torchvision:{name}/{known_version}' for known_version in known)}"
         )
     return version or best, known[version or best]
 
