@@ -71,7 +71,7 @@ def commands() -> str:
     lines += ["from [the error](errors.md).", ""]
     for point in sorted(entry_points(group="sightline.commands"), key=lambda point: point.name):
         command: click.Command = point.load()
-        context = click.Context(command, info_name=f"sightline {point.name}", max_content_width=110, terminal_width=110)
+        context = click.Context(command, info_name=f"sightline {point.name}", max_content_width=96, terminal_width=96)
         lines += [f"## {point.name}", "", "```text", command.get_help(context), "```", ""]
     return "\n".join(lines)
 

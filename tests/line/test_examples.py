@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline import Classifier, Guess
+from sightline import Classifier, Guess, unseal
 from sightline_serving.server import Server
 from support.line import Line
 from support.readme import ROOT
@@ -96,6 +96,13 @@ def test_curl_alone_is_a_client(line: Line, server: Server, digit_files: list[Pa
     rows = run(["sh", EXAMPLES / "classify_with_curl.sh", digit_files[7], labels], server).stdout.splitlines()
     assert [row.split()[1] for row in rows] == [candidate.label for candidate in guesses[7].top]
     assert float(rows[0].split()[0]) == pytest.approx(guesses[7].probability, abs=1e-5)
+
+
+def test_a_network_of_ones_own_is_published_with_its_card(digit_files: list[Path], tmp_path: Path) -> None:
+    published = python("publish_own_network.py", tmp_path / "models", digit_files[0].parent)
+    assert published.stdout == f"published {tmp_path / 'models' / 'own' / '1'}\n"
+    card = unseal((tmp_path / "models" / "own" / "card.json").read_text(encoding="utf-8"), "card.json")
+    assert (card.name, card.labels, card.preprocess.shape) == ("own", ("cat", "dog"), (32, 32, 3))
 
 
 def test_every_example_stands_on_their_page_and_in_a_test() -> None:
