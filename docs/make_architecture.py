@@ -26,7 +26,16 @@ FOLDERS: Final = {
 }
 
 FLOORS: Final[dict[str, Layers]] = {
-    "sightline_export": [["commands"], ["engine", "verify", "pipeline", "sources"], ["gate", "candidate"], ["graph"]],
+    "sightline_export": [
+        ["commands"],
+        ["verify"],
+        ["sources"],
+        ["pipeline", "engine"],
+        ["settings"],
+        ["precisions"],
+        ["gate", "candidate"],
+        ["graph"],
+    ],
     "sightline_training": [
         ["commands"],
         ["train"],
