@@ -26,16 +26,6 @@ FOLDERS: Final = {
 }
 
 FLOORS: Final[dict[str, Layers]] = {
-    "sightline_export": [
-        ["commands"],
-        ["verify"],
-        ["sources"],
-        ["pipeline", "engine"],
-        ["settings"],
-        ["precisions"],
-        ["gate", "candidate"],
-        ["graph"],
-    ],
     "sightline_training": [
         ["commands"],
         ["train"],
