@@ -7,12 +7,12 @@ from collections import Counter
 from pathlib import Path
 
 from sightline import Classifier
-from sightline.scoring import score_folder
+from sightline.scoring import ScoreSettings, score_folder
 
 folder, out = Path(sys.argv[1]), Path(sys.argv[2])
 
 with Classifier("mnist", url=os.environ.get("SIGHTLINE_URL", "grpc://localhost:8001")) as mnist:
-    job = score_folder(mnist, folder, out, top=2)
+    job = score_folder(mnist, folder, out, ScoreSettings(top=2))
 print(f"{job.rows} rows, {job.broken} of them without a label")
 
 with out.open(encoding="utf-8", newline="") as file:

@@ -75,6 +75,14 @@ def test_nobody_is_told_to_import_what_is_not_there(page: Path) -> None:
         assert [name for name in names.split(", ") if not exists(f"{module}.{name}")] == []
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "api").glob("*.md")), ids=lambda page: page.stem)
+def test_every_member_that_an_api_page_shows_exists(page: Path) -> None:
+    shown = re.findall(r"^::: (\S+)\n(?:    options:\n      members: \[(.*?)\])?", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert shown
+    names = [f"{module}.{name}" if name else module for module, members in shown for name in (members or "").split(", ")]
+    assert [name for name in names if not exists(name)] == []
+
+
 def test_the_picture_of_the_house_is_drawn_from_the_contracts_of_today() -> None:
     drawn = runpy.run_path(str(ROOT / "docs" / "make_architecture.py"))["picture"]()
     assert (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8") == drawn, "run: python docs/make_architecture.py"

@@ -1,1 +1,1 @@
-"""."""
+"""A click command each."""

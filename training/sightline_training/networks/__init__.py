@@ -1,1 +1,1 @@
-"""."""
+"""Networks: MLP, convolutional networks, backbones to transfer from, and their weights."""
