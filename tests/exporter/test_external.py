@@ -9,9 +9,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import safetensors.torch
 import torch
@@ -40,6 +41,9 @@ from support.hf_processors import DEIT
 
 timm = pytest.importorskip("timm")
 transformers = pytest.importorskip("transformers")
+
+
+Ask: TypeAlias = Callable[[Image.Image], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: saved(folder, name) for name in SMALL}
 
 
-def of_library(public: Public, folders: dict[str, Path], weights: Path) -> tuple[str, str | None, Callable[[Image.Image], np.ndarray]]:
+def of_library(public: Public, folders: dict[str, Path], weights: Path) -> tuple[str, str | None, Ask]:
     """The source and its weights, and the library's own preprocessing and network: an image → probabilities [classes]."""
     kind, _, what = public.source.partition(":")
     source, given = public.source, None
@@ -103,10 +107,11 @@ def of_library(public: Public, folders: dict[str, Path], weights: Path) -> tuple
         torch.save(lively(network, transform).state_dict(), weights)
         given = str(weights)
 
-    def ask(image: Image.Image) -> np.ndarray:
+    def ask(image: Image.Image) -> npt.NDArray[np.float32]:
         with torch.inference_mode():
             answer = network.eval()(transform(image)[None])
-        return torch.softmax(getattr(answer, "logits", answer), dim=1).numpy()[0]
+        probabilities: npt.NDArray[np.float32] = torch.softmax(getattr(answer, "logits", answer), dim=1).numpy()[0]
+        return probabilities
 
     return source, given, ask
 

@@ -1,8 +1,13 @@
 """timm's pretrained_cfg: the same pixels as timm's own evaluation makes, or the reason why there are none."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from sightline.errors import DataError, UsageError
 from sightline.reformat import reformat
@@ -24,10 +29,10 @@ CONFIG = {
 TWICE = "makes 248 x 248 pixels of an image and then crops 224 x 224 out of them; a card can"
 
 
-def as_timm(config: dict):
+def as_timm(config: dict[str, Any]) -> Callable[[Image.Image], npt.NDArray[np.uint8]]:
     """timm's evaluation without its normalisation: an image → uint8 [H, W, 3]."""
     transform = timm.data.create_transform(**timm.data.resolve_data_config(pretrained_cfg=config), normalize=False)
-    return lambda image: transform(image).permute(1, 2, 0).numpy()
+    return lambda image: np.asarray(transform(image).permute(1, 2, 0).numpy(), np.uint8)
 
 
 KINDS = {
@@ -45,13 +50,13 @@ KINDS = {
 
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 @pytest.mark.usefixtures("width_first")
-def test_an_image_is_the_one_that_timm_makes_byte_by_byte(config: dict) -> None:
+def test_an_image_is_the_one_that_timm_makes_byte_by_byte(config: dict[str, Any]) -> None:
     spec, made = timm_preprocess(config, "timm:x"), as_timm(config)
     assert [furthest(reformat(each, spec), made(each)) for each in all_images()] == [0] * 2 * len(SIZES)
 
 
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
-def test_with_todays_pillow_a_photo_differs_by_two_levels_at_most(config: dict) -> None:
+def test_with_todays_pillow_a_photo_differs_by_two_levels_at_most(config: dict[str, Any]) -> None:
     spec, made = timm_preprocess(config, "timm:x"), as_timm(config)
     # Pillow 13 scales the height of a tall image first, which rounds on the other side of the order.
     assert max(furthest(reformat(smooth(number, size), spec), made(smooth(number, size))) for number, size in enumerate(SIZES)) <= 2
@@ -100,7 +105,7 @@ def test_every_published_configuration_is_said_but_those_that_squash_or_pad_and_
         ({"mean": (128.0, 128.0, 128.0)}, "cannot be said by a card: mean.0: Input should be less than or equal to 1."),
     ],
 )
-def test_what_a_card_cannot_say_is_refused_with_the_reason(settings: dict, sentence: str) -> None:
+def test_what_a_card_cannot_say_is_refused_with_the_reason(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError) as refused:
         timm_preprocess({**CONFIG, **settings}, "timm:x")
     assert str(refused.value) == f"the preprocessing of timm:x {sentence}"

@@ -1,6 +1,9 @@
 """Hugging Face's preprocessor_config.json: the same pixels as transformers' own processors make, or the reason why there are none."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -17,22 +20,22 @@ transformers = pytest.importorskip("transformers")
 and facebook/deit-base-patch16-224."""
 
 
-def as_transformers(config: dict, image: Image.Image) -> np.ndarray:
+def as_transformers(config: dict[str, Any], image: Image.Image) -> npt.NDArray[np.uint8]:
     """What transformers' PIL implementation makes of an image before it rescales: uint8 [H, W, 3]."""
-    made = processor(config)(image, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0]
-    return np.asarray(made).transpose(1, 2, 0).astype(np.uint8)
+    pixels = processor(config)(image, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0]
+    return np.asarray(pixels).transpose(1, 2, 0).astype(np.uint8)
 
 
-def shifted(image: Image.Image, config: dict) -> bool:
+def shifted(image: Image.Image, config: dict[str, Any]) -> bool:
     """Whether transformers' crop begins one pixel earlier than a card's: where the pixels to cut off are 3, 7, 11 …"""
     crop = config["size"] if "crop_pct" in config else config["crop_size"]["height"]
     longer = 256 * max(image.size) // min(image.size)
-    return (longer - crop) % 4 == 3
+    return bool((longer - crop) % 4 == 3)
 
 
 @pytest.mark.parametrize("config", [VIT, {**CONVNEXT, "size": 384}], ids=["vit", "convnext-384"])
 @pytest.mark.usefixtures("width_first")
-def test_a_squashed_image_is_the_one_that_transformers_makes_byte_by_byte(config: dict) -> None:
+def test_a_squashed_image_is_the_one_that_transformers_makes_byte_by_byte(config: dict[str, Any]) -> None:
     spec = processor_preprocess(config, "").preprocess
     assert spec.fit == "stretch"
     assert [furthest(reformat(each, spec), as_transformers(config, each)) for each in all_images()] == [0] * 2 * len(SIZES)
@@ -40,7 +43,7 @@ def test_a_squashed_image_is_the_one_that_transformers_makes_byte_by_byte(config
 
 @pytest.mark.parametrize("config", [CONVNEXT, MOBILENET], ids=["convnext", "mobilenet_v2"])
 @pytest.mark.usefixtures("width_first")
-def test_a_cropped_image_is_the_one_that_transformers_makes_byte_by_byte_or_begins_one_pixel_later(config: dict) -> None:
+def test_a_cropped_image_is_the_one_that_transformers_makes_byte_by_byte_or_begins_one_pixel_later(config: dict[str, Any]) -> None:
     seen = processor_preprocess(config, "")
     assert (seen.preprocess.fit, seen.preprocess.crop_fraction, seen.notes) == ("crop", 0.875, (SHIFTED,))
     later = 0
@@ -59,7 +62,7 @@ def test_a_cropped_image_is_the_one_that_transformers_makes_byte_by_byte_or_begi
 
 
 @pytest.mark.parametrize("config", [VIT, CONVNEXT, MOBILENET], ids=["vit", "convnext", "mobilenet_v2"])
-def test_with_todays_pillow_a_photo_differs_by_two_levels_at_most(config: dict) -> None:
+def test_with_todays_pillow_a_photo_differs_by_two_levels_at_most(config: dict[str, Any]) -> None:
     spec = processor_preprocess(config, "").preprocess
     for number, size in enumerate(SIZES):
         image = smooth(number, size)
@@ -83,7 +86,7 @@ def test_with_todays_pillow_a_photo_differs_by_two_levels_at_most(config: dict) 
     ],
     ids=["a number", "a list", "fast", "defaults", "one mean for all", "a crop of everything"],
 )
-def test_other_words_for_the_same_are_the_same(config: dict, model_type: str) -> None:
+def test_other_words_for_the_same_are_the_same(config: dict[str, Any], model_type: str) -> None:
     assert processor_preprocess(config, model_type).preprocess == processor_preprocess(VIT, "").preprocess
 
 
@@ -157,7 +160,7 @@ CANNOT = "preprocessor_config.json cannot be said by a card: "
         ({"size": 224}, "preprocessor_config.json names no image_processor_type, and transformers knows none for 'nothing'."),
     ],
 )
-def test_what_a_card_cannot_say_is_refused_with_the_key_and_its_value(config: dict, sentence: str) -> None:
+def test_what_a_card_cannot_say_is_refused_with_the_key_and_its_value(config: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError) as refused:
         processor_preprocess(config, "nothing")
     assert str(refused.value).startswith(sentence)

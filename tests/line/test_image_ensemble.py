@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from google.protobuf import text_format
 from PIL import Image
@@ -30,7 +31,7 @@ from support.readme import ROOT, blocks
 pytestmark = pytest.mark.triton
 
 
-def asked(transport: Transport, *images: bytes) -> np.ndarray:
+def asked(transport: Transport, *images: bytes) -> npt.NDArray[np.float32]:
     return transport.infer_encoded("mnist_image", "", ENCODED, images, "probabilities").values
 
 

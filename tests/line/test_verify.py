@@ -137,7 +137,10 @@ def test_one_digit_of_a_mean_in_any_copy_on_disk_is_found_and_the_copy_named(
         assert "all the other copies agree, so the run's is the one that changed" in said
         return
     assert said.startswith(f"{parted}{hop}”: ")
-    reasons = {stale: "it was changed after it was written", resealed: "preprocess.mean is [0.1307] before and [0.1308] after"}
+    reasons: dict[Callable[[str], str], str] = {
+        stale: "it was changed after it was written",
+        resealed: "preprocess.mean is [0.1307] before and [0.1308] after",
+    }
     assert reasons[alter] in said
     verdicts = table(capsys.readouterr().out)
     assert [name for name in verdicts if name.startswith("card:") and verdicts[name] == "DIFFERS"] == [hop]

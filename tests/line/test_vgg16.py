@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -28,7 +29,7 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     draw = np.random.default_rng(3)
 
-    def drawn(path: Path, colour: np.ndarray) -> None:
+    def drawn(path: Path, colour: npt.NDArray[np.int64]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         noise = draw.integers(-60, 60, (150, 200, 3))
         Image.fromarray(np.clip(colour + noise, 0, 255).astype(np.uint8)).save(path, quality=90)

@@ -1,6 +1,9 @@
 """Images on which two ways of preprocessing are compared, and Pillow made to scale in the order that a card fixes."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -28,14 +31,16 @@ def width_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow 13 scales the height of a tall image first, as no Pillow before it did; here it scales the width first again."""
     once = Image.Image.resize
 
-    def resize(self: Image.Image, size, resample=None, box=None, reducing_gap=None) -> Image.Image:
+    def resize(
+        self: Image.Image, size: tuple[int, int], resample: Any = None, box: object = None, reducing_gap: object = None
+    ) -> Image.Image:
         assert box is None
-        return once(once(self, (size[0], self.height), resample), tuple(size), resample)
+        return once(once(self, (size[0], self.height), resample), (size[0], size[1]), resample)
 
     monkeypatch.setattr(Image.Image, "resize", resize)
 
 
-def furthest(one: np.ndarray, other: np.ndarray) -> int:
+def furthest(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> int:
     """Largest difference of a byte."""
     assert one.shape == other.shape
     return int(np.abs(one.astype(int) - other.astype(int)).max())

@@ -39,7 +39,7 @@ def saved(folder: Path, name: str, preprocessing: dict[str, Any] | None = None, 
     return folder / name
 
 
-SMALL = {
+SMALL: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "vit-base-patch16-224": ("ViT", VIT, {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}),
     "convnext-tiny-224": ("ConvNext", CONVNEXT, {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}),
     "mobilenet_v2_1.0_224": ("MobileNetV2", MOBILENET, {"depth_multiplier": 0.35}),
@@ -52,7 +52,7 @@ def lively(network: nn.Module, transform: Callable[[Image.Image], torch.Tensor])
     Batch normalisation gets the statistics of some images, and the last layer is scaled until its answers to them differ by 1.
     """
     planes = torch.stack([transform(smooth(number, (320, 280))) for number in range(16)])
-    last = network.get_submodule(last_layer(network))
+    last: Any = network.get_submodule(last_layer(network))
     nn.init.normal_(last.weight, std=0.1)
     for module in network.eval().modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -1,5 +1,7 @@
 """Hugging Face's preprocessor files, as its hub has them."""
 
+from typing import Any
+
 import pytest
 
 transformers = pytest.importorskip("transformers")
@@ -56,6 +58,6 @@ DEIT = {
 }
 
 
-def processor(config: dict):
+def processor(config: dict[str, Any]) -> Any:
     kind = (config.get("image_processor_type") or config["feature_extractor_type"]).replace("FeatureExtractor", "ImageProcessor")
     return getattr(transformers, f"{kind}Pil")(**{key: value for key, value in config.items() if not key.endswith("_type")})

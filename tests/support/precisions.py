@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,7 +97,7 @@ def scaled(model: bytes, trained: Trained, factor: float) -> bytes:
     """The file with the last layer's weights, of whatever type, times `factor`; those in integers through their scales."""
     proto = onnx.load_from_string(model)
     for tensor in proto.graph.initializer:
-        values: npt.NDArray[np.generic] = numpy_helper.to_array(tensor)
+        values: npt.NDArray[Any] = numpy_helper.to_array(tensor)
         wide = values.ndim == 2 and values.shape[0] == 10 and values.dtype != np.int8
         if wide or (values.dtype == np.float32 and values.shape == (10,) and "scale" in tensor.name):
             tensor.CopyFrom(numpy_helper.from_array((values * factor).astype(values.dtype), tensor.name))
