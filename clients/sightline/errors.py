@@ -67,7 +67,7 @@ class DeadlineExceeded(ServerError):
 
 
 class ServerStartError(ServerError):
-    """Triton did not start, did not become ready, or died. The message ends with Triton's last words."""
+    """Triton did not start, did not become ready, or died. The message ends with the end of Triton's log."""
 
     exit_code = 8
 
