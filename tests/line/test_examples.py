@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sightline import Classifier, Guess, unseal
 from sightline_serving.server import Server
@@ -17,7 +19,7 @@ EXAMPLES = ROOT / "examples"
 
 def run(command: list[str | Path], server: Server | None = None, *, code: int = 0) -> subprocess.CompletedProcess[str]:
     urls = {} if server is None else {"SIGHTLINE_URL": server.grpc_url, "SIGHTLINE_HTTP_URL": server.http_url}
-    done = subprocess.run(command, env={**os.environ, **urls}, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, env={**os.environ, **urls}, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == code, done.stderr
     return done
 
@@ -98,8 +100,12 @@ def test_curl_alone_is_a_client(line: Line, server: Server, digit_files: list[Pa
     assert float(rows[0].split()[0]) == pytest.approx(guesses[7].probability, abs=1e-5)
 
 
-def test_a_network_of_ones_own_is_published_with_its_card(digit_files: list[Path], tmp_path: Path) -> None:
-    published = python("publish_own_network.py", tmp_path / "models", digit_files[0].parent)
+def test_a_network_of_ones_own_is_published_with_its_card(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for seed in range(8):
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 60, 3), np.uint8)).save(images / f"{seed}.png")
+    published = python("publish_own_network.py", tmp_path / "models", images)
     assert published.stdout == f"published {tmp_path / 'models' / 'own' / '1'}\n"
     card = unseal((tmp_path / "models" / "own" / "card.json").read_text(encoding="utf-8"), "card.json")
     assert (card.name, card.labels, card.preprocess.shape) == ("own", ("cat", "dog"), (32, 32, 3))
