@@ -71,7 +71,7 @@ def main() -> None:
                 ("light-on-dark", reformat(ink, light)),
                 (
                     "light-on-dark, of chalk on slate",
-                    reformat(255 - ink, light),
+                    reformat(np.uint8(255) - ink, light),
                 ),
             ],
         ),

@@ -16,6 +16,7 @@ from typing import Final
 
 import click
 import numpy as np
+import numpy.typing as npt
 
 from sightline import Classifier
 from sightline.console import results, table
@@ -41,10 +42,10 @@ def measure(model: str, folder: Path, url: str, threads: tuple[int, ...], second
     shown = table("threads", "client reformats", "server reformats", "ratio", "", left=0)
     with Classifier(model, url) as classifier, connect(url) as transport:
 
-        def by_client(content: bytes) -> np.ndarray:
+        def by_client(content: bytes) -> npt.NDArray[np.float32]:
             return classifier.probabilities([content])
 
-        def by_server(content: bytes) -> np.ndarray:
+        def by_server(content: bytes) -> npt.NDArray[np.float32]:
             return transport.infer_encoded(model + IMAGE, "", ENCODED, [content], classifier.card.output).values
 
         apart = max(float(np.abs(by_client(content) - by_server(content)).max()) for content in files[:32])
@@ -60,7 +61,7 @@ def measure(model: str, folder: Path, url: str, threads: tuple[int, ...], second
     print(f"{len(files)} files of {mean:,.0f} bytes on average, {pixels:,} bytes of pixels each; max |Δp| {apart:.1e}")
 
 
-def rate(ask: Callable[[bytes], np.ndarray], files: list[bytes], threads: int, seconds: float) -> float:
+def rate(ask: Callable[[bytes], npt.NDArray[np.float32]], files: list[bytes], threads: int, seconds: float) -> float:
     """Images per second that `threads` clients get answered."""
 
     def one(first: int) -> int:

@@ -41,7 +41,7 @@ def main(*, keep: bool) -> None:
 
 
 def _resolved(python: str, more: list[str], constraints: Path) -> dict[str, str]:
-    command = [UV, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python-version", python]
+    command: list[str | Path] = [UV, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python-version", python]
     done = subprocess.run(
         [*command, "--constraints", constraints, *more, ROOT / "pyproject.toml"], cwd=ROOT, capture_output=True, text=True, check=False
     )
