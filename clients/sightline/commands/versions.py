@@ -1,5 +1,6 @@
 """`sightline versions` and `sightline rollback`: what was published, what is served, and the way back."""
 
+import json
 from pathlib import Path
 
 import click
@@ -11,8 +12,9 @@ REPOSITORY = click.option(
 
 @click.command(short_help="List the published versions of a model.")
 @click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead: the model and its versions.")
 @REPOSITORY
-def versions(model: str, repository: Path) -> None:
+def versions(model: str, as_json: bool, repository: Path) -> None:
     """List the versions of MODEL: number, date, precision, accuracy, what the gate looked at, and which of them Triton serves.
 
     Every file is hashed; a version whose files are not the published ones is named, and the command ends with exit code 13.
@@ -21,25 +23,29 @@ def versions(model: str, repository: Path) -> None:
 
     from sightline.console import results, table
     from sightline.errors import RepositoryError
-    from sightline.repository.history import history
+    from sightline.repository.history import version_summaries
 
-    entries = history(repository, model)
-    rows = table("version", "published", "precision", "accuracy", "size", "gate", "served", left=3)
-    rows.columns[5].justify = rows.columns[6].justify = "left"
-    for entry in entries:
-        rows.add_row(
-            str(entry.number),
-            entry.created.replace("T", " ").removesuffix("+00:00"),
-            entry.precision,
-            "" if entry.accuracy is None else f"{entry.accuracy:.2%}",
-            f"{entry.bytes / 1e6:,.1f} MB",
-            f"{entry.checks} checks on {entry.images:,} images",
-            Text("damaged", style="bold red") if entry.damaged else Text("served" if entry.served else "", style="green"),
-        )
-    results().print(rows)
-    damaged = [entry.damaged for entry in entries if entry.damaged]
-    if damaged:
-        raise RepositoryError(f"{damaged[0]}{f' ({len(damaged) - 1} more)' if damaged[1:] else ''}")
+    summaries = version_summaries(repository, model)
+    if as_json:
+        document = {"model": model, "versions": [summary.model_dump(mode="json") for summary in summaries]}
+        click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+    else:
+        rows = table("version", "published", "precision", "accuracy", "size", "gate", "served", left=3)
+        rows.columns[5].justify = rows.columns[6].justify = "left"
+        for summary in summaries:
+            rows.add_row(
+                str(summary.version),
+                summary.created.replace("T", " ").removesuffix("+00:00"),
+                summary.precision,
+                "" if summary.accuracy is None else f"{summary.accuracy:.2%}",
+                f"{summary.bytes / 1e6:,.1f} MB",
+                f"{summary.checks} checks on {summary.images:,} images",
+                Text("damaged", style="bold red") if summary.damage else Text("served" if summary.served else "", style="green"),
+            )
+        results().print(rows)
+    damages = [summary.damage for summary in summaries if summary.damage]
+    if damages:
+        raise RepositoryError(f"{damages[0]}{f' ({len(damages) - 1} more)' if damages[1:] else ''}")
 
 
 @click.command(short_help="Serve an earlier version of a model again.")
@@ -54,12 +60,12 @@ def rollback(model: str, to: int | None, newest: bool, repository: Path) -> None
     again.
     """
     from sightline.errors import UsageError
-    from sightline.repository.history import rollback as back
+    from sightline.repository.history import rollback as serve_earlier
     from sightline.repository.history import serve_newest
 
     if newest and to is not None:
         raise UsageError("--to and --newest exclude each other: name a version, or take the newest")
-    number = serve_newest(repository, model) if newest else back(repository, model, to)
+    number = serve_newest(repository, model) if newest else serve_earlier(repository, model, to)
     click.echo(f"{model} version {number} is the one that is served, as soon as the server is started again")
     if not newest:
         click.echo(f"what is exported from now on waits until `sightline rollback {model} --newest`", err=True)

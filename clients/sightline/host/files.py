@@ -4,6 +4,7 @@ The one place for both: whoever reads a file that somebody else may have written
 replaces a file leaves the old or the new one behind, never a part.
 """
 
+import errno
 import os
 import stat
 import tempfile
@@ -11,6 +12,13 @@ from pathlib import Path
 from typing import Final
 
 MIB: Final = 1024 * 1024
+
+FAULTS_OF_MACHINE: Final = frozenset(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE", "EIO")
+    if hasattr(errno, name)  # Windows has no EDQUOT
+)
+"""No room, no right to write, too many open files, a failing disk."""
 
 
 class FileRefused(OSError):
@@ -55,6 +63,11 @@ def read_text(path: str | os.PathLike[str], limit_bytes: int) -> str:
 def reason_of(error: OSError) -> str:
     """Return why a file could not be read or written, for the end of a sentence: `No such file or directory`."""
     return error.strerror or str(error) or type(error).__name__
+
+
+def is_fault_of_machine(error: OSError) -> bool:
+    """Return whether the machine is to blame and not what was asked of it: no room on the disk, or no right to write there."""
+    return error.errno in FAULTS_OF_MACHINE
 
 
 def size_text(size_bytes: int) -> str:

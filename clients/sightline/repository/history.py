@@ -1,114 +1,96 @@
 """The versions of a published model: what each is, which of them Triton serves, and the way back to an earlier one."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from sightline.errors import RepositoryError
-from sightline.repository.edit import own_config, published_model, replace_config
+from sightline.repository.config import VersionPolicy
+from sightline.repository.edit import set_policy
 from sightline.repository.publish import locked
-from sightline.repository.read import Model, check_files, read_version, versions
-from sightline_export.gate.checks import ACCURACY
+from sightline.repository.read import ModelVersion, check_files, model_named
+from sightline.repository.report import VersionReport
+
+ACCURACY = "accuracy"
+"""The gate's check that counts how often the exported file is right."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One version, as its report describes it."""
+class VersionSummary(BaseModel):
+    """One version, as its report describes it: a row of `sightline versions`, and of its JSON."""
 
-    number: int
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    version: int
     created: str
     """ISO 8601, UTC."""
     precision: str
     accuracy: float | None
     """Of this file in ONNX Runtime on the images of the gate, 0..1; None if nobody knows what those show."""
     checks: int
+    """How many checks the gate made."""
     images: int
-    """How many checks the gate made, on how many images."""
+    """On how many images."""
     bytes: int
+    """Of the ONNX file."""
     served: bool
-    damaged: str
+    """Whether Triton serves it from its next start on."""
+    damage: str
     """Why it cannot be trusted; empty if nothing is wrong."""
 
 
-def history(repository: Path, name: str) -> list[Entry]:
-    """All versions of the model `name`, oldest first; the files of each are hashed. Raises RepositoryError if there is no such model."""
-    model = published_model(repository, name)
-    there = versions(model.folder)
-    served = served_of(model, there)
-    return [_entry(model.folder / str(number), served=number in served) for number in there]
-
-
-def served_of(model: Model, there: list[int]) -> list[int]:
-    """The versions that Triton serves of those that are there, oldest first, by its own rules (user guide, "Version Policy")."""
-    match model.config.policy:
-        case "all":
-            return there
-        case "specific":
-            return [number for number in there if number in model.config.served]
-        case "latest":
-            return there[-max(1, model.config.message.version_policy.latest.num_versions) :]
+def version_summaries(repository: Path, name: str) -> list[VersionSummary]:
+    """Describe all versions of the model `name`, oldest first; the files of each are hashed. Raises RepositoryError if there is none."""
+    model = model_named(repository, name)
+    return [_summary(version, served=version.number in model.served) for version in model.versions]
 
 
 def rollback(repository: Path, name: str, to: int | None = None) -> int:
     """Make an earlier version of `name` the one that is served: `to`, or the newest before the one that is served now.
 
     Nothing is deleted. `config.pbtxt` names the version afterwards, so what is published later is not served until `serve_newest`
-    or another `rollback`. Gives the version. Raises RepositoryError if there is none, or if its files are not the published ones.
+    or another `rollback`. Returns the version. Raises RepositoryError if there is none, or if its files are not the published ones.
     """
     with locked(repository, lambda _sentence: None):
-        model = published_model(repository, name)
-        there = versions(model.folder)
-        now, listed = served_of(model, there), ", ".join(map(str, there)) or "none"
+        model = model_named(repository, name)
         if to is None:
-            earlier = [number for number in there if number < max(now, default=0)]
+            now = max(model.served, default=0)
+            earlier = [number for number in model.numbers if number < now]
             if not earlier:
-                raise RepositoryError(f"{name} in {repository} has no version before {max(now, default='any')}: there is {listed}")
+                listed = ", ".join(map(str, model.numbers)) or "none"
+                raise RepositoryError(f"{name} in {repository} has no version before {now or 'any'}: there is {listed}")
             to = earlier[-1]
-        if to not in there:
-            raise RepositoryError(f"{name} in {repository} has no version {to}: there is {listed}")
-        check_files(read_version(model.folder / str(to)))
-        config = own_config(model)
-        config.version_policy.specific.versions[:] = [to]
-        replace_config(model.folder, config)
+        check_files(model.version(to))
+        set_policy(model, VersionPolicy("specific", versions=(to,)))
     return to
 
 
 def serve_newest(repository: Path, name: str) -> int:
-    """Take a rollback back: from now on the newest version is served, whichever that is. Gives it. Raises RepositoryError."""
+    """Take a rollback back: from now on the newest version is served, whichever that is. Returns it. Raises RepositoryError."""
     with locked(repository, lambda _sentence: None):
-        model = published_model(repository, name)
-        there = versions(model.folder)
-        if not there:
+        model = model_named(repository, name)
+        if not model.versions:
             raise RepositoryError(f"{name} in {repository} has no version: export it")
-        check_files(read_version(model.folder / str(there[-1])))
-        config = own_config(model)
-        config.version_policy.latest.num_versions = 1
-        replace_config(model.folder, config)
-    return there[-1]
+        check_files(model.versions[-1])
+        set_policy(model, VersionPolicy("latest", 1))
+    return model.versions[-1].number
 
 
-def _entry(folder: Path, *, served: bool) -> Entry:
-    report: Mapping[str, Any] = {}
-    damaged = ""
+def _summary(version: ModelVersion, *, served: bool) -> VersionSummary:
+    damage = ""
     try:
-        version = read_version(folder)
-        report = version.report
         check_files(version)
     except RepositoryError as error:
-        damaged = str(error)
-    gate = report.get("gate")
-    gate = gate if isinstance(gate, dict) else {}
-    checks = [check for check in gate.get("checks") or [] if isinstance(check, dict)]
-    accuracy = next((check.get("measured") for check in checks if check.get("name") == ACCURACY), None)
-    return Entry(
-        number=int(folder.name),
-        created=str(report.get("created", "")),
-        precision=str(report.get("precision", "")),
-        accuracy=float(accuracy) if isinstance(accuracy, int | float) else None,
-        checks=len(checks),
-        images=int(gate.get("pictures") or 0),
-        bytes=int(report.get("model_bytes") or 0),
+        damage = str(error)
+    report = version.described or VersionReport()
+    accuracy = report.gate.measured(ACCURACY) if report.gate is not None else None
+    return VersionSummary(
+        version=version.number,
+        created=report.created,
+        precision=report.precision,
+        accuracy=accuracy if isinstance(accuracy, int | float) else None,
+        checks=len(report.gate.checks) if report.gate is not None else 0,
+        images=report.gate.images if report.gate is not None else 0,
+        bytes=report.model_bytes,
         served=served,
-        damaged=damaged,
+        damage=damage,
     )

@@ -7,39 +7,36 @@ it finds was left by an export that was killed.
 """
 
 import errno
-import fcntl
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
 
 from sightline.card import ModelCard
-from sightline.errors import PublishError
-from sightline.repository.config import other_settings
-from sightline.repository.read import CONFIG_FILE, REPORT_FILE, SCHEMA, Model, fields_of, read_model, shared_files, versions
-
-LOCK: Final = ".sightline.lock"
-"""Triton loads folders; a file in a repository's root is nothing to it."""
-PROBE: Final = ".sightline.probe"
-STAGING: Final = ".sightline.staging"
+from sightline.errors import MachineError, PublishError
+from sightline.host.files import is_fault_of_machine, reason_of, sync_folder, write_new
+from sightline.repository.card_config import shared_files
+from sightline.repository.config import ModelConfig
+from sightline.repository.config_text import config_text, differing_settings
+from sightline.repository.layout import CONFIG_FILE, LOCK_FILE, PROBE_FILE, REPORT_FILE, STAGING_FOLDER
+from sightline.repository.read import PublishedModel, card_fields, read_published
+from sightline.repository.report import VersionReport, report_text
 
 Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedVersion:
     """A version that is in the repository."""
 
     model: str
-    version: int
+    number: int
     folder: Path
-    report: Mapping[str, Any]
+    report: VersionReport = field(repr=False)
 
 
 def agreed_card(repository: Path, card: ModelCard, notify: Notify) -> ModelCard:
@@ -50,7 +47,7 @@ def agreed_card(repository: Path, card: ModelCard, notify: Notify) -> ModelCard:
     repository is damaged, or if nothing can be published there.
     """
     with locked(repository, notify):
-        model = read_model(repository / card.name)
+        model = read_published(repository / card.name)
         if model is None:
             _probe(repository)
             return card
@@ -60,40 +57,34 @@ def agreed_card(repository: Path, card: ModelCard, notify: Notify) -> ModelCard:
 def publish(
     repository: Path,
     card: ModelCard,
-    config: str,
+    config: ModelConfig,
     files: Mapping[str, bytes],
-    report: Mapping[str, Any],
+    report: VersionReport,
     notify: Notify = lambda _sentence: None,
     *,
-    beside: Mapping[str, bytes] = MappingProxyType({}),
-) -> Published:
+    shared: Mapping[str, bytes] = MappingProxyType({}),
+) -> PublishedVersion:
     """Publish `files` (name inside the version's folder → content) as the next version of `card`'s model.
 
-    `report` is completed with schema, model, version, and the sha256 of every file, and becomes `report.json`. `config` is the text of
-    `config.pbtxt` for a new model, and `beside` are files that it names; an existing one is kept with its own. Raises PublishError, and
-    nothing has changed.
+    `report` is completed with schema, model, version, and the sha256 of every file. A new model gets `config` and the files `shared` that
+    it names; an existing one keeps its own. Raises PublishError or RepositoryError, and nothing has changed.
     """
     with locked(repository, notify):
-        model = read_model(repository / card.name)
+        model = read_published(repository / card.name)
         if model is not None and _agreed(model, card, lambda _sentence: None) != card:
             raise PublishError(f"{card.name} in {repository} was published by someone else meanwhile: export again")
-        folder = repository / card.name
-        number = max(versions(folder), default=0) + 1 if model is not None else 1
-        complete = {
-            "schema": SCHEMA,
-            "model": card.name,
-            "version": number,
-            **report,
-            "files": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
-        }
-        contents = {**files, REPORT_FILE: (json.dumps(complete, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()}
+        number = 1 if model is None else max(model.numbers, default=0) + 1
+        complete = report.published_as(
+            card.name, number, {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+        )
+        contents = {**files, REPORT_FILE: report_text(complete).encode()}
         if model is None:
-            shared = {**{name: text.encode() for name, text in {CONFIG_FILE: config, **shared_files(card)}.items()}, **beside}
-            put_model(repository, card.name, shared, contents)
+            texts = {CONFIG_FILE: config_text(config), **shared_files(card)}
+            put_model(repository, card.name, {**{name: text.encode() for name, text in texts.items()}, **shared}, contents)
         else:
             _publish_version(model, number, contents)
-            _tell(model, number, config, notify)
-    return Published(card.name, number, folder / str(number), complete)
+            _notify_of_config(model, number, config, notify)
+    return PublishedVersion(card.name, number, repository / card.name / str(number), complete)
 
 
 def put_model(repository: Path, name: str, shared: Mapping[str, bytes], contents: Mapping[str, bytes]) -> None:
@@ -114,8 +105,8 @@ def put_model(repository: Path, name: str, shared: Mapping[str, bytes], contents
         sync_folder(repository)
 
 
-def _publish_version(model: Model, number: int, contents: Mapping[str, bytes]) -> None:
-    with staging(model.folder / STAGING) as stage:
+def _publish_version(model: PublishedModel, number: int, contents: Mapping[str, bytes]) -> None:
+    with staging(model.folder / STAGING_FOLDER) as stage:
         for name, text in shared_files(model.card).items():
             if not (model.folder / name).exists():
                 write_new(stage / name, text.encode(), mode=0o644)
@@ -136,31 +127,19 @@ def _write_version(folder: Path, contents: Mapping[str, bytes]) -> None:
         sync_folder(each)
 
 
-def write_new(file: Path, content: bytes, mode: int) -> None:
-    """Write a file that must not be there yet, down to the disk. Raises OSError."""
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode), "wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was created or renamed in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def locked(repository: Path, notify: Notify) -> Iterator[None]:
-    """Hold the lock of the repository, cleared of leftovers. The kernel takes it back from whoever dies. OSError becomes PublishError."""
+    """Hold the lock of the repository, cleared of leftovers. The kernel takes it back from whoever dies.
+
+    An OSError becomes MachineError (no room, not writable) or PublishError.
+    """
+    import fcntl  # publishing is for Linux and macOS; everything else here works on Windows too
+
     try:
         if not repository.is_dir():
             repository.mkdir(parents=True)
             sync_folder(repository.parent)
-        with open(os.open(repository / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "rb+") as lock:
+        with open(os.open(repository / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "rb+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -174,8 +153,8 @@ def locked(repository: Path, notify: Notify) -> Iterator[None]:
                 f"{repository} is a mount point of its own, so that a new model cannot appear in it all at once: name a folder inside it, "
                 f"such as {repository / 'models'}. Nothing was published"
             ) from None
-        where = error.filename or repository
-        raise PublishError(f"{where}: {error.strerror or error}. Nothing was published in {repository}") from None
+        kind = MachineError if is_fault_of_machine(error) else PublishError
+        raise kind(f"{error.filename or repository}: {reason_of(error)}. Nothing was published in {repository}") from None
 
 
 @contextmanager
@@ -192,50 +171,51 @@ def staging(folder: Path) -> Iterator[Path]:
 
 def _beside(repository: Path) -> Path:
     repository = repository.resolve()
-    return repository.with_name(f".{repository.name}{STAGING}")
+    return repository.with_name(f".{repository.name}{STAGING_FOLDER}")
 
 
 def _clear(repository: Path) -> None:
     """Remove what killed exports left. Only under the lock, which they no longer hold."""
-    for left in (_beside(repository), *repository.glob(f"*/{STAGING}")):
+    for left in (_beside(repository), *repository.glob(f"*/{STAGING_FOLDER}")):
         if left.exists():
             shutil.rmtree(left)
-    (repository / PROBE).unlink(missing_ok=True)
+    (repository / PROBE_FILE).unlink(missing_ok=True)
 
 
 def _probe(repository: Path) -> None:
     """Find out before the work whether something beside the repository can be renamed into it. Raises OSError."""
     with staging(_beside(repository)) as stage:
-        (stage / PROBE).touch()
-        os.rename(stage / PROBE, repository / PROBE)
-        (repository / PROBE).unlink()
+        (stage / PROBE_FILE).touch()
+        os.rename(stage / PROBE_FILE, repository / PROBE_FILE)
+        (repository / PROBE_FILE).unlink()
 
 
-def _agreed(model: Model, card: ModelCard, notify: Notify) -> ModelCard:
-    published, wanted = fields_of(model.card), fields_of(card)
+def _agreed(model: PublishedModel, card: ModelCard, notify: Notify) -> ModelCard:
+    published, wanted = card_fields(model.card), card_fields(card)
     differing = [field for field in wanted if wanted[field] != published[field] and field != "description"]
     if differing:
         field = differing[0]
         more = f" (and {', '.join(differing[1:])} too)" if differing[1:] else ""
         raise PublishError(
-            f"{card.name} is published in {model.folder.parent} with another {field}: {_shown(published[field])} there, "
-            f"{_shown(wanted[field])} here{more}. All versions of a model share one card: "
+            f"{card.name} is published in {model.folder.parent} with another {field}: {_abbreviated(published[field])} there, "
+            f"{_abbreviated(wanted[field])} here{more}. All versions of a model share one card: "
             "give the model another name, or publish in another repository"
         )
     if model.card != card:
-        notify(f"the description stays the one that {card.name} was first published with: {_shown(model.card.description)}")
+        notify(f"the description stays the one that {card.name} was first published with: {_abbreviated(model.card.description)}")
     return model.card
 
 
-def _shown(value: object) -> str:
+def _abbreviated(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:79] + "…"
 
 
-def _tell(model: Model, number: int, config: str, notify: Notify) -> None:
-    """What the owner of an existing config.pbtxt should know after a version was added."""
-    if kept := [field for field in other_settings(model.config.message, config) if field != "version_policy"]:
-        notify(f"{model.folder / CONFIG_FILE} was kept as it is; a new one would differ in {', '.join(kept)}")
-    if model.config.policy == "specific" and number not in model.config.served:
-        pinned = ", ".join(map(str, model.config.served))
+def _notify_of_config(model: PublishedModel, number: int, config: ModelConfig, notify: Notify) -> None:
+    """Say what the owner of an existing config.pbtxt should know after a version was added."""
+    if differing := [name for name in differing_settings(model.config, config) if name != "version_policy"]:
+        notify(f"{model.folder / CONFIG_FILE} was kept as it is; a new one would differ in {', '.join(differing)}")
+    policy = model.config.policy
+    if policy.kind == "specific" and number not in policy.versions:
+        pinned = ", ".join(map(str, policy.versions))
         notify(f"version {number} is published but not served: version_policy in {model.folder / CONFIG_FILE} says {pinned}")

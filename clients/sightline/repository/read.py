@@ -1,146 +1,209 @@
-"""Reads a model repository: which versions a model has, what they say of themselves, and whether their files are still the published ones.
+"""Reads a model's folder once, into a frozen value that is handed on: configuration, card, versions and what they say of themselves.
 
-Nothing here is trusted: sizes are bounded, names stay inside their folder, and what is read is checked before it is used.
+Nothing here is trusted: sizes are bounded, names stay inside their folder, and what is read is checked before it is used. No file of a
+version is hashed before `check_files` is asked to.
 """
 
 import hashlib
-import json
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
 
-from sightline.card import ModelCard, seal
+from sightline.card import ModelCard
 from sightline.errors import ContractError, RepositoryError
-from sightline.repository.config import LABELS_FILE, Published, read_config
-
-CONFIG_FILE: Final = "config.pbtxt"
-CARD_FILE: Final = "card.json"
-REPORT_FILE: Final = "report.json"
-SCHEMA: Final = 1
-"""Of `report.json`."""
-
-FROM: Final = "from"
-"""The key of a report's provenance under which a model that was not trained here says what it was brought from."""
-
-MAX_BYTES: Final = 64 * 1024 * 1024
-"""Of a text that is read here: a card of 16 MiB, escaped, still fits."""
-
-VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")
-"""Folder names that Triton takes for versions (its user guide, "Model Repository"), up to what fits its 64 bits."""
-
-FILE_NAME: Final = re.compile(r"(?!\.)[A-Za-z0-9._-]+(/(?!\.)[A-Za-z0-9._-]+)*")
-SHA256: Final = re.compile(r"[0-9a-f]{64}")
+from sightline.host.files import read_text, reason_of
+from sightline.in_triton import IMAGE, REFORMAT
+from sightline.repository.card_config import card_in, shared_files
+from sightline.repository.config import ModelConfig
+from sightline.repository.config_text import parse_config
+from sightline.repository.layout import CARD_FILE, CONFIG_FILE, MAX_TEXT_BYTES, REPORT_FILE, version_numbers
+from sightline.repository.report import VersionReport, parse_report
 
 
 @dataclass(frozen=True)
-class Model:
-    """A published model, without its versions."""
+class ModelVersion:
+    """One version of a model, as its folder describes it."""
 
     folder: Path
-    card: ModelCard
-    config: Published
-
-
-@dataclass(frozen=True)
-class Version:
-    """One published version."""
-
-    number: int
-    folder: Path
-    report: Mapping[str, Any]
+    described: VersionReport | None = field(repr=False)
+    """None if there is no report that can be trusted."""
+    damage: str = ""
+    """Why there is none, as a sentence."""
 
     @property
-    def files(self) -> Mapping[str, str]:
-        """sha256 of every file by its name inside of the folder, as published."""
-        files: Mapping[str, str] = self.report["files"]
-        return files
+    def number(self) -> int:
+        """The version's number."""
+        return int(self.folder.name)
+
+    @property
+    def report(self) -> VersionReport:
+        """What the version says of itself. Raises RepositoryError if it says nothing that can be trusted."""
+        if self.described is None:
+            raise RepositoryError(self.damage)
+        return self.described
 
 
-def read_model(folder: Path) -> Model | None:
-    """Read the files that all versions of a model share; None if there is no such model yet.
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model's folder that was read once. The model need not have been published by Sightline."""
+
+    folder: Path
+    config: ModelConfig
+    versions: tuple[ModelVersion, ...]
+    """Oldest first."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.folder.name
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of the versions, oldest first."""
+        return tuple(version.number for version in self.versions)
+
+    @property
+    def served(self) -> tuple[int, ...]:
+        """The numbers of the versions that Triton serves, oldest first."""
+        return self.config.policy.served(self.numbers)
+
+    def version(self, number: int) -> ModelVersion:
+        """Return a version. Raises RepositoryError that lists the versions if there is none of that number."""
+        for version in self.versions:
+            if version.number == number:
+                return version
+        numbers = ", ".join(map(str, self.numbers)) or "none"
+        raise RepositoryError(f"{self.name} in {self.folder.parent} has no version {number}: there is {numbers}")
+
+
+@dataclass(frozen=True)
+class PublishedModel(ModelFolder):
+    """A model that Sightline published: its folder holds a card, and nothing in it contradicts the card."""
+
+    card: ModelCard
+
+
+class FileHashes:
+    """Remembers the sha256 of files, so that none is read twice within one command."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, str] = {}
+
+    def of(self, file: Path) -> str:
+        """Return the hexadecimal sha256 of a file. Raises OSError."""
+        if file not in self._known:
+            self._known[file] = file_sha256(file)
+        return self._known[file]
+
+
+def file_sha256(file: Path) -> str:
+    """Return the hexadecimal sha256 of a file, read in pieces. Raises OSError."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def read_folder(folder: Path) -> ModelFolder:
+    """Read the folder of any model. Raises RepositoryError if it holds no configuration, or none that can be read."""
+    where = f"{CONFIG_FILE} of model {folder.name} in {folder.parent}"
+    try:
+        config = parse_config(_text(folder / CONFIG_FILE), where)
+    except ContractError as error:
+        raise RepositoryError(str(error)) from None
+    return ModelFolder(folder, config, read_versions(folder, files=config.platform != "ensemble"))
+
+
+def read_published(folder: Path) -> PublishedModel | None:
+    """Read the folder of a model that Sightline published; None if there is no such model yet.
 
     Raises RepositoryError if the folder holds no published model, or one whose files contradict each other.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
+    model = read_folder(folder)
     where = f"{CONFIG_FILE} of model {folder.name} in {folder.parent}"
     try:
-        config = read_config(read_text(folder / CONFIG_FILE), where)
+        card = card_in(model.config, where)
     except ContractError as error:
         raise RepositoryError(str(error)) from None
-    if config.card.name != folder.name:
-        raise RepositoryError(f"{where}: it belongs to a model called {config.card.name}. Restore the file that was published")
-    for name, content in shared_files(config.card).items():
-        if (folder / name).exists() and read_text(folder / name) != content:
+    if card.name != folder.name:
+        raise RepositoryError(f"{where}: it belongs to a model called {card.name}. Restore the file that was published")
+    for name, content in shared_files(card).items():
+        if (folder / name).exists() and _text(folder / name) != content:
             raise RepositoryError(
                 f"{folder / name} does not hold what {CONFIG_FILE} beside it says: one of the two was changed after it was published. "
                 "Restore it, or delete it and export again"
             )
-    return Model(folder, config.card, config)
+    return PublishedModel(model.folder, model.config, model.versions, card)
 
 
-def shared_files(card: ModelCard) -> dict[str, str]:
-    """Name and content of the files beside `config.pbtxt` that follow from the card."""
-    return {CARD_FILE: seal(card), LABELS_FILE: "".join(f"{label}\n" for label in card.labels)}
+def model_named(repository: Path, name: str) -> PublishedModel:
+    """Read the model `name` of `repository`. Raises RepositoryError, which names those that there are."""
+    for suffix in (IMAGE, REFORMAT):
+        base = name.removesuffix(suffix)
+        if base != name and (repository / base / CARD_FILE).is_file() and not (repository / name / CARD_FILE).exists():
+            raise RepositoryError(f"{name} only takes encoded images for {base} and has no versions of its own: name {base}")
+    # The name comes from a command line, and must not lead out of the repository.
+    inside = Path(name).name == name and name not in ("", ".", "..")
+    model = read_published(repository / name) if repository.is_dir() and inside else None
+    if model is None:
+        names = sorted(entry.name for entry in repository.iterdir() if (entry / CARD_FILE).is_file()) if repository.is_dir() else []
+        raise RepositoryError(f"there is no model {name} in {repository}: it has {', '.join(names) or 'none'}")
+    return model
 
 
-def fields_of(card: ModelCard) -> dict[str, object]:
-    """The card's fields as JSON values, those of the preprocessing first and called `preprocess.mean` and so on: for comparing cards."""
+def read_versions(model: Path, *, files: bool = True) -> tuple[ModelVersion, ...]:
+    """Read what the versions in a model's folder say of themselves, oldest first; no file is hashed. Raises RepositoryError.
+
+    An ensemble's versions hold no `files`.
+    """
+    try:
+        return tuple(_version(model / str(number), files=files) for number in version_numbers(model))
+    except OSError as error:
+        raise RepositoryError(f"{model} cannot be read: {reason_of(error)}") from None
+
+
+def _version(folder: Path, *, files: bool) -> ModelVersion:
+    """Read one version. One that says nothing of itself, or nothing that can be trusted, is given with its damage."""
+    file = folder / REPORT_FILE
+    try:
+        report = parse_report(read_text(file, MAX_TEXT_BYTES))
+    except OSError as error:
+        return ModelVersion(folder, None, f"{file} cannot be read: {reason_of(error)}")
+    except RepositoryError as error:
+        return ModelVersion(folder, None, str(_damaged(folder, f"{REPORT_FILE} is {error}")))
+    if (report.model, str(report.version)) != (folder.parent.name, folder.name):
+        return ModelVersion(folder, None, str(_damaged(folder, f"{REPORT_FILE} belongs to another version")))
+    if files and not report.files:
+        return ModelVersion(folder, None, str(_damaged(folder, f"{REPORT_FILE} lists no files")))
+    return ModelVersion(folder, report)
+
+
+def check_files(version: ModelVersion, hashes: FileHashes | None = None) -> None:
+    """Raise RepositoryError, naming the file, unless every file of the version is the one that was published."""
+    known = hashes or FileHashes()
+    root = version.folder.resolve()
+    for name, published in sorted(version.report.files.items()):
+        file = version.folder / name
+        if not file.is_file() or not file.resolve().is_relative_to(root):
+            raise _damaged(version.folder, f"{name} is missing")
+        try:
+            actual = known.of(file)
+        except OSError as error:
+            raise _damaged(version.folder, f"{name} cannot be read: {reason_of(error)}") from None
+        if actual != published:
+            raise _damaged(version.folder, f"{name} was changed after it was published (sha256 {actual:.12}…, published {published:.12}…)")
+
+
+def card_fields(card: ModelCard) -> dict[str, object]:
+    """Return the card's fields as JSON values, those of the preprocessing first and called `preprocess.mean` and so on: for comparing."""
     fields = card.model_dump(mode="json")
     return {**{f"preprocess.{name}": value for name, value in fields.pop("preprocess").items()}, **fields}
 
 
-def versions(model: Path) -> list[int]:
-    """The numbers of the versions in a model's folder, oldest first."""
-    return sorted(int(each.name) for each in model.iterdir() if VERSION.fullmatch(each.name) and each.is_dir())
-
-
-def read_version(folder: Path) -> Version:
-    """Read what a version says of itself. Raises RepositoryError if it says nothing, or nothing that can be trusted; no file is hashed."""
+def _text(file: Path) -> str:
     try:
-        report = json.loads(read_text(folder / REPORT_FILE))
-    except (ValueError, RecursionError):
-        raise _damaged(folder, f"{REPORT_FILE} is not JSON") from None
-    if not isinstance(report, dict) or report.get("schema") != SCHEMA:
-        raise _damaged(folder, f"{REPORT_FILE} is no report of schema {SCHEMA}")
-    if (report.get("model"), str(report.get("version"))) != (folder.parent.name, folder.name):
-        raise _damaged(folder, f"{REPORT_FILE} belongs to another version")
-    files = report.get("files")
-    if not isinstance(files, dict) or not files:
-        raise _damaged(folder, f"{REPORT_FILE} lists no files")
-    for name, digest in files.items():
-        if not FILE_NAME.fullmatch(name) or not isinstance(digest, str) or not SHA256.fullmatch(digest):
-            raise _damaged(folder, f"{REPORT_FILE} lists {name[:100]!r}, which is no file of a version with its sha256")
-    return Version(int(folder.name), folder, report)
-
-
-def check_files(version: Version) -> None:
-    """Raise RepositoryError, naming the file, unless every file of the version is the one that was published."""
-    root = version.folder.resolve()
-    for name, published in sorted(version.files.items()):
-        file = version.folder / name
-        if not file.is_file() or not file.resolve().is_relative_to(root):
-            raise _damaged(version.folder, f"{name} is missing")
-        with file.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-        if found != published:
-            raise _damaged(version.folder, f"{name} was changed after it was published (sha256 {found[:12]}…, published {published[:12]}…)")
-
-
-def read_text(file: Path) -> str:
-    """Read a UTF-8 text of at most MAX_BYTES. Raises RepositoryError."""
-    try:
-        with file.open("rb") as opened:
-            content = opened.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise RepositoryError(f"{file}: larger than {MAX_BYTES:,} bytes, the most that is read")
-        return content.decode()
+        return read_text(file, MAX_TEXT_BYTES)
     except OSError as error:
-        raise RepositoryError(f"{file} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise RepositoryError(f"{file}: not UTF-8 text") from None
+        raise RepositoryError(f"{file} cannot be read: {reason_of(error)}") from None
 
 
 def _damaged(folder: Path, reason: str) -> RepositoryError:

@@ -8,44 +8,41 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from sightline.errors import ContractError, UsageError
+from sightline.errors import ContractError, RepositoryError, UsageError
+from sightline.host.files import read_text, reason_of
+from sightline.repository.layout import LAYERS_FILE, MAX_PLANS, MAX_RECORD_BYTES, PLAN_FILE, PLANS_FOLDER, RECORD_FILE
+from sightline.repository.read import FileHashes
+from sightline.repository.report import Sha256, parse_document
 
-FOLDER: Final = "plans"
-"""Inside a model's folder, where Triton ignores whatever is no number: plans/<version>/<identity>/."""
-PLAN_FILE: Final = "model.plan"
-LAYERS_FILE: Final = "layers.json"
-RECORD_FILE: Final = "plan.json"
 SCHEMA: Final = 1
-MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
-MOST_PLANS: Final = 1_000
-"""Of one version, that are looked at."""
+"""Of `plan.json`."""
 
 Hardware = Literal["none", "ampere-plus", "same-compute-capability"]
 """TensorRT's HardwareCompatibilityLevel, as options spell it: which other GPUs than the one it was built on may load a plan."""
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Version = Annotated[str, Field(pattern=r"^\d{1,6}(\.\d{1,6}){1,3}$")]
-Said = Annotated[str, Field(min_length=1, max_length=200)]
+VersionText = Annotated[str, Field(pattern=r"^\d{1,6}(\.\d{1,6}){1,3}$")]
+ShortText = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 @dataclass(frozen=True)
 class Fingerprint:
     """What decides whether a plan may be loaded, and whether it is still the fastest: a machine, and the file it was built from."""
 
-    tensorrt: Version
+    tensorrt: VersionText
     """All four numbers of the library, `11.4.0.106`; the month of a container says nothing."""
-    cuda: Version
+    cuda: VersionText
     """What the driver offers."""
-    driver: Version
-    gpu: Said
+    driver: VersionText
+    gpu: ShortText
     """Its name, as the driver gives it."""
     compute_capability: Annotated[str, Field(pattern=r"^\d{1,3}\.\d{1,2}$")]
-    system: Said
+    system: ShortText
     """Operating system and processor: `Linux x86_64`."""
     onnx_sha256: Sha256
 
@@ -76,15 +73,15 @@ class Profile:
         return tuple(sorted({self.minimum, self.optimum, self.maximum}))
 
 
-class Record(BaseModel):
+class PlanRecord(BaseModel):
     """`plan.json`: what a plan was built from, on what, how, and what was found of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     schema_: Annotated[Literal[1], Field(alias="schema")]
-    model: Said
+    model: ShortText
     version: Annotated[int, Field(ge=1)]
-    created: Said
+    created: ShortText
     """ISO 8601, UTC."""
     precision: Literal["fp32", "fp16", "int8"]
     fingerprint: Fingerprint
@@ -94,10 +91,10 @@ class Record(BaseModel):
     tf32: Literal[False]
     """Never: ten bits of a float32's 23 are no FP32."""
     build_seconds: Annotated[float, Field(ge=0)]
-    realised: dict[Said, float]
+    realised: dict[ShortText, float]
     """Share of the computing layers by type, as the engine inspector tells them."""
     gate: dict[str, Any]
-    files: dict[Said, Sha256]
+    files: dict[ShortText, Sha256]
 
 
 @dataclass(frozen=True)
@@ -105,11 +102,11 @@ class Plan:
     """A plan that lies in a repository. Its file has not been looked at yet: `check_plan` does."""
 
     folder: Path
-    record: Record
+    record: PlanRecord
 
     @property
-    def called(self) -> str:
-        """What to call it in a sentence: its place inside the model's folder."""
+    def place(self) -> str:
+        """Where it lies inside the model's folder, for sentences."""
         return "/".join(self.folder.parts[-3:])
 
 
@@ -122,13 +119,13 @@ def profile_for(max_batch_size: int, optimum: int | None = None) -> Profile:
     return Profile(1, optimum, max_batch_size)
 
 
-def differences(record: Record, here: Fingerprint) -> list[str]:
+def differences(record: PlanRecord, here: Fingerprint) -> list[str]:
     """Where the plan's fingerprint is not `here`, a phrase a field; what its compatibility was built to bridge is no difference."""
-    built, found = asdict(record.fingerprint), asdict(here)
+    built, present = asdict(record.fingerprint), asdict(here)
     return [
-        phrase.format(built=built[field], here=found[field])
+        phrase.format(built=built[field], here=present[field])
         for field, phrase in DIFFERENCES.items()
-        if built[field] != found[field] and not _bridged(record, field, here)
+        if built[field] != present[field] and not _bridged(record, field, here)
     ]
 
 
@@ -146,52 +143,47 @@ def shader_model(compute_capability: str) -> str:
 
 def plan_folders(model: Path, version: int) -> list[Path]:
     """The folders of the plans of a version in a model's folder, by name. Raises OSError."""
-    folder = model / FOLDER / str(version)
+    folder = model / PLANS_FOLDER / str(version)
     if not folder.is_dir():
         return []
-    there = (each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
-    return sorted(each for each, _ in zip(there, range(MOST_PLANS), strict=False))
+    plans = (entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(islice(plans, MAX_PLANS))
 
 
 def read_plan(folder: Path) -> Plan:
     """Read a plan's record; its file is not opened. Raises ContractError if there is none that can be believed."""
     file = folder / RECORD_FILE
+    remedy = f"Delete {folder.name}, and build the plan again"
     try:
-        with file.open("rb") as opened:
-            content = opened.read(MAX_RECORD_BYTES + 1)
-        if len(content) > MAX_RECORD_BYTES:
-            raise ContractError(f"{file} is larger than {MAX_RECORD_BYTES:,} bytes: that is no record of a plan. Delete {folder.name}")
-        record = Record.model_validate_json(content)
+        record = parse_document(PlanRecord, read_text(file, MAX_RECORD_BYTES), "no record of a plan")
     except OSError as error:
-        raise ContractError(f"{file} cannot be read: {error.strerror or error}. Delete {folder.name}, and build the plan again") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise ContractError(f"{file} is no record of a plan ({where}: {first['msg']}). Delete {folder.name}, and build it again") from None
+        raise ContractError(f"{file} cannot be read: {reason_of(error)}. {remedy}") from None
+    except RepositoryError as error:
+        raise ContractError(f"{file} is {error}. {remedy}") from None
     if (record.model, str(record.version)) != (folder.parents[2].name, folder.parent.name):
-        raise ContractError(f"{file} belongs to {record.model} version {record.version}. Delete {folder.name}, and build the plan again")
+        raise ContractError(f"{file} belongs to {record.model} version {record.version}. {remedy}")
     if set(record.files) != {PLAN_FILE, LAYERS_FILE}:
-        raise ContractError(f"{file} does not list {PLAN_FILE} and {LAYERS_FILE}. Delete {folder.name}, and build the plan again")
+        raise ContractError(f"{file} does not list {PLAN_FILE} and {LAYERS_FILE}. {remedy}")
     return Plan(folder, record)
 
 
-def check_plan(plan: Plan) -> None:
+def check_plan(plan: Plan, hashes: FileHashes | None = None) -> None:
     """Raise ContractError unless the plan's files are those that were built: a plan is code, and no other one may be loaded."""
+    known = hashes or FileHashes()
     root = plan.folder.resolve()
     for name, built in sorted(plan.record.files.items()):
         file = plan.folder / name
         try:
             if not file.resolve().is_relative_to(root):
-                raise ContractError(f"{plan.called}/{name} is a link that leads elsewhere")
-            with file.open("rb") as opened:
-                found = hashlib.file_digest(opened, "sha256").hexdigest()
+                raise ContractError(f"{plan.place}/{name} is a link that leads elsewhere")
+            actual = known.of(file)
         except OSError as error:
-            raise ContractError(f"{plan.called}/{name} cannot be read: {error.strerror or error}") from None
-        if found != built:
-            raise ContractError(f"{plan.called}/{name} was changed after it was built (sha256 {found:.12}…, built {built:.12}…)")
+            raise ContractError(f"{plan.place}/{name} cannot be read: {reason_of(error)}") from None
+        if actual != built:
+            raise ContractError(f"{plan.place}/{name} was changed after it was built (sha256 {actual:.12}…, built {built:.12}…)")
 
 
-def _bridged(record: Record, field: str, here: Fingerprint) -> bool:
+def _bridged(record: PlanRecord, field: str, here: Fingerprint) -> bool:
     built = record.fingerprint
     if field == "gpu":
         return record.hardware_compatibility != "none"

@@ -1,0 +1,84 @@
+"""The configuration of a published model follows from its card: how it is made, and whether one that was read still fits."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from sightline.card import CARD_KEY, ModelCard, seal, unseal
+from sightline.errors import ContractError
+from sightline.repository.config import ModelConfig, Tensor, VersionPolicy, WarmUp, WarmUpTensor
+from sightline.repository.instances import THREADS_BETWEEN, InstanceSettings, with_instances
+from sightline.repository.layout import CARD_FILE, LABELS_FILE, ONNX_FILE, WARM_UP_FILE
+
+BACKEND: Final = "onnxruntime"
+
+WARM_UP_FLOP: Final = 100_000_000_000
+"""A full batch is warmed up with if it takes no more: a second or two of two CPU cores."""
+
+
+def config_for(card: ModelCard, settings: InstanceSettings, warm_up_batches: Sequence[int] = ()) -> ModelConfig:
+    """Return the complete configuration of `card`'s model: nothing is left for Triton to guess.
+
+    `warm_up_batches` are sizes of batch that Triton sends, each filled with the image in `warmup/`, before it says that the model is
+    ready: memory is then allocated, and a GPU's kernels are chosen.
+    """
+    shape = card.preprocess.shape
+    config = ModelConfig(
+        name=card.name,
+        backend=BACKEND,
+        default_file=ONNX_FILE,
+        max_batch_size=card.max_batch_size,
+        inputs=(Tensor(card.input, "TYPE_UINT8", shape),),
+        outputs=(Tensor(card.output, "TYPE_FP32", (len(card.labels),), LABELS_FILE),),
+        policy=VersionPolicy("latest", 1),
+        warm_ups=tuple(
+            WarmUp(f"golden picture, batch of {size}", size, (WarmUpTensor(card.input, "TYPE_UINT8", shape, WARM_UP_FILE),))
+            for size in warm_up_batches
+        ),
+        # The graph is one chain of layers: nothing in it could run beside something else.
+        parameters={THREADS_BETWEEN: "1", CARD_KEY: seal(card)},
+    )
+    return with_instances(config, settings)
+
+
+def warm_up_batches(card: ModelCard, flop: int) -> tuple[int, ...]:
+    """Return the batch sizes to warm a model of `flop` operations an image up with: one, and the largest that is cheap."""
+    return tuple(dict.fromkeys((1, max(1, min(card.max_batch_size, WARM_UP_FLOP // max(1, flop))))))
+
+
+def card_in(config: ModelConfig, where: str) -> ModelCard:
+    """Return the card that a configuration holds. Raises ContractError if it holds none, or contradicts it; `where` names the file."""
+    if CARD_KEY not in config.parameters:
+        raise ContractError(f"{where}: it holds no model card (parameters[{CARD_KEY!r}]). Restore the file that was published")
+    card = unseal(config.parameters[CARD_KEY], where)
+    if differing := contradictions(config, card):
+        raise ContractError(f"{where} contradicts the model card in it: {'; '.join(differing)}. Restore the file that was published")
+    return card
+
+
+def contradictions(config: ModelConfig, card: ModelCard) -> list[str]:
+    """Return where a configuration differs from the card, one phrase each; settings that change no answer are its own business."""
+    stated = {
+        "name": config.name,
+        "backend": config.backend,
+        "max_batch_size": config.max_batch_size,
+        "input": [(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in config.inputs],
+        "output": [(tensor.name, tensor.data_type, list(tensor.dims), tensor.label_file) for tensor in config.outputs],
+    }
+    wanted = {
+        "name": card.name,
+        "backend": BACKEND,
+        "max_batch_size": card.max_batch_size,
+        "input": [(card.input, "TYPE_UINT8", list(card.preprocess.shape))],
+        "output": [(card.output, "TYPE_FP32", [len(card.labels)], LABELS_FILE)],
+    }
+    return [f"its {field} is {stated[field]}, the card says {wanted[field]}" for field in wanted if stated[field] != wanted[field]]
+
+
+def shared_files(card: ModelCard) -> dict[str, str]:
+    """Return name and content of the files beside `config.pbtxt` that follow from the card."""
+    return {CARD_FILE: seal(card), LABELS_FILE: labels_text(card)}
+
+
+def labels_text(card: ModelCard) -> str:
+    """Return the content of `labels.txt`: a label a line, in the order of the outputs."""
+    return "".join(f"{label}\n" for label in card.labels)
