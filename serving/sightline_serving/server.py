@@ -24,9 +24,9 @@ from sightline_serving.process.installation import CONTAINER, Installation, find
 from sightline_serving.process.log_summary import last_words
 from sightline_serving.process.ports import Ports, ip_of, reserve, taken
 from sightline_serving.process.process import Running, follow, run
-from sightline_serving.selection.overlay import choose, view
+from sightline_serving.selection.overlay import choose_replacements, overlay
 from sightline_serving.selection.plan_selection import ALLOW_CODE
-from sightline_serving.selection.preflight import Contents, ServedModel, look_into
+from sightline_serving.selection.preflight import SelectedModel, Selection, select_models
 
 AGE: Final = (
     "The wheel's Triton 2.51 (24.10) is old: NVIDIA's bulletins to 2026-08-18 name at least 56 vulnerabilities fixed in later releases, "
@@ -51,7 +51,7 @@ class Server:
     """Triton's own process id."""
     triton: str
     """Its version and where it came from."""
-    models: tuple[ServedModel, ...]
+    models: tuple[SelectedModel, ...]
     notices: tuple[str, ...]
     """What whoever started it should read: sentences for people."""
     log_file: Path
@@ -98,14 +98,16 @@ def start_server(
     """
     repository = Path(repository).resolve()
     ip = ip_of(address)
-    contents = look_into(repository, models, verify_hashes=verify_hashes)
+    selection = select_models(repository, models, verify_hashes=verify_hashes)
     triton = find_triton(repository)
     if triton.bundled and not ip.is_loopback and not outdated_beyond_loopback:
         raise UsageError(
             f"refused to listen at {ip}. {AGE}. Stay on 127.0.0.1, serve with NVIDIA's container {CONTAINER}, "
             "or override with --outdated-beyond-loopback"
         )
-    swaps, told = choose(repository, contents, triton, plans=plans, version_compatible=version_compatible, engine_cache=engine_cache)
+    replacements, refusals = choose_replacements(
+        selection, triton, plans=plans, version_compatible=version_compatible, engine_cache=engine_cache
+    )
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=SHM_PREFIX, ignore_cleanup_errors=True)))
         log_path = log_file or folder / "triton.log"
@@ -117,14 +119,14 @@ def start_server(
         backends = prepare_backends(triton, backends)
         token = f"{SHM_PREFIX}{secrets.token_hex(8)}"
         with reserve(ip, Ports(http_port, grpc_port, metrics_port)) as ports:
-            command = _command(triton, view(repository, contents, swaps, folder), backends, ip, ports, token, stop_timeout_s)
-            if any(swap.brings_code for swap in swaps.values()):
+            command = _command(triton, overlay(repository, selection, replacements, folder), backends, ip, ports, token, stop_timeout_s)
+            if any(replacement.brings_code for replacement in replacements.values()):
                 command.append(f"--backend-config={ALLOW_CODE}")
             running = stack.enter_context(
                 run(command, triton.environment(), log_path, shm_prefix=token, folders=[folder], grace_s=stop_timeout_s + EXITING_S)
             )
             host = str(ip) if int(ip) else "127.0.0.1"
-            version = _wait_until_ready(running, host, ports, token, contents.models, startup_timeout_s, log_path, log_start)
+            version = _wait_until_ready(running, host, ports, token, selection.models, startup_timeout_s, log_path, log_start)
             running.watch_workers()
         yield Server(
             http_url=f"http://{host}:{ports.http}",
@@ -132,8 +134,8 @@ def start_server(
             metrics_url=f"http://{host}:{ports.metrics}/metrics",
             pid=running.pid,
             triton=f"{version} ({triton.called})",
-            models=contents.models,
-            notices=(*_notices(triton, ip, contents), *told),
+            models=selection.models,
+            notices=(*_notices(triton, ip, selection), *refusals),
             log_file=log_path,
             _running=running,
             _log_start=log_start,
@@ -176,7 +178,7 @@ def _wait_until_ready(
     host: str,
     ports: Ports,
     token: str,
-    models: Sequence[ServedModel],
+    models: Sequence[SelectedModel],
     timeout_s: float,
     log: Path,
     log_start: int,
@@ -200,7 +202,7 @@ def _wait_until_ready(
     raise ServerStartError(f"Triton did not start{how}: {words}")
 
 
-def _ready(host: str, ports: Ports, token: str, models: Sequence[ServedModel]) -> str | None:
+def _ready(host: str, ports: Ports, token: str, models: Sequence[SelectedModel]) -> str | None:
     try:
         server = json.loads(_get(host, ports.http, "/v2") or b"null")
         # Another server may have come to listen at this address in the meantime.
@@ -235,11 +237,11 @@ def _begun(log: Path) -> int:
         raise UsageError(f"the log file {log} cannot be written: {error.strerror}") from None
 
 
-def _notices(triton: Installation, ip: IPv4Address, contents: Contents) -> Iterator[str]:
+def _notices(triton: Installation, ip: IPv4Address, selection: Selection) -> Iterator[str]:
     if triton.bundled and ip.is_loopback:
         yield f"{AGE}. It listens on this machine only; production is NVIDIA's container ({CONTAINER})"
     elif triton.bundled:
         yield f"DANGER: listening at {ip}, as you insisted. {AGE}. Use NVIDIA's container ({CONTAINER})"
-    yield from contents.instead.values()
-    if contents.ignored:
-        yield f"left out, since no version was ever published in it: {', '.join(contents.ignored)}"
+    yield from selection.substituted.values()
+    if selection.ignored:
+        yield f"left out, since no version was ever published in it: {', '.join(selection.ignored)}"

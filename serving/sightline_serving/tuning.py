@@ -19,14 +19,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from google.protobuf import text_format
-
 from sightline.bench import BenchSettings, Measurement, bench
 from sightline.errors import ServerStartError
 from sightline.image import ImageInput
-from sightline.repository.config import Shape, give_shape, shape_in
-from sightline.repository.edit import own_config, published_model
-from sightline.repository.read import CONFIG_FILE
+from sightline.repository.config_text import config_text
+from sightline.repository.edit import editable
+from sightline.repository.instances import InstanceSettings, instances_of, with_instances
+from sightline.repository.layout import CONFIG_FILE
+from sightline.repository.read import model_named
 
 ROUNDS: Final = 3
 """Each shape is measured in so many rounds, all shapes in turn: a machine's busy minute then falls on all of them."""
@@ -44,7 +44,7 @@ READY_S: Final = 120.0
 class Trial:
     """One shape and how it did: medians over the rounds."""
 
-    shape: Shape
+    shape: InstanceSettings
     images_per_s: float
     p99_ms: float
     """99th percentile of latency."""
@@ -83,17 +83,17 @@ def tune(
     99th percentile is at most `p99_ms`; the present one stays, if it keeps to that, unless another is WORTH it. Raises RepositoryError (no
     such model), ServerStartError, MissingExtra (no perf_analyzer), and what `sightline.bench` raises.
     """
-    model = published_model(repository, name)
-    present = shape_in(own_config(model))
+    model = model_named(repository, name)
+    present = instances_of(editable(model))
     cores = len(os.sched_getaffinity(0))
 
-    def measured(shapes: Sequence[Shape], reference: tuple[float, float] = (1.0, 1.0)) -> list[Trial]:
+    def measured(shapes: Sequence[InstanceSettings], reference: tuple[float, float] = (1.0, 1.0)) -> list[Trial]:
         """Compare `shapes` with the first of them, whose own ratios to the present shape are `reference`."""
         settings = BenchSettings(concurrencies=(concurrency,), window_s=window_s)
-        rows: dict[Shape, list[Measurement]] = {shape: [] for shape in shapes}
+        rows: dict[InstanceSettings, list[Measurement]] = {shape: [] for shape in shapes}
         for number in range(1, ROUNDS + 1):
             for shape in shapes:
-                notify(f"round {number} of {ROUNDS}: {described(shape)}")
+                notify(f"round {number} of {ROUNDS}: {shape}")
                 with _served(repository.resolve() / name, shape) as url:
                     rows[shape] += bench(model.card, images, [url], settings)
         first = [row.images_per_s for row in rows[shapes[0]]]
@@ -110,24 +110,19 @@ def tune(
     return Tuned(tuple(trials), best)
 
 
-def candidates(present: Shape, cores: int) -> list[Shape]:
+def candidates(present: InstanceSettings, cores: int) -> list[InstanceSettings]:
     """The shapes to try on a machine of `cores` cores, the present one first: from one instance on one core to all cores in use."""
     counts = sorted({1, 2, max(1, cores // 2), cores})
     pairs = [(instances, threads) for instances in counts for threads in counts if instances * threads <= max(cores, 2)]
-    tried = [Shape(instances, threads, 0) for instances, threads in pairs]
+    tried = [InstanceSettings(instances, threads, 0) for instances, threads in pairs]
     # 0 threads is one for every core: the same as so many.
     same = (present.instances, present.threads or cores)
     return [present, *(shape for shape in tried if (shape.instances, shape.threads) != same or present.queue_delay_us != 0)]
 
 
-def described(shape: Shape) -> str:
-    """`2 instances of 1 thread, delay 0 µs`."""
-    threads = "all threads" if shape.threads == 0 else f"{shape.threads} thread{'s' * (shape.threads > 1)}"
-    delay = "no batching" if shape.queue_delay_us is None else f"delay {shape.queue_delay_us} µs"
-    return f"{shape.instances} instance{'s' * (shape.instances > 1)} of {threads}, {delay}"
-
-
-def _trial(shape: Shape, rows: Sequence[Measurement], first: Sequence[float], reference: tuple[float, float]) -> Trial:
+def _trial(
+    shape: InstanceSettings, rows: Sequence[Measurement], first: Sequence[float], reference: tuple[float, float]
+) -> Trial:
     ratios = [row.images_per_s / other if other else math.inf for row, other in zip(rows, first, strict=True)]
     rate, p99 = statistics.median(row.images_per_s for row in rows), statistics.median(row.p99_ms for row in rows)
     return Trial(shape, rate, p99, statistics.median(ratios) * reference[0], min(ratios) * reference[1])
@@ -145,7 +140,7 @@ def _best(trials: Sequence[Trial], p99_ms: float | None) -> Trial:
 
 
 @contextmanager
-def _served(model: Path, shape: Shape) -> Iterator[str]:
+def _served(model: Path, shape: InstanceSettings) -> Iterator[str]:
     """Serve the model in this shape, and nothing else, until the block ends. Gives the address for gRPC."""
     with tempfile.TemporaryDirectory(prefix="sightline-tune-") as scratch:
         view = Path(scratch) / model.name
@@ -153,9 +148,8 @@ def _served(model: Path, shape: Shape) -> Iterator[str]:
         for each in model.iterdir():
             if each.name != CONFIG_FILE:
                 (view / each.name).symlink_to(each)
-        config = own_config(published_model(model.parent, model.name))
-        give_shape(config, shape)
-        (view / CONFIG_FILE).write_text(text_format.MessageToString(config, as_utf8=False), encoding="utf-8")
+        config = with_instances(editable(model_named(model.parent, model.name)), shape)
+        (view / CONFIG_FILE).write_text(config_text(config), encoding="utf-8")
         ports = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
         command = [sys.executable, "-m", "sightline.cli", "serve", "--repository", scratch, *ports]
         with (

@@ -1,5 +1,7 @@
 """config.pbtxt is complete, agrees with the ONNX file, survives hostile strings, and a contradiction in it is found."""
 
+from dataclasses import replace
+
 import onnx
 import pytest
 from google.protobuf import text_format
@@ -7,19 +9,26 @@ from tritonclient.grpc import model_config_pb2
 
 from sightline.card import CARD_KEY, ModelCard, seal, unseal
 from sightline.errors import ContractError
+from sightline.repository.card_config import card_in, config_for, contradictions, warm_up_batches
 from sightline.repository.config import (
-    Shape,
-    config_text,
-    contradictions,
-    other_settings,
-    read_config,
-    shape_for,
-    shape_in,
-    warm_batches,
+    Accelerator,
+    EnsembleStep,
+    InstanceGroup,
+    ModelConfig,
+    Tensor,
+    VersionPolicy,
+    WarmUp,
+    WarmUpTensor,
 )
+from sightline.repository.config_text import config_text, differing_settings, parse_config
+from sightline.repository.instances import InstanceSettings, default_settings, instances_of
 from support.digits import DIGITS, Trained
 
-SMALL = Shape(instances=1, threads=1)
+SMALL = InstanceSettings(instances=1, threads=1)
+
+
+def card_of(text: str, where: str = "config.pbtxt") -> ModelCard:
+    return card_in(parse_config(text, where), where)
 
 
 def parsed(text: str) -> model_config_pb2.ModelConfig:
@@ -27,7 +36,7 @@ def parsed(text: str) -> model_config_pb2.ModelConfig:
 
 
 def test_the_config_says_what_the_onnx_file_says(trained: Trained) -> None:
-    config, graph = parsed(config_text(trained.card, SMALL)), onnx.load_from_string(trained.model).graph
+    config, graph = parsed(config_text(config_for(trained.card, SMALL))), onnx.load_from_string(trained.model).graph
     types = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
     for mine, theirs in ((config.input, graph.input), (config.output, graph.output)):
         assert [each.name for each in mine] == [each.name for each in theirs]
@@ -39,7 +48,7 @@ def test_the_config_says_what_the_onnx_file_says(trained: Trained) -> None:
 
 
 def test_the_whole_config_of_a_small_model() -> None:
-    text = config_text(DIGITS, SMALL)
+    text = config_text(config_for(DIGITS, SMALL))
     sealed = seal(DIGITS).replace('"', r"\"").replace("×", r"\303\227")
     assert text == (
         'name: "digits"\n'
@@ -67,44 +76,44 @@ def test_the_whole_config_of_a_small_model() -> None:
     ],
 )
 def test_a_model_is_warmed_up_with_one_image_and_with_as_many_as_are_cheap(flop: int, sizes: tuple[int, ...]) -> None:
-    assert warm_batches(DIGITS, flop) == sizes
-    config = parsed(config_text(DIGITS, SMALL, sizes))
+    assert warm_up_batches(DIGITS, flop) == sizes
+    config = parsed(config_text(config_for(DIGITS, SMALL, sizes)))
     assert [sample.batch_size for sample in config.model_warmup] == list(sizes)
     for sample in config.model_warmup:
         assert {name: (list(each.dims), each.input_data_file) for name, each in sample.inputs.items()} == {"pixels": ([8, 8, 1], "golden")}
 
 
-@pytest.mark.parametrize("shape", [Shape(1, 1), Shape(4, 0, 250), Shape(2, 3, None)])
-def test_a_shape_is_read_as_it_was_written(shape: Shape) -> None:
-    config = parsed(config_text(DIGITS, shape))
-    assert shape_in(config) == shape
-    assert config.HasField("dynamic_batching") == (shape.queue_delay_us is not None)
+@pytest.mark.parametrize("settings", [InstanceSettings(1, 1), InstanceSettings(4, 0, 250), InstanceSettings(2, 3, None)])
+def test_instance_settings_are_read_as_it_was_written(settings: InstanceSettings) -> None:
+    config = parsed(config_text(config_for(DIGITS, settings)))
+    assert instances_of(parse_config(config_text(config_for(DIGITS, settings)), "config.pbtxt")) == settings
+    assert config.HasField("dynamic_batching") == (settings.queue_delay_us is not None)
 
 
 def test_the_instance_kind_is_auto_so_that_a_gpu_is_used_where_there_is_one() -> None:
-    config = parsed(config_text(DIGITS, SMALL))
+    config = parsed(config_text(config_for(DIGITS, SMALL)))
     assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_AUTO
 
 
 @pytest.mark.parametrize(
-    ("flop", "shape"),
+    ("flop", "settings"),
     [
-        (1_335_296, Shape(1, 1)),  # the MLP 784-512-512-10
-        (30_000_000, Shape(2, 1)),
-        (31_000_000_000, Shape(1, 0)),  # VGG16
+        (1_335_296, InstanceSettings(1, 1)),  # the MLP 784-512-512-10
+        (30_000_000, InstanceSettings(2, 1)),
+        (31_000_000_000, InstanceSettings(1, 0)),  # VGG16
     ],
 )
-def test_instances_and_threads_follow_the_work_that_an_image_makes(flop: int, shape: Shape) -> None:
-    assert shape_for(flop) == shape
-    config = parsed(config_text(DIGITS, shape))
-    assert config.instance_group[0].count == shape.instances
-    assert config.parameters["intra_op_thread_count"].string_value == str(shape.threads)
+def test_instances_and_threads_follow_the_work_that_an_image_makes(flop: int, settings: InstanceSettings) -> None:
+    assert default_settings(flop) == settings
+    config = parsed(config_text(config_for(DIGITS, settings)))
+    assert config.instance_group[0].count == settings.instances
+    assert config.parameters["intra_op_thread_count"].string_value == str(settings.threads)
 
 
 def test_a_model_for_single_images_has_no_dynamic_batching() -> None:
     card = DIGITS.model_copy(update={"max_batch_size": 1})
-    assert not parsed(config_text(card, SMALL)).HasField("dynamic_batching")
-    assert parsed(config_text(DIGITS, SMALL)).HasField("dynamic_batching")
+    assert not parsed(config_text(config_for(card, SMALL))).HasField("dynamic_batching")
+    assert parsed(config_text(config_for(DIGITS, SMALL))).HasField("dynamic_batching")
 
 
 HOSTILE = [
@@ -120,21 +129,21 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_descriptions_come_back_as_they_were(text: str) -> None:
     card = ModelCard.model_validate({**DIGITS.model_dump(), "description": text})
-    written = config_text(card, SMALL)
+    written = config_text(config_for(card, SMALL))
     assert written.isascii()
     assert set(parsed(written).parameters) == {CARD_KEY, "intra_op_thread_count", "inter_op_thread_count"}
-    assert read_config(written, "config.pbtxt").card == card
+    assert card_of(written) == card
     assert unseal(parsed(written).parameters[CARD_KEY].string_value, "config.pbtxt").description == text
 
 
 def test_hostile_labels_come_back_as_they_were() -> None:
     labels = ('"', "'", "\\", "\\n", "}", 'name: "x"', "ä", "數字", "🔢", "a b", "<b>", "{0}", "%s", "#")
     card = ModelCard.model_validate({**DIGITS.model_dump(), "labels": labels})
-    assert read_config(config_text(card, SMALL), "config.pbtxt").card.labels == labels
+    assert card_of(config_text(config_for(card, SMALL))).labels == labels
 
 
 def test_the_text_is_the_same_every_time() -> None:
-    assert config_text(DIGITS, SMALL) == config_text(ModelCard.model_validate(DIGITS.model_dump()), SMALL)
+    assert config_text(config_for(DIGITS, SMALL)) == config_text(ModelCard.model_validate(DIGITS.model_dump()), SMALL)
 
 
 @pytest.mark.parametrize(
@@ -153,10 +162,10 @@ def test_the_text_is_the_same_every_time() -> None:
     ],
 )
 def test_a_config_that_contradicts_its_card_is_refused(old: str, new: str, sentence: str) -> None:
-    text = config_text(DIGITS, SMALL)
+    text = config_text(config_for(DIGITS, SMALL))
     assert old in text
     with pytest.raises(ContractError) as refused:
-        read_config(text.replace(old, new, 1), "config.pbtxt of model digits")
+        card_of(text.replace(old, new, 1), "config.pbtxt of model digits")
     assert str(refused.value).startswith("config.pbtxt of model digits contradicts the model card in it: ")
     assert sentence in str(refused.value)
     assert str(refused.value).endswith(". Restore the file that was published")
@@ -164,30 +173,92 @@ def test_a_config_that_contradicts_its_card_is_refused(old: str, new: str, sente
 
 def test_one_changed_digit_of_a_mean_is_refused() -> None:
     with pytest.raises(ContractError, match=r"config\.pbtxt: no valid model card: it was changed after it was written"):
-        read_config(config_text(DIGITS, SMALL).replace("[0.3]", "[0.4]"), "config.pbtxt")
+        card_of(config_text(config_for(DIGITS, SMALL)).replace("[0.3]", "[0.4]"))
 
 
 def test_a_config_without_a_card_is_refused() -> None:
     with pytest.raises(
         ContractError, match=r"^config\.pbtxt: it holds no model card \(parameters\['model_card'\]\)\. Restore the file that was published$"
     ):
-        read_config('name: "digits"', "config.pbtxt")
+        card_of('name: "digits"')
 
 
 @pytest.mark.parametrize("text", ["name: ", "no config", "name: 3", '{"name": "digits"}', "\x00"])
 def test_what_is_no_config_is_refused_with_the_place(text: str) -> None:
     with pytest.raises(ContractError, match=r"^config\.pbtxt: no model configuration: \d+:\d+ : "):
-        read_config(text, "config.pbtxt")
+        parse_config(text, "config.pbtxt")
 
 
 def test_settings_that_change_no_answer_are_the_owners_business() -> None:
-    text = config_text(DIGITS, SMALL).replace("count: 1", "count: 4") + "response_cache { enable: true }\na_field_of_a_later_triton: 1\n"
-    published = read_config(text, "config.pbtxt")
-    assert contradictions(published.message, DIGITS) == []
-    assert other_settings(published.message, config_text(DIGITS, SMALL)) == ["instance_group", "response_cache"]
+    text = (
+        config_text(config_for(DIGITS, SMALL)).replace("count: 1", "count: 4")
+        + "response_cache { enable: true }\na_field_of_a_later_triton: 1\n"
+    )
+    published = parse_config(text, "config.pbtxt")
+    assert contradictions(published, DIGITS) == []
+    assert differing_settings(published, config_for(DIGITS, SMALL)) == ["instance_group", "response_cache"]
+    assert "a_field_of_a_later_triton" in published.unknown_settings
+
+
+def test_a_changed_value_is_written_and_settings_that_are_no_field_of_it_are_kept() -> None:
+    text = config_text(config_for(DIGITS, SMALL)).replace("count: 1", 'count: 1\n  name: "group"\n  host_policy: "near"')
+    text += "response_cache { enable: true }\n"
+    read = parse_config(text, "config.pbtxt")
+    changed = parsed(config_text(replace(read, policy=VersionPolicy("specific", versions=(3,)))))
+    assert list(changed.version_policy.specific.versions) == [3]
+    assert changed.response_cache.enable
+    assert (changed.instance_group[0].name, changed.instance_group[0].host_policy) == ("group", "near")
+    assert parsed(config_text(read)) == parsed(text)
+
+
+def test_every_setting_comes_back_as_it_was_written() -> None:
+    config = ModelConfig(
+        name="all",
+        backend="b",
+        default_file="f",
+        max_batch_size=4,
+        inputs=(Tensor("i", "TYPE_UINT8", (2, -1)),),
+        outputs=(Tensor("o", "TYPE_FP32", (3,), "labels.txt"), Tensor("p", "TYPE_STRING", (1,))),
+        policy=VersionPolicy("all"),
+        instance_groups=(InstanceGroup("KIND_GPU", 2, (0, 3)), InstanceGroup("KIND_CPU", 1)),
+        queue_delay_us=250,
+        warm_ups=(WarmUp("w", 2, (WarmUpTensor("i", "TYPE_UINT8", (2, 2)), WarmUpTensor("j", "TYPE_FP32", (1,), "file"))),),
+        gpu_accelerators=(Accelerator("tensorrt", (("a", "1"), ("b", "2"))),),
+        plan_files={"9.0": "model.sm90.plan"},
+        steps=(EnsembleStep("m", -1, (("i", "i"),), (("o", "o"),)),),
+        parameters={"k": 'quotes " and\nlines'},
+    )
+    assert parse_config(config_text(config), "config.pbtxt") == config
+    plain = replace(config, gpu_accelerators=(), plan_files={}, parameters={}, queue_delay_us=None, warm_ups=())
+    assert (
+        parse_config(
+            config_text(
+                replace(
+                    parse_config(config_text(config), ""),
+                    gpu_accelerators=(),
+                    plan_files={},
+                    parameters={},
+                    queue_delay_us=None,
+                    warm_ups=(),
+                )
+            ),
+            "config.pbtxt",
+        )
+        == plain
+    )
+
+
+def test_which_versions_are_served_follows_tritons_rules() -> None:
+    numbers = (1, 2, 5, 9)
+    assert VersionPolicy().served(numbers) == (9,)
+    assert VersionPolicy("latest", 2).served(numbers) == (5, 9)
+    assert VersionPolicy("all").served(numbers) == numbers
+    assert VersionPolicy("specific", versions=(5, 1, 7)).served(numbers) == (1, 5)
+    assert VersionPolicy("latest", 3).served(()) == ()
 
 
 def test_a_pinned_version_is_read() -> None:
-    pinned = config_text(DIGITS, SMALL).replace("latest {\n    num_versions: 1\n  }", "specific { versions: 2 versions: 5 }")
-    assert (read_config(pinned, "config.pbtxt").policy, read_config(pinned, "config.pbtxt").served) == ("specific", (2, 5))
-    assert read_config(config_text(DIGITS, SMALL), "config.pbtxt").policy == "latest"
+    text = config_text(config_for(DIGITS, SMALL))
+    pinned = text.replace("latest {\n    num_versions: 1\n  }", "specific { versions: 2 versions: 5 }")
+    assert parse_config(pinned, "config.pbtxt").policy == VersionPolicy("specific", versions=(2, 5))
+    assert parse_config(text, "config.pbtxt").policy == VersionPolicy("latest", 1)

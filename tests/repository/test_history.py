@@ -9,10 +9,11 @@ from tritonclient.grpc import model_config_pb2
 
 from sightline.cli import run as sightline
 from sightline.errors import RepositoryError, UsageError
-from sightline.repository.config import Shape, config_text
+from sightline.repository.card_config import config_for
 from sightline.repository.history import history, rollback, serve_newest
+from sightline.repository.instances import InstanceSettings
 from sightline.repository.publish import publish
-from sightline.repository.read import read_model
+from sightline.repository.read import read_published
 from support.digits import Trained
 from support.killed_publisher import published
 
@@ -23,7 +24,11 @@ def repository(trained: Trained, tmp_path: Path) -> Path:
     folder = tmp_path / "models"
     for number in (1, 2, 3):
         published(
-            folder, trained.card, config_text(trained.card, Shape(1, 1)), {"model.onnx": trained.model + b"", "note": b"%d" % number}, ""
+            folder,
+            trained.card,
+            config_for(trained.card, InstanceSettings(1, 1)),
+            {"model.onnx": trained.model + b"", "note": b"%d" % number},
+            "",
         )
     return folder
 
@@ -57,7 +62,7 @@ def test_the_rest_of_the_configuration_stays_as_it_is(repository: Path) -> None:
     assert list(changed.version_policy.specific.versions) == [2]
     changed.version_policy.CopyFrom(config.version_policy)
     assert changed == config
-    model = read_model(repository / "digits")
+    model = read_published(repository / "digits")
     assert model is not None
     assert (model.config.policy, model.config.served) == ("specific", (2,))
 
@@ -74,7 +79,7 @@ def test_settings_that_would_be_lost_are_left_alone(repository: Path) -> None:
 def test_what_is_published_after_a_rollback_waits_and_says_so(repository: Path, trained: Trained) -> None:
     rollback(repository, "digits")
     said: list[str] = []
-    publish(repository, trained.card, config_text(trained.card, Shape(1, 1)), {"model.onnx": trained.model}, {}, said.append)
+    publish(repository, trained.card, config_for(trained.card, InstanceSettings(1, 1)), {"model.onnx": trained.model}, {}, said.append)
     assert served(repository) == [2]
     assert any(sentence.startswith("version 4 is published but not served: version_policy in ") for sentence in said)
     assert serve_newest(repository, "digits") == 4

@@ -13,8 +13,9 @@ from sightline.card import unseal
 from sightline.classifier import Classifier
 from sightline.errors import ServerStartError
 from sightline.reformat import reformat
-from sightline.repository.config import Shape, config_text
-from sightline.repository.publish import STAGING
+from sightline.repository.card_config import config_for
+from sightline.repository.instances import InstanceSettings
+from sightline.repository.layout import STAGING_FOLDER as STAGING
 from sightline.transport import connect
 from sightline_export.settings import ExportSettings
 from sightline_export.sources.run import export_run
@@ -59,7 +60,7 @@ def test_hostile_texts_in_the_card_come_back_from_the_server(trained: Trained, t
 
     labels = ('"', "'", "\\", "}", "ä", "數字", "🔢", "a b", "<b>", "%s")
     card = ModelCard.model_validate({**trained.card.model_dump(), "labels": labels, "description": 'quotes " and \\ and\nlines }'})
-    published(tmp_path / "models", card, config_text(card, Shape(2, 1)), {"model.onnx": export_onnx(trained.network, card)}, "")
+    published(tmp_path / "models", card, config_for(card, InstanceSettings(2, 1)), {"model.onnx": export_onnx(trained.network, card)}, "")
     with serve(tmp_path / "models") as server, Classifier("digits", server.grpc_url) as digits:
         assert digits.card == card
         (guess,) = digits.classify([trained.pixels[0]])
@@ -73,8 +74,8 @@ def test_after_a_kill_at_any_of_some_steps_triton_serves_the_old_state_or_the_ne
     before = tmp_path / "before"
     neighbour = trained.card.model_copy(update={"name": "neighbour"})
     files = {"model.onnx": trained.model, "golden/00.png": b"an image"}
-    config = config_text(trained.card, Shape(1, 1))
-    published(before / "models", neighbour, config_text(neighbour, Shape(1, 1)), files, "")
+    config = config_for(trained.card, InstanceSettings(1, 1))
+    published(before / "models", neighbour, config_for(neighbour, InstanceSettings(1, 1)), files, "")
     if existing:
         published(before / "models", trained.card, config, files, "first")
     served = []

@@ -16,13 +16,18 @@ import pytest
 from sightline.card import ModelCard, seal
 from sightline.errors import RepositoryError
 from sightline.repository import publish as publishing
-from sightline.repository.config import Shape, config_text
-from sightline.repository.publish import LOCK, agreed_card, publish
-from sightline.repository.read import check_files, read_model, read_version, versions
+from sightline.repository.card_config import config_for
+from sightline.repository.config import ModelConfig
+from sightline.repository.config_text import config_text
+from sightline.repository.instances import InstanceSettings
+from sightline.repository.layout import LOCK_FILE, version_numbers
+from sightline.repository.publish import agreed_card, publish
+from sightline.repository.read import check_files, read_published, read_version
+from sightline.repository.report import VersionReport
 from support.digits import DIGITS
 from support.killed_publisher import fresh, hold_lock, in_process, killer, publish_several, publish_without_room, published
 
-CONFIG = config_text(DIGITS, Shape(1, 1))
+CONFIG: ModelConfig = config_for(DIGITS, InstanceSettings(1, 1))
 FILES = {"model.onnx": bytes(range(256)) * 40, "golden/00.png": b"one", "golden/golden.json": b"{}"}
 
 
@@ -43,18 +48,18 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_the_first_version_brings_the_models_folder_with_it(repository: Path) -> None:
-    done = publish(repository, DIGITS, CONFIG, FILES, {"precision": "fp32"})
-    assert (done.model, done.version, done.folder) == ("digits", 1, repository / "digits" / "1")
+    done = publish(repository, DIGITS, CONFIG, FILES, VersionReport(precision="fp32"))
+    assert (done.model, done.number, done.folder) == ("digits", 1, repository / "digits" / "1")
     there = tree(repository)
     assert set(there) == {
-        LOCK,
+        LOCK_FILE,
         "digits/config.pbtxt",
         "digits/card.json",
         "digits/labels.txt",
         "digits/1/report.json",
         *(f"digits/1/{name}" for name in FILES),
     }
-    assert there["digits/config.pbtxt"].decode() == CONFIG
+    assert there["digits/config.pbtxt"].decode() == config_text(CONFIG)
     assert there["digits/card.json"].decode() == seal(DIGITS)
     assert there["digits/labels.txt"] == b"0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n"
     assert {name: there[f"digits/1/{name}"] for name in FILES} == FILES
@@ -66,26 +71,26 @@ def test_the_first_version_brings_the_models_folder_with_it(repository: Path) ->
 
 
 def test_versions_count_on_and_the_earlier_ones_stay_as_they_were(repository: Path) -> None:
-    publish(repository, DIGITS, CONFIG, FILES, {})
+    publish(repository, DIGITS, CONFIG, FILES, VersionReport())
     before = tree(repository)
     (repository / "digits" / "7").mkdir()
-    assert publish(repository, DIGITS, CONFIG, {"model.onnx": b"other"}, {}).version == 8
+    assert publish(repository, DIGITS, CONFIG, {"model.onnx": b"other"}, VersionReport()).number == 8
     after = tree(repository)
     assert {name: content for name, content in after.items() if not name.startswith("digits/8/")} == before
-    assert versions(repository / "digits") == [1, 7, 8]
+    assert version_numbers(repository / "digits") == [1, 7, 8]
 
 
 def test_folders_that_are_no_version_do_not_count(repository: Path) -> None:
-    publish(repository, DIGITS, CONFIG, FILES, {})
+    publish(repository, DIGITS, CONFIG, FILES, VersionReport())
     for name in ("09", "incoming", "2.old", "-3", "0", "٣"):
         (repository / "digits" / name).mkdir()
     (repository / "digits" / "5").write_text("a file")
-    assert versions(repository / "digits") == [1]
-    assert publish(repository, DIGITS, CONFIG, FILES, {}).version == 2
+    assert version_numbers(repository / "digits") == [1]
+    assert publish(repository, DIGITS, CONFIG, FILES, VersionReport()).number == 2
 
 
 def test_a_version_made_by_hand_is_never_overwritten(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(repository, DIGITS, CONFIG, FILES, {})
+    publish(repository, DIGITS, CONFIG, FILES, VersionReport())
     rename = os.rename
 
     def someone_is_faster(source: Any, target: Any) -> None:
@@ -96,12 +101,12 @@ def test_a_version_made_by_hand_is_never_overwritten(repository: Path, monkeypat
 
     monkeypatch.setattr(os, "rename", someone_is_faster)
     with pytest.raises(RepositoryError, match=r"Directory not empty\. Nothing was published in "):
-        publish(repository, DIGITS, CONFIG, FILES, {})
+        publish(repository, DIGITS, CONFIG, FILES, VersionReport())
     assert tree(repository / "digits" / "2") == {"model.onnx": b"mine"}
 
 
 def test_published_files_cannot_be_written_by_accident_and_can_be_read(repository: Path) -> None:
-    folder = publish(repository, DIGITS, CONFIG, FILES, {}).folder
+    folder = publish(repository, DIGITS, CONFIG, FILES, VersionReport()).folder
     for each in folder.rglob("*"):
         mode = stat.S_IMODE(each.stat().st_mode)
         assert mode & 0o400, each
@@ -119,7 +124,7 @@ def scenario(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     workspace.mkdir()
     repository = workspace / "models"
     if request.param != "no repository":
-        published(repository, card_with(name="neighbour"), config_text(card_with(name="neighbour"), Shape(1, 1)), FILES, "other")
+        published(repository, card_with(name="neighbour"), config_for(card_with(name="neighbour"), InstanceSettings(1, 1)), FILES, "other")
     if request.param.startswith("next version"):
         published(repository, DIGITS, CONFIG, {**FILES, "model.onnx": b"first"}, "first")
     if request.param.endswith("lost card.json"):
@@ -133,10 +138,10 @@ def sound(repository: Path) -> dict[str, bytes]:
     for folder in sorted(repository.iterdir()) if repository.is_dir() else []:
         if not folder.is_dir():
             continue
-        model = read_model(folder)
+        model = read_published(folder)
         assert model is not None
-        assert versions(folder), f"{folder} has no version"
-        for number in versions(folder):
+        assert version_numbers(folder), f"{folder} has no version"
+        for number in version_numbers(folder):
             version = read_version(folder / str(number))
             check_files(version)
             assert set(tree(version.folder)) == {*version.files, "report.json"}
@@ -195,7 +200,7 @@ def test_exports_at_the_same_time_queue_and_lose_nothing(repository: Path) -> No
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0, 0, 0]
-    assert versions(repository / "digits") == list(range(1, 17))
+    assert version_numbers(repository / "digits") == list(range(1, 17))
     assert len(sound(repository)) == 16 * 4
 
 
@@ -214,7 +219,7 @@ def test_an_export_waits_for_another_one_says_so_and_goes_on_when_that_one_is_ki
 
     waiting = threading.Event()
     results: list[int] = []
-    thread = threading.Thread(target=lambda: results.append(publish(repository, DIGITS, CONFIG, FILES, {}, notify).version))
+    thread = threading.Thread(target=lambda: results.append(publish(repository, DIGITS, CONFIG, FILES, VersionReport(), notify).number))
     thread.start()
     assert waiting.wait(30)
     assert said == [f"another export is publishing in {repository}: waiting until it is done"]
@@ -227,10 +232,10 @@ def test_an_export_waits_for_another_one_says_so_and_goes_on_when_that_one_is_ki
 
 
 def test_a_full_disk_is_one_sentence_and_changes_nothing(repository: Path, tmp_path: Path) -> None:
-    publish(repository, DIGITS, CONFIG, {"model.onnx": b"small"}, {})
+    publish(repository, DIGITS, CONFIG, {"model.onnx": b"small"}, VersionReport())
     before = tree(repository)
     large = {"model.onnx": bytes(100_000)}
-    assert in_process(publish_without_room, 20_000, str(tmp_path / "said"), (repository, DIGITS, CONFIG, large, "large")) == 19
+    assert in_process(publish_without_room, 20_000, str(tmp_path / "said"), (repository, DIGITS, CONFIG, large, "large")) == 17
     assert (tmp_path / "said").read_text() == f"{repository}: File too large. Nothing was published in {repository}"
     assert tree(repository) == before
     assert sorted(each.name for each in (repository / "digits").iterdir()) == ["1", "card.json", "config.pbtxt", "labels.txt"]
@@ -251,10 +256,10 @@ def test_a_full_disk_is_one_sentence_and_changes_nothing(repository: Path, tmp_p
     ],
 )
 def test_a_version_with_another_card_is_refused_and_the_field_is_named(fields: dict[str, Any], sentence: str, repository: Path) -> None:
-    publish(repository, DIGITS, CONFIG, FILES, {})
+    publish(repository, DIGITS, CONFIG, FILES, VersionReport())
     before = tree(repository)
     card = card_with(**fields)
-    for refused in (lambda: agreed_card(repository, card, unspoken), lambda: publish(repository, card, CONFIG, FILES, {})):
+    for refused in (lambda: agreed_card(repository, card, unspoken), lambda: publish(repository, card, CONFIG, FILES, VersionReport())):
         with pytest.raises(RepositoryError) as error:
             refused()
         assert str(error.value).startswith(f"digits is published in {repository} with {sentence}")
@@ -265,7 +270,7 @@ def test_a_version_with_another_card_is_refused_and_the_field_is_named(fields: d
 
 
 def test_the_description_stays_the_one_that_was_published_first_and_that_is_said(repository: Path) -> None:
-    publish(repository, DIGITS, CONFIG, FILES, {})
+    publish(repository, DIGITS, CONFIG, FILES, VersionReport())
     said: list[str] = []
     assert agreed_card(repository, card_with(description="Reworded."), said.append) == DIGITS
     assert said == ["the description stays the one that digits was first published with: 'Handwritten digits, 8 × 8 pixels.'"]
@@ -273,45 +278,45 @@ def test_the_description_stays_the_one_that_was_published_first_and_that_is_said
 
 def test_a_model_published_meanwhile_with_another_description_is_not_mixed_up(repository: Path) -> None:
     agreed = agreed_card(repository, card_with(description="Reworded."), unspoken)
-    publish(repository, DIGITS, CONFIG, FILES, {})
+    publish(repository, DIGITS, CONFIG, FILES, VersionReport())
     with pytest.raises(RepositoryError, match=f"^digits in {repository} was published by someone else meanwhile: export again$"):
-        publish(repository, agreed, CONFIG, FILES, {})
+        publish(repository, agreed, CONFIG, FILES, VersionReport())
 
 
 def test_a_config_that_its_owner_tuned_is_kept_and_that_is_said(repository: Path) -> None:
-    publish(repository, DIGITS, CONFIG, FILES, {})
+    publish(repository, DIGITS, CONFIG, FILES, VersionReport())
     file = repository / "digits" / "config.pbtxt"
-    tuned = CONFIG.replace("count: 1", "count: 4")
+    tuned = config_text(CONFIG).replace("count: 1", "count: 4")
     file.write_text(tuned)
     said: list[str] = []
-    publish(repository, DIGITS, CONFIG, FILES, {}, said.append)
+    publish(repository, DIGITS, CONFIG, FILES, VersionReport(), said.append)
     assert file.read_text() == tuned
     assert said == [f"{file} was kept as it is; a new one would differ in instance_group"]
 
 
 def test_a_pinned_version_stays_the_served_one_and_that_is_said(repository: Path) -> None:
-    publish(repository, DIGITS, CONFIG, FILES, {})
+    publish(repository, DIGITS, CONFIG, FILES, VersionReport())
     file = repository / "digits" / "config.pbtxt"
-    file.write_text(CONFIG.replace("latest {\n    num_versions: 1\n  }", "specific { versions: 1 }"))
+    file.write_text(config_text(CONFIG).replace("latest {\n    num_versions: 1\n  }", "specific { versions: 1 }"))
     said: list[str] = []
-    publish(repository, DIGITS, CONFIG, FILES, {}, said.append)
+    publish(repository, DIGITS, CONFIG, FILES, VersionReport(), said.append)
     assert said == [f"version 2 is published but not served: version_policy in {file} says 1"]
 
 
 @pytest.mark.parametrize("name", ["card.json", "labels.txt"])
 def test_a_changed_file_of_the_model_is_found_and_a_lost_one_is_restored(name: str, repository: Path) -> None:
-    publish(repository, DIGITS, CONFIG, FILES, {})
+    publish(repository, DIGITS, CONFIG, FILES, VersionReport())
     file = repository / "digits" / name
     good = file.read_bytes()
     file.write_bytes(good.replace(b"3", b"4", 1))
     with pytest.raises(RepositoryError) as error:
-        publish(repository, DIGITS, CONFIG, FILES, {})
+        publish(repository, DIGITS, CONFIG, FILES, VersionReport())
     assert str(error.value) == (
         f"{file} does not hold what config.pbtxt beside it says: one of the two was changed after it was published. "
         "Restore it, or delete it and export again"
     )
     file.unlink()
-    assert publish(repository, DIGITS, CONFIG, FILES, {}).version == 2
+    assert publish(repository, DIGITS, CONFIG, FILES, VersionReport()).number == 2
     assert file.read_bytes() == good
 
 
@@ -319,13 +324,13 @@ def test_a_folder_that_is_no_published_model_is_left_alone(repository: Path) -> 
     (repository / "digits" / "1").mkdir(parents=True)
     (repository / "digits" / "1" / "model.onnx").write_bytes(b"precious")
     with pytest.raises(RepositoryError, match=r"digits/config\.pbtxt cannot be read: No such file or directory$"):
-        publish(repository, DIGITS, CONFIG, FILES, {})
+        publish(repository, DIGITS, CONFIG, FILES, VersionReport())
     assert tree(repository / "digits") == {"1/model.onnx": b"precious"}
 
 
 def test_an_empty_folder_of_the_models_name_is_used(repository: Path) -> None:
     (repository / "digits").mkdir(parents=True)
-    assert publish(repository, DIGITS, CONFIG, FILES, {}).version == 1
+    assert publish(repository, DIGITS, CONFIG, FILES, VersionReport()).number == 1
 
 
 def test_a_repository_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
@@ -349,11 +354,11 @@ def test_a_mount_point_is_refused_before_the_work_with_what_to_do(repository: Pa
 
 
 def test_a_link_in_the_place_of_staging_is_not_followed(repository: Path, tmp_path: Path) -> None:
-    publish(repository, DIGITS, CONFIG, FILES, {})
+    publish(repository, DIGITS, CONFIG, FILES, VersionReport())
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "photo.png").write_bytes(b"only copy")
     (repository / "digits" / publishing.STAGING).symlink_to(precious)
     with pytest.raises(RepositoryError):
-        publish(repository, DIGITS, CONFIG, FILES, {})
+        publish(repository, DIGITS, CONFIG, FILES, VersionReport())
     assert tree(precious) == {"photo.png": b"only copy"}

@@ -8,9 +8,12 @@ import pytest
 
 from sightline.errors import RepositoryError
 from sightline.repository import read as reading
-from sightline.repository.config import Shape, config_text
+from sightline.repository.card_config import config_for
+from sightline.repository.config import VersionPolicy
+from sightline.repository.instances import InstanceSettings
 from sightline.repository.publish import publish
-from sightline.repository.read import check_files, read_model, read_version
+from sightline.repository.read import check_files, read_published, read_version
+from sightline.repository.report import VersionReport
 from support.digits import DIGITS
 
 FILES = {"model.onnx": b"network", "golden/00.png": b"image"}
@@ -18,7 +21,7 @@ FILES = {"model.onnx": b"network", "golden/00.png": b"image"}
 
 @pytest.fixture
 def version(tmp_path: Path) -> Path:
-    folder = publish(tmp_path / "models", DIGITS, config_text(DIGITS, Shape(1, 1)), FILES, {}).folder
+    folder = publish(tmp_path / "models", DIGITS, config_for(DIGITS, InstanceSettings(1, 1)), FILES, VersionReport()).folder
     for each in folder.rglob("*"):
         each.chmod(0o755 if each.is_dir() else 0o644)
     return folder
@@ -41,15 +44,15 @@ def damage(version: Path) -> str:
 
 def test_a_published_version_reads_back_and_its_files_are_those_that_were_published(version: Path) -> None:
     found = read_version(version)
-    assert (found.number, found.folder, set(found.files)) == (1, version, set(FILES))
+    assert (found.number, found.folder, set(found.report.files)) == (1, version, set(FILES))
     check_files(found)
-    model = read_model(version.parent)
+    model = read_published(version.parent)
     assert model is not None
-    assert (model.card, model.config.policy) == (DIGITS, "latest")
+    assert (model.card, model.config.policy) == (DIGITS, VersionPolicy("latest", 1))
 
 
 def test_a_model_that_is_not_there_is_none(tmp_path: Path) -> None:
-    assert read_model(tmp_path / "nothing") is None
+    assert read_published(tmp_path / "nothing") is None
 
 
 def test_one_changed_byte_is_found_and_the_file_named(version: Path) -> None:
@@ -92,23 +95,23 @@ def test_a_linked_folder_is_not_followed(version: Path, tmp_path: Path) -> None:
 )
 def test_a_report_that_lists_a_file_elsewhere_is_refused(name: str, version: Path) -> None:
     rewrite(version, files={name: "0" * 64})
-    assert damage(version) == f"report.json lists {name[:100]!r}, which is no file of a version with its sha256"
+    assert damage(version).startswith(f"report.json is no report of schema 1 (files.{name}.[key]: ")
 
 
 @pytest.mark.parametrize("digest", ["", "0" * 63, "G" * 64, 7, None, ["0" * 64]])
 def test_a_report_with_a_malformed_hash_is_refused(digest: object, version: Path) -> None:
     rewrite(version, files={"model.onnx": digest})
-    assert damage(version) == "report.json lists 'model.onnx', which is no file of a version with its sha256"
+    assert damage(version).startswith("report.json is no report of schema 1 (files.model.onnx: ")
 
 
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"schema": 2}, "report.json is no report of schema 1"),
+        ({"schema": 2}, "report.json is no report of schema 1 (schema: Input should be 1)"),
         ({"version": 2}, "report.json belongs to another version"),
         ({"model": "letters"}, "report.json belongs to another version"),
         ({"files": {}}, "report.json lists no files"),
-        ({"files": ["model.onnx"]}, "report.json lists no files"),
+        ({"files": ["model.onnx"]}, "report.json is no report of schema 1 (files: Input should be a valid dictionary)"),
     ],
 )
 def test_a_report_that_cannot_be_this_versions_is_refused(fields: dict[str, Any], reason: str, version: Path) -> None:
@@ -137,4 +140,4 @@ def test_a_huge_report_is_not_read(version: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_model_in_the_folder_of_another_is_refused(version: Path) -> None:
     version.parent.rename(version.parent.with_name("letters"))
     with pytest.raises(RepositoryError, match=r"it belongs to a model called digits\. Restore the file that was published$"):
-        read_model(version.parent.with_name("letters"))
+        read_published(version.parent.with_name("letters"))

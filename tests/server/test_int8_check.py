@@ -11,9 +11,10 @@ import pytest
 from sightline.classifier import Classifier
 from sightline.errors import ContractError
 from sightline.host.cpu import EXACT, integer_instructions
+from sightline.repository.read import read_version
 from sightline_serving.selection import preflight as repositories
-from sightline_serving.selection.int8_check import unfit
-from sightline_serving.selection.preflight import look_into
+from sightline_serving.selection.int8_check import reason_not_fit
+from sightline_serving.selection.preflight import select_models
 from sightline_serving.server import start_server
 from support.cards import LABELS
 from support.tiny_models import InProcess, Publish
@@ -22,7 +23,7 @@ from support.tiny_models import InProcess, Publish
 def int8(version: Path, **conversion: Any) -> Path:
     """Let the version's report say that it is INT8, made on a processor with VNNI."""
     report = json.loads((version / "report.json").read_text())
-    made = {"integer_instructions": ["avx512_vnni"], "seven_bits": False} | conversion
+    made = {"from_sha256": "ab" * 32, "integer_instructions": ["avx512_vnni"], "seven_bits": False} | conversion
     (version / "report.json").write_text(json.dumps({**report, "precision": "int8", "conversion": made}))
     return version
 
@@ -51,21 +52,21 @@ def test_the_instructions_are_read_as_linux_lists_them(flags: str, found: tuple[
 
 def test_only_integers_that_were_tried_on_a_better_processor_are_unfit(publish: Publish, tmp_path: Path) -> None:
     version = publish(tmp_path / "models")
-    assert unfit(version, ()) is None
-    assert unfit(int8(version), ("avx_vnni",)) is None
-    reason = unfit(version, ())
+    assert reason_not_fit(read_version(version), ()) is None
+    assert reason_not_fit(read_version(int8(version)), ("avx_vnni",)) is None
+    reason = reason_not_fit(read_version(version), ())
     assert reason is not None
     assert reason.startswith("it is INT8, calibrated and tried on a processor with avx512_vnni, and this one (")
     assert ", ".join(EXACT) in reason
-    assert unfit(int8(version, seven_bits=True), ()) is None
-    assert unfit(int8(version, integer_instructions=[]), ()) is None
+    assert reason_not_fit(read_version(int8(version, seven_bits=True)), ()) is None
+    assert reason_not_fit(read_version(int8(version, integer_instructions=[])), ()) is None
 
 
 @pytest.mark.parametrize("report", ["", "[]", '{"conversion": 3, "precision": "int8"}', "[" * 100_000])
 def test_a_report_that_says_nothing_is_no_reason(report: str, publish: Publish, tmp_path: Path) -> None:
     version = publish(tmp_path / "models")
     (version / "report.json").write_text(report)
-    assert unfit(version, ()) is None
+    assert reason_not_fit(read_version(version), ()) is None
 
 
 @pytest.mark.triton
@@ -92,4 +93,4 @@ def test_without_another_version_nothing_is_served(old_processor: None, publish:
     with pytest.raises(
         ContractError, match=r"tiny version 1 is not served: it is INT8, .* holds no version to fall back on\. Export it in FP32"
     ):
-        look_into(tmp_path / "models")
+        select_models(tmp_path / "models")

@@ -18,12 +18,24 @@ from tritonclient.grpc import model_config_pb2 as pb
 from sightline.classifier import Classifier
 from sightline.errors import ContractError, MachineError, ServerStartError, UsageError
 from sightline.host.gpu import driver_version, machine, needed_library, tensorrt_version
+from sightline.repository.config import ModelConfig, WarmUp, WarmUpTensor
+from sightline.repository.config_text import config_text, parse_config
+from sightline.repository.read import FileHashes, read_folder
 from sightline.repository.tensorrt_plan import DIFFERENCES, Profile, check_plan, differences, identity, profile_for, read_plan
 from sightline_serving.process.installation import Installation
 from sightline_serving.selection.ort_tensorrt import choose_provider, with_tensorrt_provider
-from sightline_serving.selection.overlay import view as shown
-from sightline_serving.selection.plan_selection import PLATFORM, Here, choose_plans, engine_folder, planned_config, swap_for, warmed_up
-from sightline_serving.selection.preflight import ServedModel, look_into, read_config
+from sightline_serving.selection.overlay import overlay
+from sightline_serving.selection.plan_selection import (
+    PLATFORM,
+    Replacement,
+    TensorRtMachine,
+    choose_plans,
+    engine_folder,
+    plan_config,
+    with_plans,
+    with_warm_ups,
+)
+from sightline_serving.selection.preflight import select_models
 from sightline_serving.server import start_server
 from support.plans import A100, H100, H200, T4, fingerprint, here, record_plan
 from support.tiny_models import InProcess, Publish, write_config
@@ -55,18 +67,26 @@ def on_auto(version: Path) -> Path:
     return version
 
 
-def chosen(version: Path, there: Here, *, allow_code: bool = False, versions: tuple[int, ...] = (1,)):
-    return swap_for(version.parent, ServedModel(version.parent.name, versions), there, allow_code=allow_code)
+def read_config(file: Path) -> pb.ModelConfig:
+    return parsed(file.read_text(encoding="utf-8"))
 
 
-def reason(version: Path, there: Here, **more: object) -> str:
+def typed_config(version: Path) -> ModelConfig:
+    return read_folder(version.parent).config
+
+
+def chosen(version: Path, there: TensorRtMachine, *, allow_code: bool = False, versions: tuple[int, ...] = (1,)) -> Replacement:
+    return with_plans(read_folder(version.parent), versions, there, FileHashes(), allow_code=allow_code)
+
+
+def reason(version: Path, there: TensorRtMachine, **more: object) -> str:
     with pytest.raises(ContractError) as refused:
         chosen(version, there, **more)  # type: ignore[arg-type]
     return str(refused.value)
 
 
-def parsed(text: str) -> pb.ModelConfig:
-    return text_format.Parse(text, pb.ModelConfig())
+def parsed(config: str | ModelConfig) -> pb.ModelConfig:
+    return text_format.Parse(config if isinstance(config, str) else config_text(config), pb.ModelConfig())
 
 
 # The decision
@@ -140,7 +160,7 @@ def test_a_version_compatible_plan_runs_on_newer_tensorrt_of_the_same_major_vers
 def test_a_plan_that_brings_code_along_is_served_only_when_asked_for(version: Path) -> None:
     folder = record_plan(version, version_compatible=True)
     assert reason(version, here()) == (
-        f"plans/1/{folder.name}: it brings code along (--version-compatible), which `sightline serve --version-compatible` admits"
+        f"plans/1/{folder.name}: it is version compatible, so it brings code along, and that was not admitted"
     )
     assert chosen(version, here(), allow_code=True).brings_code is True
 
@@ -200,7 +220,7 @@ def test_a_record_of_many_megabytes_is_not_read(version: Path) -> None:
     folder = record_plan(version)
     with (folder / "plan.json").open("w") as file:
         file.truncate(5 * 1024 * 1024)
-    with pytest.raises(ContractError, match=r"plan\.json is larger than 4,194,304 bytes"):
+    with pytest.raises(ContractError, match=r"plan\.json cannot be read: larger than 4 MiB"):
         read_plan(folder)
 
 
@@ -266,7 +286,7 @@ def test_the_view_holds_the_plans_instead_of_the_onnx_files_and_the_repository_s
     repository = version.parents[1]
     before = sorted(repository.rglob("*"))
     (tmp_path / "run").mkdir()
-    view = shown(repository, look_into(repository), {"tiny": chosen(version, here())}, tmp_path / "run")
+    view = overlay(repository, select_models(repository), {"tiny": chosen(version, here())}, tmp_path / "run")
     assert sorted(each.name for each in (view / "tiny" / "1").iterdir()) == ["model.plan"]
     assert (view / "tiny" / "1" / "model.plan").read_bytes() == b"the plan"
     assert (view / "tiny" / "1" / "model.plan").resolve() == folder / "model.plan"
@@ -296,9 +316,8 @@ def test_the_wheels_triton_has_no_tensorrt_so_onnx_runtime_answers_and_it_is_sai
 
 @pytest.mark.triton
 def test_triton_reads_the_configuration_of_a_plan_and_misses_nothing_but_the_backend(version: Path) -> None:
-    config = read_config(version.parent / "config.pbtxt")
     names = {"9.0": "model.sm90.plan", "8.0": "model.sm80.plan"}
-    text = planned_config(config, [1], names, Profile(1, 4, 8)).replace("KIND_GPU", "KIND_CPU")
+    text = config_text(plan_config(typed_config(version), [1], names, Profile(1, 4, 8))).replace("KIND_GPU", "KIND_CPU")
     (version.parent / "config.pbtxt").write_text(text)
     with pytest.raises(ServerStartError) as refused, start_server(version.parents[1], verify_hashes=False, **FREE):  # type: ignore[arg-type]
         pytest.fail("it started")
@@ -313,8 +332,8 @@ def test_a_triton_with_tensorrt_on_a_machine_without_a_gpu_answers_by_onnx_runti
     (backends / "tensorrt").mkdir(parents=True)
     (backends / "tensorrt" / "libtriton_tensorrt.so").write_bytes(b"\x7fELF\0libc.so.6\0libnvinfer.so.11\0")
     triton = Installation(tmp_path / "bin" / "tritonserver", backends, (), backends / "stub", bundled=False)
-    contents = look_into(version.parents[1])
-    assert choose_plans(version.parents[1], contents, triton, allow_code=False) == (
+    selection = select_models(version.parents[1])
+    assert choose_plans(selection, triton, allow_code=False) == (
         {},
         [
             (
@@ -324,7 +343,7 @@ def test_a_triton_with_tensorrt_on_a_machine_without_a_gpu_answers_by_onnx_runti
         ],
     )
     library = backends / "onnxruntime" / "libonnxruntime_providers_tensorrt.so"
-    assert choose_provider(version.parents[1], contents, triton, tmp_path / "engines", {})[1] == [
+    assert choose_provider(selection, triton, tmp_path / "engines", {})[1] == [
         (
             f"tiny is answered without ONNX Runtime's TensorRT provider: {triton.binary} has no TensorRT (no onnxruntime/{library.name} "
             "that needs it)"
@@ -332,22 +351,22 @@ def test_a_triton_with_tensorrt_on_a_machine_without_a_gpu_answers_by_onnx_runti
     ]
     library.parent.mkdir()
     library.write_bytes((backends / "tensorrt" / "libtriton_tensorrt.so").read_bytes())
-    assert choose_provider(version.parents[1], contents, triton, tmp_path / "engines", {})[1] == [
+    assert choose_provider(selection, triton, tmp_path / "engines", {})[1] == [
         "tiny is answered without ONNX Runtime's TensorRT provider: there is no NVIDIA driver on this machine (libcuda.so.1 is missing)"
     ]
 
 
 def test_a_model_without_plans_is_not_talked_about(version: Path, tmp_path: Path) -> None:
     triton = Installation(tmp_path / "tritonserver", tmp_path, (), tmp_path / "stub", bundled=False)
-    assert choose_plans(version.parents[1], look_into(version.parents[1]), triton, allow_code=False) == ({}, [])
+    assert choose_plans(select_models(version.parents[1]), triton, allow_code=False) == ({}, [])
 
 
 # ONNX Runtime's provider
 
 
 def test_the_provider_is_set_with_cache_profile_and_warm_up_and_no_precision(version: Path, tmp_path: Path) -> None:
-    before = read_config(version.parent / "config.pbtxt")
-    config = parsed(with_tensorrt_provider(before, tmp_path / "engines", profile_for(8), 1))
+    with_provider = with_tensorrt_provider(typed_config(version), tmp_path / "engines", profile_for(8), 1)
+    config = parsed(with_provider)
     accelerators = config.optimization.execution_accelerators
     assert len(accelerators.cpu_execution_accelerator) == 0
     assert [each.name for each in accelerators.gpu_execution_accelerator] == ["tensorrt"]
@@ -362,15 +381,13 @@ def test_the_provider_is_set_with_cache_profile_and_warm_up_and_no_precision(ver
     }
     assert [warmup.batch_size for warmup in config.model_warmup] == [1, 4, 8]
     assert (config.backend, config.default_model_filename) == ("onnxruntime", "model.onnx")
-    again = parsed(with_tensorrt_provider(config, tmp_path / "elsewhere", profile_for(8), 1))
+    again = parsed(with_tensorrt_provider(parse_config(config_text(with_provider), ""), tmp_path / "elsewhere", profile_for(8), 1))
     assert len(again.optimization.execution_accelerators.gpu_execution_accelerator) == 1
 
 
 def test_the_profile_is_warmed_up_with_the_models_own_image_in_place_of_its_own_sizes(version: Path) -> None:
-    config = read_config(version.parent / "config.pbtxt")
-    sample = config.model_warmup.add(name="golden image, batch of 2", batch_size=2)
-    sample.inputs["pixels"].input_data_file = "golden"
-    warmed_up(config, Profile(1, 4, 8))
+    own = WarmUp("golden picture, batch of 2", 2, (WarmUpTensor("pixels", "TYPE_UINT8", (6, 5, 3), "golden"),))
+    config = parsed(with_warm_ups(dataclasses.replace(typed_config(version), warm_ups=(own,)), Profile(1, 4, 8)))
     assert [(warmup.batch_size, warmup.inputs["pixels"].input_data_file) for warmup in config.model_warmup] == [
         (1, "golden"),
         (4, "golden"),
@@ -380,8 +397,8 @@ def test_the_profile_is_warmed_up_with_the_models_own_image_in_place_of_its_own_
 
 @pytest.mark.triton
 def test_triton_takes_the_configuration_and_is_ready_after_the_warm_up(version: Path, in_process: InProcess, tmp_path: Path) -> None:
-    config = read_config(version.parent / "config.pbtxt")
-    (version.parent / "config.pbtxt").write_text(with_tensorrt_provider(config, tmp_path / "engines", profile_for(8), 1))
+    config = with_tensorrt_provider(typed_config(version), tmp_path / "engines", profile_for(8), 1)
+    (version.parent / "config.pbtxt").write_text(config_text(config))
     with start_server(version.parents[1], log_file=tmp_path / "log", **FREE) as server:  # type: ignore[arg-type]
         pixels = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 3), np.uint8)
         with Classifier("tiny", server.grpc_url) as tiny:
@@ -412,7 +429,7 @@ def test_engines_of_another_file_or_machine_lie_in_another_folder(tmp_path: Path
 
 def test_an_engine_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match=r"^the engine cache .*/file/abababababababab-[0-9a-f]{16} cannot be made: Not a directory$"):
+    with pytest.raises(MachineError, match=r"^the engine cache .*/file/abababababababab-[0-9a-f]{16} cannot be made: Not a directory$"):
         engine_folder(tmp_path / "file", here(), "ab" * 32)
 
 

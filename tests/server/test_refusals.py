@@ -20,7 +20,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from sightline.cli import run
 from sightline.errors import ContractError, ServerStartError, SightlineError, UsageError
 from sightline_serving.process.installation import PYTHON, find_triton
-from sightline_serving.selection.preflight import ServedModel, look_into
+from sightline_serving.selection.preflight import SelectedModel, select_models
 from sightline_serving.server import start_server
 from support.cards import tiny_card
 from support.tiny_models import publish_tiny, tiny_onnx
@@ -70,19 +70,19 @@ def test_a_model_without_a_version(repository):
     shutil.rmtree(repository / "tiny" / "1")
     for name in ("01", "0", "incoming", "1.5"):
         (repository / "tiny" / name).mkdir()
-    assert said(repository) == "model tiny has no version (1/, 2/ …) in REPOSITORY/tiny: export it, or serve others with --model"
+    assert said(repository) == "model tiny has no version (1/, 2/ …) in REPOSITORY/tiny: export it, or serve other models"
 
 
 def test_a_model_without_a_config(repository):
     (repository / "tiny" / "config.pbtxt").unlink()
-    assert said(repository) == "model tiny has no config.pbtxt in REPOSITORY/tiny: export it again, or serve others with --model"
+    assert said(repository) == "model tiny has no config.pbtxt in REPOSITORY/tiny: export it again, or serve other models"
 
 
 def test_a_broken_config_with_the_place(repository):
     (repository / "tiny" / "config.pbtxt").write_text('name: "tiny"\nmax_batch_size: many\n')
     assert said(repository) == (
-        "REPOSITORY/tiny/config.pbtxt is no model configuration: 2:17 : 'max_batch_size: many': Couldn't parse integer: many. "
-        "Export the model again"
+        "config.pbtxt of model tiny in REPOSITORY: no model configuration: 2:17 : 'max_batch_size: many': Couldn't parse integer: many. "
+        "Restore the file that was published"
     )
 
 
@@ -106,16 +106,22 @@ def test_versions_are_chosen_as_triton_chooses_them(repository):
             repository / "tiny/1", repository / "tiny" / str(version)
         )
     (repository / "tiny" / "011").mkdir()
-    assert look_into(repository).models == (ServedModel("tiny", (10,)),)
+    assert select_models(repository).models == (SelectedModel("tiny", (10,)),)
     reconfigure(repository, lambda config: setattr(config.version_policy.latest, "num_versions", 2))
-    assert look_into(repository).models == (ServedModel("tiny", (3, 10)),)
+    assert select_models(repository).models == (SelectedModel("tiny", (3, 10)),)
     reconfigure(repository, lambda config: config.version_policy.all.SetInParent())
-    assert look_into(repository).models == (ServedModel("tiny", (1, 2, 3, 10)),)
+    assert select_models(repository).models == (SelectedModel("tiny", (1, 2, 3, 10)),)
     reconfigure(repository, lambda config: config.version_policy.specific.versions.extend([2, 1]))
-    assert look_into(repository).models == (ServedModel("tiny", (1, 2)),)
+    assert select_models(repository).models == (SelectedModel("tiny", (1, 2)),)
 
 
 # Files that are not those that were published
+
+DAMAGED = "tiny version 1 is not served: version 1 of model tiny in REPOSITORY is damaged: "
+
+
+def report(version: Path, files: dict[str, str]) -> None:
+    (version / "report.json").write_text(json.dumps({"schema": 1, "model": "tiny", "version": 1, "files": files}))
 
 
 def test_a_changed_model_file_is_refused_by_name(repository):
@@ -124,8 +130,8 @@ def test_a_changed_model_file_is_refused_by_name(repository):
     onnx.save(tiny_onnx(tiny_card(), seed=9), file)
     changed = hashlib.sha256(file.read_bytes()).hexdigest()
     assert said(repository, ContractError) == (
-        f"REPOSITORY/tiny/1/model.onnx was changed after it was published (sha256 {changed[:12]}…, published {published[:12]}…), "
-        "so tiny version 1 is not served: restore it or export the model again"
+        "tiny version 1 is not served: version 1 of model tiny in REPOSITORY is damaged: model.onnx was changed after it was published "
+        f"(sha256 {changed[:12]}…, published {published[:12]}…). Restore its files, or delete its folder and export again"
     )
 
 
@@ -136,39 +142,46 @@ def test_a_changed_golden_image_is_refused_by_name(repository):
     report = json.loads((version / "report.json").read_text())
     report["files"]["golden/0.png"] = hashlib.sha256(b"two").hexdigest()
     (version / "report.json").write_text(json.dumps(report))
-    assert said(repository, ContractError).startswith("REPOSITORY/tiny/1/golden/0.png was changed after it was published")
+    assert said(repository, ContractError).startswith(f"{DAMAGED}golden/0.png was changed after it was published")
 
 
 def test_a_missing_file_is_refused_by_name(repository):
     (repository / "tiny" / "1" / "model.onnx").unlink()
-    assert said(repository, ContractError).startswith(
-        "REPOSITORY/tiny/1/model.onnx was published and is missing, so tiny version 1 is not "
-    )
+    assert said(repository, ContractError).startswith(f"{DAMAGED}model.onnx is missing. Restore its files")
 
 
 def test_a_report_that_forgets_the_model_is_refused(repository):
-    (repository / "tiny" / "1" / "report.json").write_text(json.dumps({"files": {"golden/0.png": "00"}}))
-    assert said(repository, ContractError).startswith("REPOSITORY/tiny/1/report.json lists files, but not model.onnx, so tiny version 1 ")
+    version = repository / "tiny" / "1"
+    report(version, {"labels.txt": hashlib.sha256(b"").hexdigest()})
+    (version / "labels.txt").touch()
+    assert said(repository, ContractError) == (
+        "tiny version 1 is not served: REPOSITORY/tiny/1/report.json does not list model.onnx. Export the model again"
+    )
 
 
-@pytest.mark.parametrize("name", ["../../secret", "/etc/hostname", "link"])
-def test_a_report_that_points_elsewhere_is_refused(repository, name):
+@pytest.mark.parametrize("name", ["../../secret", "/etc/hostname"])
+def test_a_report_that_points_elsewhere_is_refused(repository: Path, name: str) -> None:
+    report(repository / "tiny" / "1", {"model.onnx": "ab" * 32, name: "ab" * 32})
+    assert said(repository, ContractError).startswith(f"{DAMAGED}report.json is no report of schema 1 (files.{name}")
+
+
+def test_a_link_to_elsewhere_is_no_file_of_a_version(repository: Path) -> None:
     version = repository / "tiny" / "1"
     (version / "link").symlink_to("/etc/hostname")
-    (version / "report.json").write_text(json.dumps({"files": {"model.onnx": "", name: "00"}}))
-    assert f"1/report.json lists {name}, which lies elsewhere" in said(repository, ContractError)
+    report(version, {"link": hashlib.sha256(Path("/etc/hostname").read_bytes()).hexdigest()})
+    assert said(repository, ContractError).startswith(f"{DAMAGED}link is missing. ")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"files": [1]}', "[" * 100_000])
-def test_a_damaged_report_is_refused(repository, text):
+def test_a_damaged_report_is_refused(repository: Path, text: str) -> None:
     (repository / "tiny" / "1" / "report.json").write_text(text)
-    assert said(repository, ContractError).startswith("REPOSITORY/tiny/1/report.json cannot be read (")
+    assert said(repository, ContractError).startswith(f"{DAMAGED}report.json is no")
 
 
-def test_only_versions_that_will_be_served_are_checked(repository):
+def test_only_versions_that_will_be_served_are_checked(repository: Path) -> None:
     publish_tiny(repository, version=2)
     (repository / "tiny" / "1" / "model.onnx").write_bytes(b"old and broken")
-    assert look_into(repository).models == (ServedModel("tiny", (2,)),)
+    assert select_models(repository).models == (SelectedModel("tiny", (2,)),)
 
 
 # Addresses

@@ -8,11 +8,11 @@ import pytest
 
 from sightline.cli import run as sightline
 from sightline.errors import RepositoryError, UsageError
-from sightline.repository.config import Shape, shape_in
-from sightline.repository.edit import own_config, published_model
+from sightline.repository.instances import InstanceSettings, instances_of
+from sightline.repository.read import model_named
 from sightline_export.settings import ExportSettings
 from sightline_export.sources.run import export_run
-from sightline_serving.tuning import Trial, _best, candidates, described
+from sightline_serving.tuning import Trial, _best, candidates
 
 
 @pytest.fixture
@@ -21,26 +21,26 @@ def repository(digits_run: Path, tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-def shape_of(repository: Path) -> Shape:
-    return shape_in(own_config(published_model(repository, "mnist")))
+def shape_of(repository: Path) -> InstanceSettings:
+    return instances_of(model_named(repository, "mnist").config)
 
 
 @pytest.mark.parametrize(
     ("present", "cores", "tried"),
     [
-        (Shape(1, 1), 1, [(1, 1), (1, 2), (2, 1)]),
-        (Shape(1, 1), 2, [(1, 1), (1, 2), (2, 1)]),
-        (Shape(1, 0), 2, [(1, 0), (1, 1), (2, 1)]),
-        (Shape(2, 1), 16, [(2, 1), (1, 1), (1, 2), (1, 8), (1, 16), (2, 2), (2, 8), (8, 1), (8, 2), (16, 1)]),
-        (Shape(3, 5), 2, [(3, 5), (1, 1), (1, 2), (2, 1)]),
+        (InstanceSettings(1, 1), 1, [(1, 1), (1, 2), (2, 1)]),
+        (InstanceSettings(1, 1), 2, [(1, 1), (1, 2), (2, 1)]),
+        (InstanceSettings(1, 0), 2, [(1, 0), (1, 1), (2, 1)]),
+        (InstanceSettings(2, 1), 16, [(2, 1), (1, 1), (1, 2), (1, 8), (1, 16), (2, 2), (2, 8), (8, 1), (8, 2), (16, 1)]),
+        (InstanceSettings(3, 5), 2, [(3, 5), (1, 1), (1, 2), (2, 1)]),
     ],
 )
-def test_the_present_shape_is_tried_first_and_none_twice(present: Shape, cores: int, tried: list[tuple[int, int]]) -> None:
+def test_the_present_shape_is_tried_first_and_none_twice(present: InstanceSettings, cores: int, tried: list[tuple[int, int]]) -> None:
     assert [(shape.instances, shape.threads) for shape in candidates(present, cores)] == tried
 
 
 def trial(ratio: float, least: float, p99: float, delay: int = 0) -> Trial:
-    return Trial(Shape(1, 1, delay), 100 * ratio, p99, ratio, least)
+    return Trial(InstanceSettings(1, 1, delay), 100 * ratio, p99, ratio, least)
 
 
 def test_the_present_shape_stays_unless_another_is_faster_in_every_round() -> None:
@@ -58,22 +58,22 @@ def test_a_limit_of_latency_comes_before_speed_and_the_nearest_wins_if_none_keep
 
 
 def test_settings_given_by_hand_are_written_and_nothing_else_changes(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = own_config(published_model(repository, "mnist"))
+    before = model_named(repository, "mnist").config
     sightline(["tune", "mnist", "--repository", str(repository), "--instances", "3", "--queue-delay", "250"])
     assert capsys.readouterr().err == "mnist: 3 instances of 1 thread, delay 250 µs, from the server's next start on\n"
-    assert shape_of(repository) == Shape(3, 1, 250)
+    assert shape_of(repository) == InstanceSettings(3, 1, 250)
     sightline(["tune", "mnist", "--repository", str(repository), "--threads", "0", "--no-batching"])
-    assert described(shape_of(repository)) == "3 instances of all threads, no batching"
+    assert str(shape_of(repository)) == "3 instances of all threads, no batching"
     sightline(["tune", "mnist", "--repository", str(repository), "--instances", "1", "--threads", "1", "--queue-delay", "0"])
-    assert own_config(published_model(repository, "mnist")) == before
+    assert model_named(repository, "mnist").config == before
 
 
 def test_export_takes_the_same_settings_for_a_new_model_and_for_one_that_is_there(digits_run: Path, tmp_path: Path) -> None:
     given = ["export", str(digits_run), "--repository", str(tmp_path), "--images", "20", "--no-image"]
     sightline([*given, "--instances", "2", "--threads", "0"])
-    assert shape_of(tmp_path) == Shape(2, 0, 0)
+    assert shape_of(tmp_path) == InstanceSettings(2, 0, 0)
     sightline([*given, "--no-batching"])
-    assert shape_of(tmp_path) == Shape(2, 0, None)
+    assert shape_of(tmp_path) == InstanceSettings(2, 0, None)
     with pytest.raises(UsageError, match="--queue-delay is a setting of batching"):
         sightline([*given, "--queue-delay", "1", "--no-batching"])
 
@@ -110,5 +110,5 @@ def test_a_search_measures_every_shape_and_leaves_a_repository_that_serves(
     assert sum(" best" in row for row in rows) == 1
     assert all(float(row.split("µs")[1].split()[0].replace(",", "")) > 0 for row in rows)
     kept = next(row for row in rows if " best" in row).split("  ")[0]
-    assert described(shape_of(repository)) == kept
+    assert str(shape_of(repository)) == kept
     assert json.loads((repository / "mnist" / "1" / "report.json").read_text())["files"] == versions

@@ -17,8 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from sightline.repository import publish as publishing
+from sightline.errors import SightlineError
+from sightline.host import files as host_files
+from sightline.repository.config import ModelConfig
+from sightline.repository.layout import LOCK_FILE
 from sightline.repository.publish import agreed_card, publish
+from sightline.repository.report import VersionReport
 
 EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "shutil.rmtree", "fcntl.flock"}
 
@@ -26,10 +30,10 @@ fresh = multiprocessing.get_context("forkserver")
 fresh.set_forkserver_preload(["sightline.repository.publish"])
 
 
-def published(repository: Path, card: Any, config: str, files: dict[str, bytes], note: str) -> int:
+def published(repository: Path, card: Any, config: ModelConfig, files: dict[str, bytes], note: str) -> int:
     """All that an export does in a repository."""
     agreed = agreed_card(repository, card, lambda _sentence: None)
-    return publish(repository, agreed, config, files, {"note": note}).version
+    return publish(repository, agreed, config, files, VersionReport.model_validate({"note": note})).number
 
 
 @contextmanager
@@ -118,7 +122,7 @@ def _publish_until(last: int, workspace: str, what: tuple[Any, ...]) -> None:
 
     sys.addaudithook(heard)
     os.fsync = synced
-    publishing.open = opened  # type: ignore[attr-defined]
+    host_files.open = opened  # type: ignore[attr-defined]
     published(*what)
 
 
@@ -128,9 +132,9 @@ def publish_without_room(most_bytes: int, said: str, what: tuple[Any, ...]) -> N
     resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
     try:
         published(*what)
-    except publishing.PublishError as error:
+    except SightlineError as error:
         Path(said).write_text(str(error))
-        sys.exit(13)
+        sys.exit(error.exit_code)
 
 
 def publish_several(count: int, what: tuple[Any, ...]) -> None:
@@ -140,7 +144,7 @@ def publish_several(count: int, what: tuple[Any, ...]) -> None:
 
 def hold_lock(repository: str, ready: Any) -> None:
     """Hold the repository's lock until this process is killed."""
-    lock = open(Path(repository, publishing.LOCK), "ab")  # noqa: SIM115
+    lock = open(Path(repository, LOCK_FILE), "ab")  # noqa: SIM115
     fcntl.flock(lock, fcntl.LOCK_EX)
     ready.send("held")
     signal.pause()

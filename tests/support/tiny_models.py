@@ -89,7 +89,9 @@ def publish_tiny(
     write_config(folder.parent, card, **config)  # type: ignore[arg-type]
     onnx.save(tiny_onnx(card, seed=seed, hidden=hidden), folder / "model.onnx")
     digest = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
-    (folder / "report.json").write_text(json.dumps({"files": {"model.onnx": digest}}), encoding="utf-8")
+    (folder / "report.json").write_text(
+        json.dumps({"schema": 1, "model": name, "version": version, "files": {"model.onnx": digest}}), encoding="utf-8"
+    )
     return folder
 
 

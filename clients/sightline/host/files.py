@@ -15,7 +15,7 @@ MIB: Final = 1024 * 1024
 
 FAULTS_OF_MACHINE: Final = frozenset(
     getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE", "EIO")
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EFBIG", "EMFILE", "ENFILE", "EIO")
     if hasattr(errno, name)  # Windows has no EDQUOT
 )
 """No room, no right to write, too many open files, a failing disk."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
+from sightline.errors import UsageError
 from sightline.repository.config import InstanceGroup, ModelConfig
 
 THREADS: Final = "intra_op_thread_count"
@@ -39,6 +40,11 @@ class InstanceChanges:
     threads: int | None = None
     queue_delay_us: int | None = None
     no_batching: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a delay without batching."""
+        if self.no_batching and self.queue_delay_us is not None:
+            raise UsageError("a queue delay is a setting of batching: choose one of the two")
 
     def __bool__(self) -> bool:
         """Whether there is anything to change."""

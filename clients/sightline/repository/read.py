@@ -156,13 +156,13 @@ def read_versions(model: Path, *, files: bool = True) -> tuple[ModelVersion, ...
     An ensemble's versions hold no `files`.
     """
     try:
-        return tuple(_version(model / str(number), files=files) for number in version_numbers(model))
+        return tuple(read_version(model / str(number), files=files) for number in version_numbers(model))
     except OSError as error:
         raise RepositoryError(f"{model} cannot be read: {reason_of(error)}") from None
 
 
-def _version(folder: Path, *, files: bool) -> ModelVersion:
-    """Read one version. One that says nothing of itself, or nothing that can be trusted, is given with its damage."""
+def read_version(folder: Path, *, files: bool = True) -> ModelVersion:
+    """Read one version; no file is hashed. One that says nothing of itself, or nothing that can be trusted, is given with its damage."""
     file = folder / REPORT_FILE
     try:
         report = parse_report(read_text(file, MAX_TEXT_BYTES))

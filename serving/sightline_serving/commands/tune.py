@@ -47,17 +47,18 @@ def tune(
     """
     from sightline.bench import find_perf_analyzer
     from sightline.console import messages, results
-    from sightline.repository.edit import change_shape, published_model, set_shape
+    from sightline.repository.edit import change_instances, set_instances
+    from sightline.repository.instances import InstanceChanges
+    from sightline.repository.read import model_named
     from sightline.scoring import images_below
-    from sightline_serving.tuning import described
     from sightline_serving.tuning import tune as measure
 
-    there = published_model(repository, model)
+    there = model_named(repository, model)
     if (instances, threads, queue_delay, no_batching) != (None, None, None, False):
         if dry_run:
             raise UsageError("--dry-run goes with measuring: there is nothing to try where the settings are given")
-        shape = change_shape(repository, model, instances=instances, threads=threads, queue_delay_us=queue_delay, no_batching=no_batching)
-        messages().print(f"{model}: {described(shape)}, from the server's next start on")
+        shape = change_instances(repository, model, InstanceChanges(instances, threads, queue_delay, no_batching))
+        messages().print(f"{model}: {shape}, from the server's next start on")
         return
     find_perf_analyzer()
     golden = [each for each in there.folder.glob("*/golden") if each.parent.name.isdigit()]
@@ -69,21 +70,20 @@ def tune(
     found = measure(repository, model, sent, concurrency=concurrency, window_s=window_s, p99_ms=p99_ms, notify=console.print)
     results().print(_table(found))
     if found.best.shape == found.present.shape:
-        console.print(f"{model} stays as it is: {described(found.present.shape)}")
+        console.print(f"{model} stays as it is: {found.present.shape}")
     elif dry_run:
-        console.print(f"best: {described(found.best.shape)}; --dry-run leaves {model} as it is")
+        console.print(f"best: {found.best.shape}; --dry-run leaves {model} as it is")
     else:
-        set_shape(repository, model, found.best.shape)
-        console.print(f"{model}: {described(found.best.shape)}, from the server's next start on")
+        set_instances(repository, model, found.best.shape)
+        console.print(f"{model}: {found.best.shape}, from the server's next start on")
 
 
 def _table(found: "Tuned") -> object:
     from sightline.console import table
-    from sightline_serving.tuning import described
 
     rows = table("shape", "images/s", "p99 ms", "against now", "at worst", "", left=1)
     for trial in found.trials:
         mark = " ".join(word for word, other in (("now", found.present), ("best", found.best)) if trial == other)
         figures = (f"{trial.images_per_s:,.0f}", f"{trial.p99_ms:.2f}", f"{trial.ratio:.2f}", f"{trial.least_ratio:.2f}")
-        rows.add_row(described(trial.shape), *figures, mark)
+        rows.add_row(str(trial.shape), *figures, mark)
     return rows
