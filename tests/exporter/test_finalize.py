@@ -335,20 +335,20 @@ def test_what_is_published_is_what_the_server_chooses_and_a_changed_file_is_not(
     from google.protobuf import text_format
 
     from sightline_serving.selection.plan_selection import swap_for
-    from sightline_serving.selection.preflight import ServedModel, read_config
+    from sightline_serving.selection.preflight import SelectedModel, read_config
     from support.plans import here
 
     version = read_version(repository / "mnist" / "3")
     fingerprint = asdict(HERE) | {"onnx_sha256": version.files["model.onnx"]}
     plan = publish_plan(version.folder, b"plan", "{}", record(fingerprint=fingerprint, precision="fp16", profile=asdict(profile_for(1024))))
-    swap = swap_for(repository / "mnist", ServedModel("mnist", (3,)), here(), allow_code=False)
+    swap = swap_for(repository / "mnist", SelectedModel("mnist", (3,)), here(), allow_code=False)
     assert swap.files == {3: {"model.plan": plan.folder / "model.plan"}}
     config = text_format.Parse(swap.config, type(read_config(repository / "mnist" / "config.pbtxt"))())
     assert config.backend == "tensorrt"
     (plan.folder / "model.plan").chmod(0o644)
     (plan.folder / "model.plan").write_bytes(b"evil")
     with pytest.raises(ContractError, match=r"model\.plan was changed after it was built"):
-        swap_for(repository / "mnist", ServedModel("mnist", (3,)), here(), allow_code=False)
+        swap_for(repository / "mnist", SelectedModel("mnist", (3,)), here(), allow_code=False)
 
 
 # The timing cache

@@ -111,7 +111,7 @@ def test_a_report_with_a_malformed_hash_is_refused(digest: object, version: Path
         ({"version": 2}, "report.json belongs to another version"),
         ({"model": "letters"}, "report.json belongs to another version"),
         ({"files": {}}, "report.json lists no files"),
-        ({"files": ["model.onnx"]}, "report.json is no report of schema 1 (files: Input should be a valid dictionary)"),
+        ({"files": ["model.onnx"]}, "report.json is no report of schema 1 (files: Input should be an object)"),
     ],
 )
 def test_a_report_that_cannot_be_this_versions_is_refused(fields: dict[str, Any], reason: str, version: Path) -> None:
@@ -127,14 +127,14 @@ def test_a_report_that_is_no_report_is_refused(text: str, version: Path) -> None
 
 def test_a_report_that_is_not_text_is_refused(version: Path) -> None:
     (version / "report.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(RepositoryError, match=r"report\.json: not UTF-8 text$"):
-        read_version(version)
+    with pytest.raises(RepositoryError, match=r"report\.json cannot be read: not UTF-8 text$"):
+        check_files(read_version(version))
 
 
 def test_a_huge_report_is_not_read(version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MAX_BYTES", 100)
-    with pytest.raises(RepositoryError, match=r"report\.json: larger than 100 bytes, the most that is read$"):
-        read_version(version)
+    monkeypatch.setattr(reading, "MAX_TEXT_BYTES", 100)
+    with pytest.raises(RepositoryError, match=r"report\.json cannot be read: larger than 100 bytes, the most that such a file may have$"):
+        check_files(read_version(version))
 
 
 def test_a_model_in_the_folder_of_another_is_refused(version: Path) -> None:

@@ -100,11 +100,9 @@ def test_a_name_that_no_model_has(repository):
     assert said(repository, models=["tinny"]) == "the model repository REPOSITORY has no model tinny: it has tiny"
 
 
-def test_versions_are_chosen_as_triton_chooses_them(repository):
+def test_versions_are_chosen_as_triton_chooses_them(repository: Path) -> None:
     for version in (2, 3, 10):
-        publish_tiny(repository, version=version, seed=version) if version == 10 else shutil.copytree(
-            repository / "tiny/1", repository / "tiny" / str(version)
-        )
+        publish_tiny(repository, version=version, seed=version)
     (repository / "tiny" / "011").mkdir()
     assert select_models(repository).models == (SelectedModel("tiny", (10,)),)
     reconfigure(repository, lambda config: setattr(config.version_policy.latest, "num_versions", 2))

@@ -19,7 +19,7 @@ import tritonclient.http
 from sightline.errors import ServerStartError
 from sightline_serving.process import installation
 from sightline_serving.process.installation import find_triton, prepare_backends
-from sightline_serving.selection.preflight import ServedModel
+from sightline_serving.selection.preflight import SelectedModel
 from sightline_serving.server import Server, start_server
 from support.tiny_models import publish_tiny
 
@@ -47,7 +47,7 @@ def test_every_version_that_the_policy_names_is_served(repository, in_process):
     with (repository / "tiny" / "config.pbtxt").open("a", encoding="utf-8") as config:
         config.write("version_policy { all { } }\n")
     with started(repository) as server:
-        assert server.models == (ServedModel("tiny", (1, 2)),)
+        assert server.models == (SelectedModel("tiny", (1, 2)),)
         for version in ("1", "2"):
             expected = in_process(repository / "tiny" / version / "model.onnx", PIXELS)
             np.testing.assert_allclose(ask(server, version=version), expected, rtol=0, atol=1e-6)
@@ -57,7 +57,7 @@ def test_only_the_models_that_were_named_are_served(repository):
     """The other one is broken: it is not even looked at."""
     (publish_tiny(repository, "broken") / "model.onnx").write_bytes(b"x")
     with started(repository, models=["tiny"]) as server:
-        assert server.models == (ServedModel("tiny", (1,)),)
+        assert server.models == (SelectedModel("tiny", (1,)),)
         with tritonclient.http.InferenceServerClient(server.http_url.removeprefix("http://")) as client:
             assert client.is_model_ready("tiny")
             assert not client.is_model_ready("broken")
@@ -68,7 +68,7 @@ def test_folders_that_hold_no_model_keep_nobody_from_starting(repository):
     (repository / ".git").mkdir()
     (repository / "half" / "incoming").mkdir(parents=True)
     with started(repository) as server:
-        assert server.models == (ServedModel("tiny", (1,)),)
+        assert server.models == (SelectedModel("tiny", (1,)),)
         assert server.notices[-1] == "left out, since no version was ever published in it: half"
 
 

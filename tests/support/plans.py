@@ -11,7 +11,7 @@ from typing import Any
 
 from sightline.host.gpu import Gpu, Machine
 from sightline.repository.tensorrt_plan import LAYERS_FILE, PLAN_FILE, RECORD_FILE, Fingerprint, identity, profile_for
-from sightline_serving.selection.plan_selection import Here
+from sightline_serving.selection.plan_selection import TensorRtMachine
 
 H200 = Gpu("NVIDIA H200", "9.0")
 H100 = Gpu("NVIDIA H100 80GB HBM3", "9.0")
@@ -19,8 +19,8 @@ A100 = Gpu("NVIDIA A100-SXM4-80GB", "8.0")
 T4 = Gpu("Tesla T4", "7.5")
 
 
-def here(*gpus: Gpu, tensorrt: str = "11.4.0.106") -> Here:
-    return Here(Machine("Linux x86_64", "590.48.01", "13.2", gpus or (H200,)), tensorrt)
+def here(*gpus: Gpu, tensorrt: str = "11.4.0.106") -> TensorRtMachine:
+    return TensorRtMachine(Machine("Linux x86_64", "590.48.01", "13.2", gpus or (H200,)), tensorrt)
 
 
 def fingerprint(version: Path, gpu: Gpu = H200, /, **changed: str) -> Fingerprint:
