@@ -2,7 +2,7 @@
 
 import hashlib
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,11 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from sightline.card import ModelCard
 from sightline.errors import RepositoryError
 from sightline.reformat import reformat
-from sightline.repository.config import MODEL_FILE, WARM_UP_FILE, config_text, shape_for, warm_batches
-from sightline.repository.golden import golden_files
+from sightline.repository.card_config import config_for, warm_up_batches
+from sightline.repository.golden import first_image, golden_files
 from sightline.repository.image_ensemble import check_image_ensemble, publish_image_ensemble
-from sightline.repository.publish import Published, agreed_card, publish
-from sightline.repository.read import check_files, read_version, versions
+from sightline.repository.instances import default_settings
+from sightline.repository.layout import ONNX_FILE, WARM_UP_FILE, WARM_UP_FOLDER, version_numbers
+from sightline.repository.publish import PublishedVersion, agreed_card, publish
+from sightline.repository.read import check_files, read_version
+from sightline.repository.report import ConversionReport, VersionReport
 from sightline_export.candidate import ComparisonImages, ExportCandidate
 from sightline_export.gate.checks import Verdict
 from sightline_export.gate.compare import ComparedImages, Reference, ask_torch, gate
@@ -40,7 +43,7 @@ TOOLS: Final = ("sightline", "torch", "torchvision", "onnx", "onnxscript", "onnx
 class Exported:
     """What became of a candidate in one precision."""
 
-    published: Published
+    published: PublishedVersion
     already: bool
     """Whether the newest version was this very model, so that nothing was published."""
     image_model: str | None = None
@@ -140,12 +143,11 @@ def _export(work: _Work, precision: PrecisionSpec, repository: Path) -> Exported
     # What a server is held to is this file's answers; those of FP32 are the trained network's own.
     predict = in_torch(work.network) if conversion is None else in_onnx_runtime(model, card)
     golden = golden_files(card, work.source.open, work.source.labels, predict, precision.thresholds.golden_tolerance)
-    shape = shape_for(work.flop)
     report = _report(work, precision, model, conversion, verdict)
-    config = config_text(card, shape, warm_batches(card, work.flop))
-    first = reformat(next(content for name, content in golden.items() if name.endswith(".png")), card.preprocess)
-    beside = {f"warmup/{WARM_UP_FILE}": first.tobytes()}
-    published = publish(repository, card, config, {MODEL_FILE: model, **golden}, report, notify, beside=beside)
+    config = config_for(card, default_settings(work.flop), warm_up_batches(card, work.flop))
+    warm_up = reformat(first_image(golden), card.preprocess).tobytes()
+    shared = {f"{WARM_UP_FOLDER}/{WARM_UP_FILE}": warm_up}
+    published = publish(repository, card, config, {ONNX_FILE: model, **golden}, report, notify, shared=shared)
     return Exported(published, already=False)
 
 
@@ -164,15 +166,15 @@ def _judge(work: _Work, precision: PrecisionSpec, model: bytes) -> Verdict:
     )
 
 
-def _report(work: _Work, precision: PrecisionSpec, model: bytes, conversion: Conversion | None, verdict: Verdict) -> dict[str, Any]:
+def _report(work: _Work, precision: PrecisionSpec, model: bytes, conversion: Conversion | None, verdict: Verdict) -> VersionReport:
     """What a version's report says, but for what publishing adds."""
     card, source = work.card, work.source
     against_fp32 = None
     if conversion is not None:
-        threads = shape_for(work.flop).threads
+        threads = default_settings(work.flop).threads
         speed = side_by_side({"fp32": work.fp32, precision.name: model}, card, work.images.pixels, threads)
         against_fp32 = {"bytes": len(work.fp32), "speed": speed}
-    return {
+    content: dict[str, Any] = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "precision": precision.name,
         "conversion": None if conversion is None else dict(conversion.notes),
@@ -186,6 +188,7 @@ def _report(work: _Work, precision: PrecisionSpec, model: bytes, conversion: Con
         "flop_per_picture": work.flop,
         "tools": {"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}},
     }
+    return VersionReport.model_validate(content)
 
 
 def flop_per_image(network: torch.nn.Module, card: ModelCard) -> int:
@@ -195,29 +198,30 @@ def flop_per_image(network: torch.nn.Module, card: ModelCard) -> int:
     return int(counter.get_total_flops())
 
 
-def _newest(model: Path, precision: PrecisionSpec, fp32: bytes, calibration: Calibration | None) -> Published | None:
+def _newest(model: Path, precision: PrecisionSpec, fp32: bytes, calibration: Calibration | None) -> PublishedVersion | None:
     """The newest version, if it was made of the same FP32 file in the same way and none of its files was changed."""
     sha256 = hashlib.sha256(fp32).hexdigest()
-    numbers = versions(model) if model.is_dir() else []
+    numbers = version_numbers(model) if model.is_dir() else []
     if not numbers:
         return None
+    newest = read_version(model / str(numbers[-1]))
     try:
-        newest = read_version(model / str(numbers[-1]))
-        if newest.report.get("precision") != precision.name:
+        report = newest.report
+        if report.precision != precision.name:
             return None
         if precision.converter is None:
-            if newest.files.get(MODEL_FILE) != sha256:
+            if report.files.get(ONNX_FILE) != sha256:
                 return None
-        elif not _converted_alike(newest.report.get("conversion"), sha256, calibration):
+        elif not _converted_alike(report.conversion, sha256, calibration):
             return None
         check_files(newest)
     except RepositoryError:
         return None  # damaged: publishing anew is the remedy
-    return Published(model.name, newest.number, newest.folder, newest.report)
+    return PublishedVersion(model.name, newest.number, newest.folder, report)
 
 
-def _converted_alike(conversion: object, fp32_sha256: str, calibration: Calibration | None) -> bool:
-    if not isinstance(conversion, Mapping) or conversion.get("from_sha256") != fp32_sha256:
+def _converted_alike(conversion: ConversionReport | None, fp32_sha256: str, calibration: Calibration | None) -> bool:
+    if conversion is None or conversion.from_sha256 != fp32_sha256:
         return False
-    images = conversion.get("calibration")
-    return calibration is None or (isinstance(images, Mapping) and images.get("sha256") == calibration.sha256)
+    images = conversion.calibration
+    return calibration is None or (images is not None and images.sha256 == calibration.sha256)

@@ -120,9 +120,7 @@ def candidates(present: InstanceSettings, cores: int) -> list[InstanceSettings]:
     return [present, *(shape for shape in tried if (shape.instances, shape.threads) != same or present.queue_delay_us != 0)]
 
 
-def _trial(
-    shape: InstanceSettings, rows: Sequence[Measurement], first: Sequence[float], reference: tuple[float, float]
-) -> Trial:
+def _trial(shape: InstanceSettings, rows: Sequence[Measurement], first: Sequence[float], reference: tuple[float, float]) -> Trial:
     ratios = [row.images_per_s / other if other else math.inf for row, other in zip(rows, first, strict=True)]
     rate, p99 = statistics.median(row.images_per_s for row in rows), statistics.median(row.p99_ms for row in rows)
     return Trial(shape, rate, p99, statistics.median(ratios) * reference[0], min(ratios) * reference[1])

@@ -127,7 +127,7 @@ def test_a_version_is_finalized_gated_and_published_once(digits_run: Path, tmp_p
         check_plan(done.plan)
         record, version = done.plan.record, read_version(repository / "mnist" / str(done.plan.record.version))
         assert record.precision == precision
-        assert record.fingerprint == fingerprint_here(version.files["model.onnx"], tensorrt_version())
+        assert record.fingerprint == fingerprint_here(version.report.files["model.onnx"], tensorrt_version())
         assert record.gate["passed"] is True
         assert record.gate["pictures"] == 360
         again = finalize(repository, "mnist", settings=FinalizeSettings(timing_cache=tmp_path / "timing"))
@@ -150,7 +150,7 @@ def test_fp16_that_is_fp32_inside_is_refused_and_nothing_is_published(digits_run
 @pytest.mark.triton
 def test_triton_answers_by_the_plan(digits_run: Path, tmp_path: Path) -> None:
     from sightline.classifier import Classifier
-    from sightline.repository.golden_reader import read_golden
+    from sightline.repository.golden import read_golden
     from sightline_serving.server import start_server
 
     triton = shutil.which("tritonserver")
@@ -162,5 +162,5 @@ def test_triton_answers_by_the_plan(digits_run: Path, tmp_path: Path) -> None:
     with start_server(repository, http_port=0, grpc_port=0, metrics_port=0) as server:
         assert server.notices == ()
         with Classifier("mnist", server.grpc_url) as mnist:
-            golden = read_golden(version.folder, mnist.card)
+            golden = read_golden(version, mnist.card)
             assert np.abs(mnist.answer(golden.pixels) - golden.probabilities).max() <= golden.tolerance

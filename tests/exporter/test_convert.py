@@ -14,7 +14,8 @@ from onnx import TensorProto
 from sightline.cli import run as sightline
 from sightline.errors import DataError, GateRefused, UsageError
 from sightline.host.cpu import integer_instructions
-from sightline.repository.read import check_files, read_version, versions
+from sightline.repository.layout import version_numbers
+from sightline.repository.read import check_files, read_version
 from sightline_export.gate.structure import weight_shares
 from sightline_export.gate.thresholds import FP16, INT8
 from sightline_export.graph.calibration import Calibration, CalibrationSettings
@@ -24,6 +25,7 @@ from sightline_export.sources.run import export_run
 from sightline_training.run.run import load_run
 from support.digits import Trained
 from support.precisions import conversion, in_precision, judged, scaled, sure_images, surely_classified, verdict_on
+from support.reports import as_json
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +100,12 @@ def test_integers_need_images(trained: Trained) -> None:
 
 def test_precisions_are_versions_of_one_model_each_with_its_figures(exported: Path) -> None:
     model = exported / "mnist"
-    assert versions(model) == [1, 2, 3]
-    reports = [read_version(model / str(number)).report for number in (1, 2, 3)]
+    assert version_numbers(model) == [1, 2, 3]
+    reports = [as_json(read_version(model / str(number)).report) for number in (1, 2, 3)]
     assert [report["precision"] for report in reports] == ["fp32", "fp16", "int8"]
     assert [report["gate"]["precision"] for report in reports] == ["fp32", "fp16", "int8"]
     assert reports[0]["conversion"] is reports[0]["against_fp32"] is None
-    fp32 = read_version(model / "1").files["model.onnx"]
+    fp32 = read_version(model / "1").report.files["model.onnx"]
     for number, report in zip((2, 3), reports[1:], strict=True):
         check_files(read_version(model / str(number)))
         assert report["conversion"]["from_sha256"] == fp32
@@ -125,7 +127,7 @@ def test_exporting_the_same_precision_again_publishes_nothing(exported: Path, di
     assert export_candidate(candidate, repository, int8)[0].already
     assert not export_candidate(candidate, repository, replace(int8, calibration=CalibrationSettings(count=100)))[0].already
     assert not export_candidate(candidate, repository, ExportSettings(precisions=("fp16",)))[0].already
-    assert versions(repository / "mnist") == [1, 2, 3, 4, 5]
+    assert version_numbers(repository / "mnist") == [1, 2, 3, 4, 5]
 
 
 def test_the_command_publishes_several_precisions_and_shows_size_and_speed(
@@ -149,7 +151,7 @@ def test_a_folder_of_images_calibrates_too_and_what_is_no_image_is_passed_over(d
     for index in range(600):
         training.open(index).save(images / f"{index}.png")
     settings = ExportSettings(precisions=("int8",), calibration=CalibrationSettings(folder=images, count=300), images=100)
-    report = export_run(digits_run, tmp_path / "models", settings)[0].published.report
+    report = as_json(export_run(digits_run, tmp_path / "models", settings)[0].published.report)
     assert report["conversion"]["calibration_pictures"] == 300
     assert report["conversion"]["calibration"]["source"] == "600 pictures of a folder"
 

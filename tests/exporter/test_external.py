@@ -24,7 +24,7 @@ from sightline.cli import run as sightline
 from sightline.errors import DataError, MissingExtra, UsageError
 from sightline.preprocess import Preprocess
 from sightline.reformat import reformat
-from sightline.repository.read import check_files, read_model, read_version
+from sightline.repository.read import check_files, read_published, read_version
 from sightline_export.gate.thresholds import FP32
 from sightline_export.graph.runtimes import in_onnx_runtime
 from sightline_export.pipeline import export_candidate
@@ -38,6 +38,7 @@ from sightline_training.networks.weights import weights_from
 from support.comparison_images import smooth
 from support.foreign_networks import SMALL, as_tensor, lively, saved
 from support.hf_processors import DEIT
+from support.reports import as_json
 
 timm = pytest.importorskip("timm")
 transformers = pytest.importorskip("transformers")
@@ -124,14 +125,14 @@ def test_a_public_configuration_goes_through_the_whole_export_and_answers_as_in_
     done = export_candidate(import_model(source, ImportSettings(weights=weights)), tmp_path / "models", ExportSettings(images=8))[
         0
     ].published
-    version, model = read_version(done.folder), read_model(done.folder.parent)
+    version, model = read_version(done.folder), read_published(done.folder.parent)
     assert model is not None
     check_files(version)
     spec = model.card.preprocess
     assert (spec.size, spec.fit) == ((public.size, public.size), "stretch" if public.scaled is None else "crop")
     assert round(public.size / spec.crop_fraction) == (public.scaled or public.size)
     assert (spec.resample, spec.mean[0]) == (public.resample, public.mean)
-    report = version.report
+    report = as_json(version.report)
     assert report["provenance"]["from"].startswith(public.source)
     assert (report["gate"]["passed"], report["gate"]["pictures"]) == (True, 8)
     assert report["gate"]["data"]["name"] == "smooth random colours"
@@ -337,7 +338,7 @@ def test_the_command_publishes_says_where_the_model_comes_from_and_does_not_publ
     assert "accuracy not known: nobody says what the images show" in lines
     assert "model animals version 2" in lines
     assert f"nobody says what the images of {images} show: they are compared on, and no accuracy can be known" in shown.err
-    provenance = read_version(repository / "animals" / "1").report["provenance"]
+    provenance = read_version(repository / "animals" / "1").report.provenance
     assert provenance["preprocessing"]["image_processor_type"] == "ConvNextImageProcessor"
     assert provenance["versions"] == {"transformers": transformers.__version__}
     assert str(tmp_path) not in (repository / "animals" / "2" / "report.json").read_text()

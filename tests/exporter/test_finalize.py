@@ -15,9 +15,9 @@ import onnx
 import pytest
 
 from sightline.errors import BuildError, ContractError, GateRefused, MachineError, MissingExtra, RepositoryError, UsageError
-from sightline.repository.golden_reader import read_golden
-from sightline.repository.plan_store import check_writable, publish_plan
-from sightline.repository.publish import Published
+from sightline.repository.golden import read_golden
+from sightline.repository.publish import PublishedVersion
+from sightline.repository.publish_plan import check_writable, publish_plan
 from sightline.repository.read import check_files, read_version
 from sightline.repository.tensorrt_plan import Fingerprint, check_plan, profile_for, read_plan
 from sightline_export.commands.finalize import finalize as command
@@ -170,35 +170,37 @@ def test_images_of_no_run_are_refused(repository: Path) -> None:
 # The gate
 
 
-def held(trained: Trained, exported: Published, other: bytes, layers: str, precision="fp32", images: int = 100):
+def held(trained: Trained, exported: PublishedVersion, other: bytes, layers: str, precision="fp32", images: int = 100):
     """The answers of the file `other` in the plan's place."""
     card = trained.card
     model = (exported.folder / "model.onnx").read_bytes()
-    golden = read_golden(exported.folder, card)
+    golden = read_golden(read_version(exported.folder), card)
     plan = LoadedPlan(in_onnx_runtime(other, card, 1), layers)
     compared = ComparedImages(trained.pixels[:images], trained.labels[:images])
     return judge(plan, model, card, PRECISIONS[precision], golden, compared)
 
 
 @pytest.fixture(scope="module")
-def exported(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Published:
+def exported(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> PublishedVersion:
     """The network of the digits as a version with golden images. Only to be read."""
     from PIL import Image
 
-    from sightline.repository.config import Shape, config_text
+    from sightline.repository.card_config import config_for
     from sightline.repository.golden import golden_files
+    from sightline.repository.instances import InstanceSettings
     from sightline.repository.publish import publish
+    from sightline.repository.report import VersionReport
     from sightline_export.graph.runtimes import in_torch
 
     golden = golden_files(
         trained.card, lambda at: Image.fromarray(trained.pixels[at, :, :, 0]), trained.labels, in_torch(trained.network), 1e-4
     )
     folder = tmp_path_factory.mktemp("judged") / "models"
-    config = config_text(trained.card, Shape(1, 1))
-    return publish(folder, trained.card, config, {"model.onnx": trained.model, **golden}, {"precision": "fp32"})
+    config = config_for(trained.card, InstanceSettings(1, 1))
+    return publish(folder, trained.card, config, {"model.onnx": trained.model, **golden}, VersionReport(precision="fp32"))
 
 
-def test_answers_of_the_same_network_pass_with_every_check_named(trained: Trained, exported: Published) -> None:
+def test_answers_of_the_same_network_pass_with_every_check_named(trained: Trained, exported: PublishedVersion) -> None:
     verdict, shares = held(trained, exported, trained.model, new("Float", "Float"))
     verdict.require("the plan")
     assert shares == {"float32": 1.0}
@@ -212,8 +214,8 @@ def test_answers_of_the_same_network_pass_with_every_check_named(trained: Traine
     assert verdict.images == 100
 
 
-def test_without_images_of_a_run_the_golden_ones_are_compared(trained: Trained, exported: Published) -> None:
-    golden = read_golden(exported.folder, trained.card)
+def test_without_images_of_a_run_the_golden_ones_are_compared(trained: Trained, exported: PublishedVersion) -> None:
+    golden = read_golden(read_version(exported.folder), trained.card)
     assert golden.pixels.shape == (8, 8, 8, 1)
     assert golden.labels.tolist() == list(range(8))
     verdict, _ = judge(
@@ -223,7 +225,7 @@ def test_without_images_of_a_run_the_golden_ones_are_compared(trained: Trained, 
     assert verdict.images == 8
 
 
-def test_another_network_is_refused_with_what_differs(trained: Trained, exported: Published) -> None:
+def test_another_network_is_refused_with_what_differs(trained: Trained, exported: PublishedVersion) -> None:
     verdict, _ = held(trained, exported, scaled(trained.model, trained, 1.05), new("Float"))
     with pytest.raises(GateRefused) as refused:
         verdict.require("the TensorRT plan of digits version 1")
@@ -236,7 +238,7 @@ def test_another_network_is_refused_with_what_differs(trained: Trained, exported
 
 
 def test_a_plan_that_is_called_fp16_and_computes_in_fp32_is_refused_though_its_answers_are_right(
-    trained: Trained, exported: Published
+    trained: Trained, exported: PublishedVersion
 ) -> None:
     verdict, shares = held(trained, exported, trained.model, new("Float", "Float"), "fp16")
     assert shares == {"float32": 1.0}
@@ -249,8 +251,8 @@ def test_a_plan_that_is_called_fp16_and_computes_in_fp32_is_refused_though_its_a
     )
 
 
-def test_an_engine_that_fails_or_answers_nonsense_is_refused_and_not_an_accident(trained: Trained, exported: Published) -> None:
-    golden = read_golden(exported.folder, trained.card)
+def test_an_engine_that_fails_or_answers_nonsense_is_refused_and_not_an_accident(trained: Trained, exported: PublishedVersion) -> None:
+    golden = read_golden(read_version(exported.folder), trained.card)
 
     def fails(pixels: np.ndarray) -> np.ndarray:
         raise RuntimeError("out of memory")
@@ -277,13 +279,13 @@ def test_an_engine_that_fails_or_answers_nonsense_is_refused_and_not_an_accident
         lambda golden: [],
     ],
 )
-def test_golden_images_that_are_not_the_models_are_refused(change, exported: Published, trained: Trained, tmp_path: Path) -> None:
+def test_golden_images_that_are_not_the_models_are_refused(change, exported: PublishedVersion, trained: Trained, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(exported.folder, tmp_path / "1"))
     file = folder / "golden" / "golden.json"
     file.chmod(0o644)
     file.write_text(json.dumps(change(json.loads(file.read_text()))))
     with pytest.raises(RepositoryError, match=r"golden\.json .*: export the model again$"):
-        read_golden(folder, trained.card)
+        read_golden(read_version(folder), trained.card)
 
 
 # Publishing
@@ -291,7 +293,7 @@ def test_golden_images_that_are_not_the_models_are_refused(change, exported: Pub
 
 def test_a_plan_is_published_beside_its_version_and_the_version_stays(version: Path) -> None:
     before = {file: file.read_bytes() for file in version.rglob("*") if file.is_file()}
-    plan = publish_plan(version, b"the plan", new("Float"), record())
+    plan = publish_plan(read_version(version), b"the plan", new("Float"), record())
     check_plan(plan)
     assert plan.folder.parent == version.parent / "plans" / "1"
     assert plan.folder.name.startswith("sm90-")
@@ -304,9 +306,9 @@ def test_a_plan_is_published_beside_its_version_and_the_version_stays(version: P
 
 
 def test_a_plan_of_the_same_identity_is_replaced_and_others_stay(version: Path) -> None:
-    first = publish_plan(version, b"first", "{}", record())
-    other = publish_plan(version, b"other", "{}", record(fingerprint=asdict(HERE) | {"driver": "1.2"}))
-    second = publish_plan(version, b"second", "{}", record())
+    first = publish_plan(read_version(version), b"first", "{}", record())
+    other = publish_plan(read_version(version), b"other", "{}", record(fingerprint=asdict(HERE) | {"driver": "1.2"}))
+    second = publish_plan(read_version(version), b"second", "{}", record())
     assert (first.folder == second.folder, other.folder == second.folder) == (True, False)
     assert (second.folder / "model.plan").read_bytes() == b"second"
     assert (other.folder / "model.plan").read_bytes() == b"other"
@@ -316,39 +318,37 @@ def test_a_plan_of_the_same_identity_is_replaced_and_others_stay(version: Path) 
 def test_a_place_that_cannot_be_written_is_named_before_and_after_the_build(version: Path) -> None:
     (version.parent / "plans").write_text("a file")
     with pytest.raises(RepositoryError, match=r"^.*/mnist/plans/1: Not a directory\. Nothing was published in .*/models$"):
-        publish_plan(version, b"plan", "{}", record())
+        publish_plan(read_version(version), b"plan", "{}", record())
     (version.parents[1] / ".sightline.lock").unlink()
     (version.parents[1] / ".sightline.lock").mkdir()
     with pytest.raises(RepositoryError, match=r"^.*/\.sightline\.lock: Is a directory\. Nothing was published in .*/models$"):
-        check_writable(version)
+        check_writable(read_version(version))
 
 
 def test_what_a_killed_build_left_is_cleared_by_the_next_one(version: Path) -> None:
     left = version.parent / ".sightline.staging" / "sm90-0123"
     left.mkdir(parents=True)
     (left / "model.plan").write_bytes(b"half of a pl")
-    check_writable(version)
+    check_writable(read_version(version))
     assert not left.parent.exists()
 
 
 def test_what_is_published_is_what_the_server_chooses_and_a_changed_file_is_not(repository: Path) -> None:
-    from google.protobuf import text_format
-
-    from sightline_serving.selection.plan_selection import swap_for
-    from sightline_serving.selection.preflight import SelectedModel, read_config
+    from sightline.repository.read import FileHashes, read_folder
+    from sightline_serving.selection.plan_selection import with_plans
     from support.plans import here
 
     version = read_version(repository / "mnist" / "3")
-    fingerprint = asdict(HERE) | {"onnx_sha256": version.files["model.onnx"]}
-    plan = publish_plan(version.folder, b"plan", "{}", record(fingerprint=fingerprint, precision="fp16", profile=asdict(profile_for(1024))))
-    swap = swap_for(repository / "mnist", SelectedModel("mnist", (3,)), here(), allow_code=False)
-    assert swap.files == {3: {"model.plan": plan.folder / "model.plan"}}
-    config = text_format.Parse(swap.config, type(read_config(repository / "mnist" / "config.pbtxt"))())
-    assert config.backend == "tensorrt"
+    fingerprint = asdict(HERE) | {"onnx_sha256": version.report.files["model.onnx"]}
+    plan = publish_plan(version, b"plan", "{}", record(fingerprint=fingerprint, precision="fp16", profile=asdict(profile_for(1024))))
+    model = read_folder(repository / "mnist")
+    replacement = with_plans(model, (3,), here(), FileHashes(), allow_code=False)
+    assert replacement.files == {3: {"model.plan": plan.folder / "model.plan"}}
+    assert replacement.config.backend == "tensorrt"
     (plan.folder / "model.plan").chmod(0o644)
     (plan.folder / "model.plan").write_bytes(b"evil")
     with pytest.raises(ContractError, match=r"model\.plan was changed after it was built"):
-        swap_for(repository / "mnist", SelectedModel("mnist", (3,)), here(), allow_code=False)
+        with_plans(model, (3,), here(), FileHashes(), allow_code=False)
 
 
 # The timing cache

@@ -15,17 +15,19 @@ from sightline.card import ModelCard, unseal
 from sightline.cli import run as sightline
 from sightline.errors import DataError, GateRefused, RepositoryError, UsageError
 from sightline.reformat import reformat
-from sightline.repository.publish import Published
-from sightline.repository.read import check_files, read_version, versions
+from sightline.repository.layout import version_numbers
+from sightline.repository.publish import PublishedVersion
+from sightline.repository.read import check_files, read_version
 from sightline_export.graph.sampling import fitting, spread
 from sightline_export.pipeline import Listeners, flop_per_image
 from sightline_export.settings import ExportSettings
 from sightline_export.sources.run import export_run
 from sightline_training.run.run import load_run
+from support.reports import as_json
 
 
 @pytest.fixture(scope="module")
-def exported(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Published:
+def exported(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> PublishedVersion:
     """Only to be read."""
     return export_run(digits_run, tmp_path_factory.mktemp("exported") / "models")[0].published
 
@@ -37,7 +39,7 @@ def changed_run(digits_run: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def repository(exported: Published, tmp_path: Path) -> Path:
+def repository(exported: PublishedVersion, tmp_path: Path) -> Path:
     """A copy of the repository with one version of mnist."""
     return Path(shutil.copytree(exported.folder.parent.parent, tmp_path / "models"))
 
@@ -46,12 +48,12 @@ def edit(file: Path, **fields: Any) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
 
 
-def test_a_run_becomes_a_complete_version_with_its_provenance(exported: Published, digits_run: Path) -> None:
+def test_a_run_becomes_a_complete_version_with_its_provenance(exported: PublishedVersion, digits_run: Path) -> None:
     version = read_version(exported.folder)
     check_files(version)
-    assert (exported.model, exported.version) == ("mnist", 1)
-    assert set(version.files) == {"model.onnx", "golden/golden.json", *(f"golden/0{at}.png" for at in range(8))}
-    run, report = load_run(digits_run), version.report
+    assert (exported.model, exported.number) == ("mnist", 1)
+    assert set(version.report.files) == {"model.onnx", "golden/golden.json", *(f"golden/0{at}.png" for at in range(8))}
+    run, report = load_run(digits_run), as_json(version.report)
     provenance = report["provenance"]
     assert (provenance["run"], provenance["recipe"], provenance["seed"]) == ("digits", "mnist", 0)
     assert (
@@ -69,13 +71,13 @@ def test_a_run_becomes_a_complete_version_with_its_provenance(exported: Publishe
     assert measured["|Δ accuracy| of torch to the run's report"] == 0
 
 
-def test_all_copies_of_the_card_are_the_runs(exported: Published, digits_run: Path) -> None:
+def test_all_copies_of_the_card_are_the_runs(exported: PublishedVersion, digits_run: Path) -> None:
     card = load_run(digits_run).card
     assert unseal((exported.folder.parent / "card.json").read_text(), "card.json") == card
     assert json.loads((exported.folder / "golden" / "golden.json").read_text())["card_sha256"] == card.sha256
 
 
-def test_golden_images_are_images_of_the_test_set_with_the_trained_networks_answers(exported: Published, digits_run: Path) -> None:
+def test_golden_images_are_images_of_the_test_set_with_the_trained_networks_answers(exported: PublishedVersion, digits_run: Path) -> None:
     run = load_run(digits_run)
     golden = json.loads((exported.folder / "golden" / "golden.json").read_text())
     tested = run.images("test")
@@ -92,7 +94,7 @@ def test_golden_images_are_images_of_the_test_set_with_the_trained_networks_answ
         assert np.abs(given - np.float32(image["probabilities"])).max() < 1e-6
 
 
-def test_nothing_of_this_machine_is_in_the_repository(exported: Published, digits_run: Path) -> None:
+def test_nothing_of_this_machine_is_in_the_repository(exported: PublishedVersion, digits_run: Path) -> None:
     traces = [
         str(exported.folder.parent.parent.parent),
         str(digits_run.parent),
@@ -111,17 +113,17 @@ def test_the_same_run_exported_again_is_the_same_file_and_is_not_published_twice
     said: list[str] = []
     (done,) = export_run(digits_run, repository, listeners=Listeners(notify=said.append))
     assert done.already
-    assert (done.published.version, done.published.folder) == (1, repository / "mnist" / "1")
-    assert versions(repository / "mnist") == [1]
+    assert (done.published.number, done.published.folder) == (1, repository / "mnist" / "1")
+    assert version_numbers(repository / "mnist") == [1]
     assert said == ["exporting mnist to ONNX (opset 18)"]
 
 
 def test_again_publishes_the_same_model_as_a_new_version(repository: Path, digits_run: Path) -> None:
     (done,) = export_run(digits_run, repository, ExportSettings(again=True, images=20))
-    assert (done.already, done.published.version) == (False, 2)
+    assert (done.already, done.published.number) == (False, 2)
     first, second = (read_version(repository / "mnist" / str(number)) for number in (1, 2))
-    assert first.files == second.files
-    assert second.report["gate"]["pictures"] == 20
+    assert first.report.files == second.report.files
+    assert as_json(second.report)["gate"]["pictures"] == 20
 
 
 def test_a_damaged_newest_version_is_no_reason_not_to_publish(repository: Path, digits_run: Path) -> None:
@@ -129,7 +131,7 @@ def test_a_damaged_newest_version_is_no_reason_not_to_publish(repository: Path, 
     model.chmod(0o644)
     model.write_bytes(model.read_bytes()[:-1])
     (done,) = export_run(digits_run, repository, ExportSettings(images=20))
-    assert (done.already, done.published.version) == (False, 2)
+    assert (done.already, done.published.number) == (False, 2)
 
 
 def test_a_run_that_reports_an_accuracy_that_its_weights_do_not_have_is_refused(changed_run: Path, tmp_path: Path) -> None:
@@ -180,10 +182,10 @@ def test_a_reworded_description_is_exported_with_the_published_one(repository: P
     (changed_run / "card.json").write_text(seal(card))
     edit(changed_run / "report.json", card_sha256=card.sha256)
     (done,) = export_run(changed_run, repository, ExportSettings(again=True, images=20))
-    assert done.published.version == 2
-    report = done.published.report
+    assert done.published.number == 2
+    report = as_json(done.published.report)
     assert (report["card_sha256"], report["provenance"]["card_sha256"]) == (run.card.sha256, card.sha256)
-    assert report["files"]["model.onnx"] == read_version(repository / "mnist" / "1").files["model.onnx"]
+    assert report["files"]["model.onnx"] == read_version(repository / "mnist" / "1").report.files["model.onnx"]
 
 
 def test_images_are_taken_from_all_over_the_data() -> None:
@@ -279,6 +281,7 @@ def test_mnist_is_exported_and_every_one_of_the_ten_thousand_test_images_is_comp
 
     trained = train(recipe_named("mnist"), tmp_path / "run", data=data_folder, epochs=1).run
     report = export_run(trained.folder, tmp_path / "models", data=data_folder)[0].published.report
+    report = as_json(report)
     measured = {check["name"]: check["measured"] for check in report["gate"]["checks"]}
     assert report["gate"]["pictures"] == 10_000
     assert measured["accuracy"] == trained.report["accuracy"]["test"]["accuracy"]

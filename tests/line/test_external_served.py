@@ -42,7 +42,7 @@ def test_an_imported_model_is_served_and_answers_as_in_its_own_library(tmp_path:
                 folder = repository / "convnext-tiny-224" / "1"
                 golden = sorted((folder / "golden").glob("*.png"))
                 assert len(golden) == 8
-                assert read_version(folder).report["provenance"]["from"] == "huggingface:convnext-tiny-224"
+                assert read_version(folder).report.provenance["from"] == "huggingface:convnext-tiny-224"
                 assert np.isfinite(served.probabilities(golden)).all()
         endpoints = Endpoints(grpc_url=server.grpc_url, http_url=server.http_url)
         with pytest.raises(DataError, match=r"was imported from huggingface:convnext-tiny-224, and has no run to compare it with"):

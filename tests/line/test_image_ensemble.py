@@ -132,7 +132,7 @@ def test_the_curl_lines_of_the_docs_read_the_digit(server: Server, line: Line, d
 
 
 def test_images_go_to_the_version_that_is_served(line: Line, other_line: Line, spoiled: Line, files: list[bytes], tmp_path: Path) -> None:
-    assert export_run(other_line.run, spoiled.repository, ExportSettings(images=20))[0].published.version == 2
+    assert export_run(other_line.run, spoiled.repository, ExportSettings(images=20))[0].published.number == 2
     told = {}
     for to in (2, 1):
         if to == 1:

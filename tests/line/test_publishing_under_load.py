@@ -39,7 +39,7 @@ def test_the_old_version_answers_every_request_while_versions_come_fail_and_go(
         clients = [pool.submit(ask, url) for url in (server.grpc_url, server.http_url) * 2]
         try:
             asked.wait(60)
-            assert export_run(spoiled.run, spoiled.repository, anew)[0].published.version == 2
+            assert export_run(spoiled.run, spoiled.repository, anew)[0].published.number == 2
             sightline(["export", str(spoiled.run), "--repository", str(spoiled.repository), "--precision", "int8", "--images", "20"])
             with monkeypatch.context() as patch:
                 patch.setattr("os.rename", _no_space)

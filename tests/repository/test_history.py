@@ -1,5 +1,6 @@
 """Versions and the way back: what is listed is what Triton serves, and a rollback changes nothing but which version that is."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from tritonclient.grpc import model_config_pb2
 from sightline.cli import run as sightline
 from sightline.errors import RepositoryError, UsageError
 from sightline.repository.card_config import config_for
-from sightline.repository.history import history, rollback, serve_newest
+from sightline.repository.config import VersionPolicy
+from sightline.repository.history import VersionSummary, rollback, serve_newest, version_summaries
 from sightline.repository.instances import InstanceSettings
 from sightline.repository.publish import publish
 from sightline.repository.read import read_published
+from sightline.repository.report import VersionReport
 from support.digits import Trained
 from support.killed_publisher import published
 
@@ -34,7 +37,7 @@ def repository(trained: Trained, tmp_path: Path) -> Path:
 
 
 def served(repository: Path) -> list[int]:
-    return [entry.number for entry in history(repository, "digits") if entry.served]
+    return [summary.version for summary in version_summaries(repository, "digits") if summary.served]
 
 
 def test_the_newest_version_is_served_until_a_rollback_and_each_one_goes_back_one_more(repository: Path) -> None:
@@ -64,7 +67,7 @@ def test_the_rest_of_the_configuration_stays_as_it_is(repository: Path) -> None:
     assert changed == config
     model = read_published(repository / "digits")
     assert model is not None
-    assert (model.config.policy, model.config.served) == ("specific", (2,))
+    assert model.config.policy == VersionPolicy("specific", versions=(2,))
 
 
 def test_settings_that_would_be_lost_are_left_alone(repository: Path) -> None:
@@ -79,7 +82,14 @@ def test_settings_that_would_be_lost_are_left_alone(repository: Path) -> None:
 def test_what_is_published_after_a_rollback_waits_and_says_so(repository: Path, trained: Trained) -> None:
     rollback(repository, "digits")
     said: list[str] = []
-    publish(repository, trained.card, config_for(trained.card, InstanceSettings(1, 1)), {"model.onnx": trained.model}, {}, said.append)
+    publish(
+        repository,
+        trained.card,
+        config_for(trained.card, InstanceSettings(1, 1)),
+        {"model.onnx": trained.model},
+        VersionReport(),
+        said.append,
+    )
     assert served(repository) == [2]
     assert any(sentence.startswith("version 4 is published but not served: version_policy in ") for sentence in said)
     assert serve_newest(repository, "digits") == 4
@@ -98,7 +108,7 @@ def test_no_way_back_to_a_version_whose_file_was_changed(to: int | None, reposit
 
 @pytest.mark.parametrize("name", ["fruit", "..", "", "digits/1", "/"])
 def test_an_unknown_model_is_named_with_those_that_there_are(name: str, repository: Path) -> None:
-    for ask in (history, rollback, serve_newest):
+    for ask in (version_summaries, rollback, serve_newest):
         with pytest.raises(RepositoryError, match=r"^there is no model .* in .*: it has digits$"):
             ask(repository, name)
 
@@ -137,3 +147,20 @@ def test_the_list_names_a_damaged_version_and_ends_with_an_error(repository: Pat
     assert lines[1].split()[0] == "1"
     assert lines[1].endswith("damaged")
     assert lines[3].split()[-1] == "served"
+
+
+def test_the_list_is_a_json_document_for_scripts(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rollback(repository, "digits")
+    sightline(["versions", "digits", "--json", "--repository", str(repository)])
+    document = json.loads(capsys.readouterr().out)
+    assert document["model"] == "digits"
+    assert [(each["version"], each["served"], each["damage"]) for each in document["versions"]] == [
+        (1, False, ""),
+        (2, True, ""),
+        (3, False, ""),
+    ]
+    assert set(document["versions"][0]) == set(VersionSummary.model_fields)
+    (repository / "digits" / "1" / "report.json").unlink()
+    with pytest.raises(RepositoryError, match=r"digits/1/report\.json cannot be read: No such file or directory$"):
+        sightline(["versions", "digits", "--json", "--repository", str(repository)])
+    assert "cannot be read" in json.loads(capsys.readouterr().out)["versions"][0]["damage"]

@@ -15,17 +15,17 @@ import pytest
 
 from sightline.card import ModelCard, seal
 from sightline.errors import RepositoryError
-from sightline.repository import publish as publishing
 from sightline.repository.card_config import config_for
 from sightline.repository.config import ModelConfig
 from sightline.repository.config_text import config_text
 from sightline.repository.instances import InstanceSettings
-from sightline.repository.layout import LOCK_FILE, version_numbers
+from sightline.repository.layout import LOCK_FILE, STAGING_FOLDER, version_numbers
 from sightline.repository.publish import agreed_card, publish
 from sightline.repository.read import check_files, read_published, read_version
 from sightline.repository.report import VersionReport
 from support.digits import DIGITS
 from support.killed_publisher import fresh, hold_lock, in_process, killer, publish_several, publish_without_room, published
+from support.reports import as_json
 
 CONFIG: ModelConfig = config_for(DIGITS, InstanceSettings(1, 1))
 FILES = {"model.onnx": bytes(range(256)) * 40, "golden/00.png": b"one", "golden/golden.json": b"{}"}
@@ -64,7 +64,7 @@ def test_the_first_version_brings_the_models_folder_with_it(repository: Path) ->
     assert there["digits/labels.txt"] == b"0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n"
     assert {name: there[f"digits/1/{name}"] for name in FILES} == FILES
     report = json.loads(there["digits/1/report.json"])
-    assert report == done.report
+    assert report == as_json(done.report)
     assert (report["schema"], report["model"], report["version"], report["precision"]) == (1, "digits", 1, "fp32")
     assert report["files"] == {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
     assert sorted(each.name for each in repository.parent.iterdir()) == ["model_repository"]
@@ -144,7 +144,7 @@ def sound(repository: Path) -> dict[str, bytes]:
         for number in version_numbers(folder):
             version = read_version(folder / str(number))
             check_files(version)
-            assert set(tree(version.folder)) == {*version.files, "report.json"}
+            assert set(tree(version.folder)) == {*version.report.files, "report.json"}
             seen.update({f"{folder.name}/{number}/{name}": content for name, content in tree(version.folder).items()})
     return seen
 
@@ -358,7 +358,7 @@ def test_a_link_in_the_place_of_staging_is_not_followed(repository: Path, tmp_pa
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "photo.png").write_bytes(b"only copy")
-    (repository / "digits" / publishing.STAGING).symlink_to(precious)
+    (repository / "digits" / STAGING_FOLDER).symlink_to(precious)
     with pytest.raises(RepositoryError):
         publish(repository, DIGITS, CONFIG, FILES, VersionReport())
     assert tree(precious) == {"photo.png": b"only copy"}

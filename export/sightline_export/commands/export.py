@@ -181,9 +181,9 @@ def _tell(exported: "Exported", repository: Path, instances: InstanceOptions, ta
     """Tell what became of one precision, and set its instances. The result is on stdout, everything else on stderr."""
     from rich.console import Console
 
-    from sightline.repository.edit import change_shape
+    from sightline.repository.edit import change_instances
+    from sightline.repository.instances import InstanceChanges
     from sightline_export.commands.export_table import table
-    from sightline_serving.tuning import described
 
     published = exported.published
     if exported.image_model:
@@ -192,18 +192,10 @@ def _tell(exported: "Exported", repository: Path, instances: InstanceOptions, ta
             "(--no-image leaves it out)"
         )
     if exported.already:
-        talk.print(
-            f"nothing was published: version {published.version} of {published.model} is this very model (--again publishes it anew)"
-        )
+        talk.print(f"nothing was published: version {published.number} of {published.model} is this very model (--again publishes it anew)")
     if instances != InstanceOptions(None, None, None, no_batching=False):
-        shape = change_shape(
-            repository,
-            published.model,
-            instances=instances.instances,
-            threads=instances.threads,
-            queue_delay_us=instances.queue_delay,
-            no_batching=instances.no_batching,
-        )
-        talk.print(f"{published.model}: {described(shape)}, from the server's next start on")
+        changes = InstanceChanges(instances.instances, instances.threads, instances.queue_delay, instances.no_batching)
+        settings = change_instances(repository, published.model, changes)
+        talk.print(f"{published.model}: {settings}, from the server's next start on")
     # Another program, which reads this, has no width: no path may be folded for it.
     Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False).print(table(published))

@@ -2,37 +2,41 @@
 
 from rich.table import Table
 
-from sightline.repository.publish import Published
-from sightline.repository.read import FROM
+from sightline.repository.publish import PublishedVersion
+from sightline.repository.report import FROM, GateReport
 from sightline_export.gate.checks import ACCURACY, AGREEMENT, MAX_DELTA_P, MEAN_DELTA_P
 
 
-def table(published: Published) -> Table:
+def table(published: PublishedVersion) -> Table:
     """Return the rows for a version that was published, or was there already."""
     report = published.report
-    gate = report["gate"]
-    measured = {check["name"]: check["measured"] for check in gate["checks"]}
     rows = Table(box=None, show_header=False, pad_edge=False)
     rows.add_column(style="bold")
     rows.add_column(overflow="fold")
-    rows.add_row("model", f"{published.model} version {published.version}")
-    if origin := report["provenance"].get(FROM):
-        rows.add_row("from", f"{origin}, weights: {report['provenance']['weights']}")
-    rows.add_row("precision", f"{report['precision']}, ONNX opset {report['opset']}, {report['model_bytes']:,} bytes")
-    images = f"{gate['pictures']:,} {gate['data']['split']} images of {gate['data']['name']}"
-    rows.add_row("gate", f"passed {len(gate['checks'])} checks on {images}")
+    rows.add_row("model", f"{published.model} version {published.number}")
+    if origin := report.provenance.get(FROM):
+        rows.add_row("from", f"{origin}, weights: {report.provenance['weights']}")
+    rows.add_row("precision", f"{report.precision}, ONNX opset {report.opset}, {report.model_bytes:,} bytes")
+    if report.gate is not None:
+        _add_gate(rows, report.gate)
+    if comparison := report.against_fp32:
+        rows.add_row("size", f"{report.model_bytes / comparison.bytes:.0%} of FP32's {comparison.bytes:,} bytes")
+        for speed in comparison.speed:
+            ratios = ", ".join(f"{ratio:.2f} times FP32" for ratio in speed.ratio.values())
+            rate = speed.images_per_second[report.precision]
+            rows.add_row("speed", f"{ratios} in batches of {speed.batch} ({rate:,.0f} images/s in this process)")
+    rows.add_row("card", report.card_sha256[:12])
+    rows.add_row("folder", str(published.folder))
+    return rows
+
+
+def _add_gate(rows: Table, gate: GateReport) -> None:
+    measured = {check.name: check.measured for check in gate.checks}
+    images = f"{gate.images:,} {gate.data.split} images of {gate.data.name}" if gate.data is not None else f"{gate.images:,} images"
+    rows.add_row("gate", f"passed {len(gate.checks)} checks on {images}")
     rows.add_row("same label", f"{measured[AGREEMENT]:.2%}")
     rows.add_row("|Δp|", f"max {measured[MAX_DELTA_P]:.1e}, mean {measured[MEAN_DELTA_P]:.1e}")
     if ACCURACY in measured:
         rows.add_row("accuracy", f"{measured[ACCURACY]:.2%} in ONNX Runtime, {measured['accuracy of torch']:.2%} in torch")
     else:
         rows.add_row("accuracy", "not known: nobody says what the images show")
-    if fp32 := report.get("against_fp32"):
-        rows.add_row("size", f"{report['model_bytes'] / fp32['bytes']:.0%} of FP32's {fp32['bytes']:,} bytes")
-        for row in fp32["speed"]:
-            ratios = ", ".join(f"{ratio:.2f} times FP32" for ratio in row["ratio"].values())
-            rate = row["pictures_per_second"][report["precision"]]
-            rows.add_row("speed", f"{ratios} in batches of {row['batch']} ({rate:,.0f} images/s in this process)")
-    rows.add_row("card", report["card_sha256"][:12])
-    rows.add_row("folder", str(published.folder))
-    return rows

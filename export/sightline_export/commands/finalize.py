@@ -84,7 +84,7 @@ def finalize(
     talk = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     finalized = build(repository, model, number, settings, images=images, notify=talk.print)
     if finalized.already:
-        talk.print(f"nothing was built: {finalized.plan.called} is this very plan (--again builds it anew)")
+        talk.print(f"nothing was built: {finalized.plan.place} is this very plan (--again builds it anew)")
     out = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False)
     for name, text in _rows(finalized).items():
         out.print(f"{name:<9}{text}")

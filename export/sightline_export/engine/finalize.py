@@ -16,12 +16,10 @@ from sightline.card import ModelCard
 from sightline.errors import BuildError, ContractError, MachineError, RepositoryError
 from sightline.host.gpu import machine
 from sightline.host.text import one_line
-from sightline.repository.config import MODEL_FILE
-from sightline.repository.edit import published_model
-from sightline.repository.golden_reader import Golden, read_golden
-from sightline.repository.history import served_of
-from sightline.repository.plan_store import check_writable, publish_plan
-from sightline.repository.read import Version, check_files, read_version, versions
+from sightline.repository.golden import GoldenSet, read_golden
+from sightline.repository.layout import ONNX_FILE, REPORT_FILE
+from sightline.repository.publish_plan import check_writable, publish_plan
+from sightline.repository.read import ModelVersion, PublishedModel, check_files, model_named
 from sightline.repository.tensorrt_plan import Fingerprint, Plan, check_plan, identity, plan_folders, profile_for, read_plan
 from sightline_export.engine.build import LoadedPlan, build, load, tensorrt_version
 from sightline_export.engine.inspector import check_inspected, inspected_precisions
@@ -65,20 +63,20 @@ def finalize(
     raises. Nothing was published then.
     """
     settings = settings or FinalizeSettings()
-    model = published_model(repository, name)
-    version = _version(model.folder, number, served_of(model, versions(model.folder)))
+    model = model_named(repository, name)
+    version = _version(model, number)
     check_files(version)
     card, precision = model.card, precision_of(version)
     profile = profile_for(card.max_batch_size, settings.opt_batch)
-    content = (version.folder / MODEL_FILE).read_bytes()
+    content = (version.folder / ONNX_FILE).read_bytes()
     check_quantisation(onnx.load_from_string(content), version)
-    here = fingerprint_here(version.files[MODEL_FILE], tensorrt_version())
+    here = fingerprint_here(version.report.files[ONNX_FILE], tensorrt_version())
     hardware, version_compatible = settings.plan.hardware, settings.plan.version_compatible
     wanted = identity(here, profile, hardware, version_compatible=version_compatible)
     if not settings.again and (plan := _present(version, wanted)):
         return Finalized(plan, already=True)
-    check_writable(version.folder, notify)
-    golden = read_golden(version.folder, card)
+    check_writable(version, notify)
+    golden = read_golden(version, card)
     compared = None if images is None else images(card)
     notify(f"building a plan of {name} version {version.number} ({precision.name}) for {here.gpu}, TensorRT {here.tensorrt}")
     cache = settings.timing_cache or default_timing_cache(here)
@@ -102,11 +100,11 @@ def finalize(
         "realised": shares,
         "gate": {**verdict.as_json(), "reference": REFERENCE, "golden": len(golden.pixels)},
     }
-    return Finalized(publish_plan(version.folder, built.plan, loaded.layers, record, notify), already=False)
+    return Finalized(publish_plan(version, built.plan, loaded.layers, record, notify), already=False)
 
 
 def judge(
-    plan: LoadedPlan, model: bytes, card: ModelCard, precision: PrecisionSpec, golden: Golden, images: ComparedImages | None = None
+    plan: LoadedPlan, model: bytes, card: ModelCard, precision: PrecisionSpec, golden: GoldenSet, images: ComparedImages | None = None
 ) -> tuple[Verdict, dict[str, float]]:
     """Hold a plan to the serialised ONNX `model` that it was built from, in ONNX Runtime on the CPU: the verdict, and its real types.
 
@@ -132,15 +130,15 @@ def demand_precision(verdict: Verdict, what: str) -> None:
         raise BuildError(f"TensorRT built {what} in another precision than {verdict.thresholds.precision}: {inspected}")
 
 
-def precision_of(version: Version) -> PrecisionSpec:
+def precision_of(version: ModelVersion) -> PrecisionSpec:
     """Return the precision that the version's report says its ONNX file is in. Raises RepositoryError."""
-    name = version.report.get("precision")
-    if isinstance(name, str) and name in PRECISIONS:
+    name = version.report.precision
+    if name in PRECISIONS:
         return PRECISIONS[name]
-    raise RepositoryError(f"{version.folder / 'report.json'} names no precision that is known here ({name!r}): export the model again")
+    raise RepositoryError(f"{version.folder / REPORT_FILE} names no precision that is known here ({name!r}): export the model again")
 
 
-def check_quantisation(model: onnx.ModelProto, version: Version) -> None:
+def check_quantisation(model: onnx.ModelProto, version: ModelVersion) -> None:
     """Raise RepositoryError if the graph holds 8-bit integers that TensorRT does not take: it knows signed ones, and a zero point of 0."""
     unsigned = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.UINT8}
     shifted = {
@@ -172,7 +170,7 @@ def fingerprint_here(onnx_sha256: str, tensorrt: str) -> Fingerprint:
     return Fingerprint(tensorrt, host.cuda, host.driver, gpu.name, gpu.compute_capability, host.system, onnx_sha256)
 
 
-def _check_golden(golden: Golden, predict: Predict) -> Iterator[Check]:
+def _check_golden(golden: GoldenSet, predict: Predict) -> Iterator[Check]:
     """Compare the golden images one by one, as a client asks, with the probabilities that were published with them."""
     try:
         probabilities = in_batches(predict, golden.pixels, 1)
@@ -182,19 +180,15 @@ def _check_golden(golden: Golden, predict: Predict) -> Iterator[Check]:
     yield at_most(GOLDEN_DELTA_P, float(np.abs(probabilities.astype(np.float64) - golden.probabilities).max()), golden.tolerance)
 
 
-def _version(folder: Path, number: int | None, served: list[int]) -> Version:
-    published = versions(folder)
-    if number is None:
-        if not served:
-            raise RepositoryError(f"{folder.name} in {folder.parent} has no version that is served: export it, or name a version")
-        number = served[-1]
-    if number not in published:
-        numbers = ", ".join(map(str, published)) or "none"
-        raise RepositoryError(f"{folder.name} in {folder.parent} has no version {number}: there is {numbers}")
-    return read_version(folder / str(number))
+def _version(model: PublishedModel, number: int | None) -> ModelVersion:
+    if number is not None:
+        return model.version(number)
+    if not model.served:
+        raise RepositoryError(f"{model.name} in {model.folder.parent} has no version that is served: export it, or name a version")
+    return model.version(model.served[-1])
 
 
-def _present(version: Version, wanted: str) -> Plan | None:
+def _present(version: ModelVersion, wanted: str) -> Plan | None:
     """The plan of this identity, if its record can be believed and its files are the recorded ones."""
     for folder in plan_folders(version.folder.parent, version.number):
         if folder.name == wanted:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sightline.card import ModelCard
 from sightline.errors import UsageError
 from sightline.host.text import first_problem
-from sightline.repository.read import FROM
+from sightline.repository.report import FROM
 from sightline_export.candidate import ComparisonImages, ExportCandidate
 from sightline_export.graph.calibration import Calibration, CalibrationSettings, calibration_from
 from sightline_export.settings import ImportSettings

@@ -7,9 +7,11 @@ from typing import Final
 from sightline.card import CARD_KEY, MAX_SEALED_BYTES, ModelCard, unseal
 from sightline.classifier import served_card
 from sightline.errors import ContractError, RepositoryError
-from sightline.host.files import read_bytes, reason_of
-from sightline.repository.config import MODEL_FILE, read_config
-from sightline.repository.read import CARD_FILE, CONFIG_FILE, fields_of, read_text
+from sightline.host.files import read_bytes, read_text, reason_of
+from sightline.repository.card_config import card_in
+from sightline.repository.config_text import parse_config
+from sightline.repository.layout import CARD_FILE, CONFIG_FILE, MAX_TEXT_BYTES, ONNX_FILE
+from sightline.repository.read import card_fields
 from sightline.transport import Transport
 from sightline_export.sources.run import card_file
 from sightline_export.verify.hops import Hop, HopKind, Tally
@@ -27,7 +29,7 @@ def read_copies(run_folder: Path, model_folder: Path, version: int, over_grpc: T
     name = model_folder.name
     return {
         RUN: _card_file(card_file(run_folder)),
-        MODEL_FILE: _onnx(model_folder / str(version) / MODEL_FILE),
+        ONNX_FILE: _onnx(model_folder / str(version) / ONNX_FILE),
         CARD_FILE: _card_file(model_folder / CARD_FILE),
         CONFIG_FILE: _config(model_folder / CONFIG_FILE),
         GRPC: _served(over_grpc, name, version),
@@ -60,7 +62,7 @@ def compare_copies(copies: Copies) -> list[Hop]:
 
 def differences(card: ModelCard, other: ModelCard) -> list[str]:
     """Name the fields that differ, with both values: `preprocess.mean is [0.5] before and [0.6] after`."""
-    before, after = fields_of(card), fields_of(other)
+    before, after = card_fields(card), card_fields(other)
     return [
         f"{field} is {before.get(field)} before and {after.get(field)} after"
         for field in before | after
@@ -95,7 +97,9 @@ def _onnx(path: Path) -> ModelCard | ContractError:
 
 def _config(path: Path) -> ModelCard | ContractError:
     try:
-        return read_config(read_text(path), str(path)).card
+        return card_in(parse_config(read_text(path, MAX_TEXT_BYTES), str(path)), str(path))
+    except OSError as error:
+        raise RepositoryError(f"{path} cannot be read: {reason_of(error)}") from None
     except ContractError as error:
         return error
 

@@ -20,8 +20,9 @@ from sightline.classifier import MAX_REQUEST_BYTES, Classifier
 from sightline.errors import ContractError, DataError, ModelError, ModelNotFound, RepositoryError
 from sightline.in_triton import ENCODED, IMAGE
 from sightline.reformat import reformat
-from sightline.repository.config import MODEL_FILE
-from sightline.repository.read import FROM, Version, check_files, read_version, versions
+from sightline.repository.layout import GOLDEN_FOLDER, GOLDEN_INDEX, ONNX_FILE, version_numbers
+from sightline.repository.read import ModelVersion, check_files, read_version
+from sightline.repository.report import FROM
 from sightline.transport import Transport, connect
 from sightline_export.gate.thresholds import FP32
 from sightline_export.graph.runtimes import Probabilities, comfortable_batch, in_batches, in_onnx_runtime, in_torch
@@ -57,7 +58,7 @@ def verify(
     """
     model_folder = repository / model
     if not is_finished_run(run_folder):
-        for number in versions(model_folder)[-1:] if model_folder.is_dir() else ():
+        for number in version_numbers(model_folder)[-1:] if model_folder.is_dir() else ():
             _demand_run(model_folder / str(number))
         load_run(run_folder)  # says what is missing
     with ExitStack() as stack:
@@ -118,15 +119,14 @@ def _served_version(transport: Transport, model: str) -> int:
 
 def _demand_run(folder: Path) -> None:
     """Raise DataError if the version in `folder` was not exported from a run: then nothing here knows what it should answer."""
-    try:
-        provenance = read_version(folder).report.get("provenance")
-    except RepositoryError:
+    described = read_version(folder).described
+    if described is None:
         return  # what is wrong with it, the hops will tell
-    source = provenance.get(FROM) if isinstance(provenance, Mapping) else None
+    source = described.provenance.get(FROM)
     if source is not None:
         raise DataError(
             f"{folder.parent.name} version {folder.name} was imported from {str(source)[:120]}, and has no run to compare it with. Check "
-            f"its golden images instead: classify those in {folder / 'golden'}, and hold the answers to golden.json beside them"
+            f"its golden images instead: classify those in {folder / GOLDEN_FOLDER}, and hold the answers to {GOLDEN_INDEX} beside them"
         )
 
 
@@ -139,8 +139,8 @@ def _run(folder: Path, weights: Tally) -> Run | None:
         return None
 
 
-def _compare_hashes(tallies: _Tallies, run: Run, version: Version) -> None:
-    exported = version.report.get("provenance", {}).get("weights_sha256")
+def _compare_hashes(tallies: _Tallies, run: Run, version: ModelVersion) -> None:
+    exported = version.report.provenance.get("weights_sha256")
     if exported == run.weights_sha256:
         tallies.weights.same()
     else:
@@ -155,13 +155,15 @@ def _compare_hashes(tallies: _Tallies, run: Run, version: Version) -> None:
         tallies.file.differs(str(error))
 
 
-def _compare_images(tallies: _Tallies, clients: _Clients, run: Run, version: Version, wanted: ImageSelection, progress: Progress) -> None:
-    precision = PRECISIONS.get(str(version.report.get("precision")))
+def _compare_images(
+    tallies: _Tallies, clients: _Clients, run: Run, version: ModelVersion, wanted: ImageSelection, progress: Progress
+) -> None:
+    precision = PRECISIONS.get(version.report.precision)
     allowed = FP32 if precision is None else precision.thresholds
     comparison, card = AnswerComparison(run.card.labels, allowed), run.card
     images = run.images(run.judged_on, wanted.data)
     predict_torch = in_torch(run.network())
-    predict_onnx = in_onnx_runtime((version.folder / MODEL_FILE).read_bytes(), card)
+    predict_onnx = in_onnx_runtime((version.folder / ONNX_FILE).read_bytes(), card)
     total = min(wanted.limit or len(images), len(images))
     size = min(CHUNK, comfortable_batch(card))
     for start in range(0, total, size):
