@@ -334,7 +334,8 @@ def test_what_a_killed_build_left_is_cleared_by_the_next_one(version: Path) -> N
 
 
 def test_what_is_published_is_what_the_server_chooses_and_a_changed_file_is_not(repository: Path) -> None:
-    from sightline.repository.read import FileHashes, read_folder
+    from sightline.repository.hashes import FileHashes
+    from sightline.repository.read import read_folder
     from sightline_serving.selection.plan_selection import with_plans
     from support.plans import here
 

@@ -154,11 +154,8 @@ def test_the_list_is_a_json_document_for_scripts(repository: Path, capsys: pytes
     sightline(["versions", "digits", "--json", "--repository", str(repository)])
     document = json.loads(capsys.readouterr().out)
     assert document["model"] == "digits"
-    assert [(each["version"], each["served"], each["damage"]) for each in document["versions"]] == [
-        (1, False, ""),
-        (2, True, ""),
-        (3, False, ""),
-    ]
+    rows = [(each["version"], each["served"], each["damage"]) for each in document["versions"]]
+    assert rows == [(1, False, ""), (2, True, ""), (3, False, "")]
     assert set(document["versions"][0]) == set(VersionSummary.model_fields)
     (repository / "digits" / "1" / "report.json").unlink()
     with pytest.raises(RepositoryError, match=r"digits/1/report\.json cannot be read: No such file or directory$"):

@@ -18,10 +18,11 @@ from tritonclient.grpc import model_config_pb2 as pb
 from sightline.classifier import Classifier
 from sightline.errors import ContractError, MachineError, ServerStartError, UsageError
 from sightline.host.gpu import driver_version, machine, needed_library, tensorrt_version
-from sightline.repository import read as reading
+from sightline.repository import hashes
 from sightline.repository.config import ModelConfig, VersionPolicy, WarmUp, WarmUpTensor
 from sightline.repository.config_text import config_text, parse_config
-from sightline.repository.read import FileHashes, read_folder
+from sightline.repository.hashes import FileHashes
+from sightline.repository.read import read_folder
 from sightline.repository.tensorrt_plan import DIFFERENCES, Profile, check_plan, differences, identity, profile_for, read_plan
 from sightline_serving.process.installation import Installation
 from sightline_serving.selection.ort_tensorrt import choose_provider, with_tensorrt_provider
@@ -545,7 +546,7 @@ def test_each_published_file_is_hashed_once_however_many_ask_for_it(
         record_plan(version.parent / str(number))
     publish(version.parents[1], "other")
     hashed: list[Path] = []
-    monkeypatch.setattr(reading, "file_sha256", lambda file, real=reading.file_sha256: hashed.append(file) or real(file))
+    monkeypatch.setattr(hashes, "file_sha256", lambda file, real=hashes.file_sha256: hashed.append(file) or real(file))
     selection = select_models(version.parents[1])
     with_plans(selection.folders["tiny"], (1, 2), here(), selection.hashes, allow_code=False)
     assert {file.name for file in hashed} == {"model.onnx", "model.plan", "layers.json"}

@@ -113,8 +113,8 @@ def _publish_until(last: int, workspace: str, what: tuple[Any, ...]) -> None:
         def __exit__(self, *_: object) -> None:
             self.file.close()
 
-    def opened(file: Any, mode: str) -> Any:
-        return Torn(builtins.open(file, mode)) if mode == "wb" else builtins.open(file, mode)
+    def opened(file: Any, mode: str, **more: Any) -> Any:
+        return Torn(builtins.open(file, mode)) if mode == "wb" else builtins.open(file, mode, **more)
 
     def synced(_descriptor: int) -> None:
         # Without the real one: what a killed process has written is kept by the kernel, and hundreds of them take minutes.

@@ -4,7 +4,6 @@ Nothing here is trusted: sizes are bounded, names stay inside their folder, and 
 version is hashed before `check_files` is asked to.
 """
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from sightline.in_triton import IMAGE, REFORMAT
 from sightline.repository.card_config import card_in, shared_files
 from sightline.repository.config import ModelConfig
 from sightline.repository.config_text import parse_config
+from sightline.repository.hashes import FileHashes
 from sightline.repository.layout import CARD_FILE, CONFIG_FILE, MAX_TEXT_BYTES, REPORT_FILE, version_numbers
 from sightline.repository.report import VersionReport, parse_report
 
@@ -80,25 +80,6 @@ class PublishedModel(ModelFolder):
     """A model that Sightline published: its folder holds a card, and nothing in it contradicts the card."""
 
     card: ModelCard
-
-
-class FileHashes:
-    """Remembers the sha256 of files, so that none is read twice within one command."""
-
-    def __init__(self) -> None:
-        self._known: dict[Path, str] = {}
-
-    def of(self, file: Path) -> str:
-        """Return the hexadecimal sha256 of a file. Raises OSError."""
-        if file not in self._known:
-            self._known[file] = file_sha256(file)
-        return self._known[file]
-
-
-def file_sha256(file: Path) -> str:
-    """Return the hexadecimal sha256 of a file, read in pieces. Raises OSError."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def read_folder(folder: Path) -> ModelFolder:

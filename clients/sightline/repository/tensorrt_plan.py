@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sightline.errors import ContractError, RepositoryError, UsageError
 from sightline.host.files import read_text, reason_of
+from sightline.repository.hashes import FileHashes
 from sightline.repository.layout import LAYERS_FILE, MAX_PLANS, MAX_RECORD_BYTES, PLAN_FILE, PLANS_FOLDER, RECORD_FILE
-from sightline.repository.read import FileHashes
 from sightline.repository.report import Sha256, parse_document
 
 SCHEMA: Final = 1

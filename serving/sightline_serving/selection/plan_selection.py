@@ -15,8 +15,9 @@ from sightline.errors import ContractError, MachineError, SightlineError
 from sightline.host.files import reason_of
 from sightline.host.gpu import Gpu, Machine, machine, needed_library, tensorrt_version
 from sightline.repository.config import InstanceGroup, ModelConfig, VersionPolicy, WarmUp, WarmUpTensor
+from sightline.repository.hashes import FileHashes
 from sightline.repository.layout import ONNX_FILE, PLAN_FILE
-from sightline.repository.read import FileHashes, ModelFolder
+from sightline.repository.read import ModelFolder
 from sightline.repository.tensorrt_plan import (
     Fingerprint,
     Plan,

@@ -11,8 +11,9 @@ from sightline.card import PICTURES_OF, unseal
 from sightline.errors import ContractError, RepositoryError, ServerStartError
 from sightline.host.cpu import integer_instructions
 from sightline.repository.config import VersionPolicy
+from sightline.repository.hashes import FileHashes
 from sightline.repository.layout import CONFIG_FILE, ONNX_FILE, REPORT_FILE, model_folders
-from sightline.repository.read import FileHashes, ModelFolder, ModelVersion, check_files, read_folder
+from sightline.repository.read import ModelFolder, ModelVersion, check_files, read_folder
 from sightline_serving.selection.int8_check import reason_not_fit
 
 
