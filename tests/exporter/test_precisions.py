@@ -183,7 +183,7 @@ from pathlib import Path
 import numpy as np
 from sightline.card import CARD_KEY, unseal
 import onnx
-from sightline.repository.golden_reader import Golden
+from sightline.repository.golden import GoldenSet
 from sightline_export.engine.build import LoadedPlan
 from sightline_export.engine.finalize import judge
 from sightline_export.graph.runtimes import in_onnx_runtime
@@ -192,7 +192,7 @@ model = Path({str(tmp_path / "model.onnx")!r}).read_bytes()
 card = unseal(onnx.load_from_string(model).metadata_props[0].value, "test")
 predict = in_onnx_runtime(model, card)
 pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1)).astype(np.uint8)
-golden = Golden(pixels, np.full(20, -1), np.concatenate([predict(each[None]) for each in pixels]), 1e-4)
+golden = GoldenSet(pixels, np.full(20, -1), np.concatenate([predict(each[None]) for each in pixels]), 1e-4)
 verdict, shares = judge(LoadedPlan(predict, ""), model, card, PRECISIONS["fp32"], golden)
 print([check.name for check in verdict.failed])
 """
