@@ -13,7 +13,8 @@ from torch import nn
 
 from sightline.errors import GateRefused, UsageError
 from sightline.host.cpu import integer_instructions
-from sightline.repository.read import read_version, versions
+from sightline.repository.layout import version_numbers
+from sightline.repository.read import read_version
 from sightline_export.commands.export import export as command
 from sightline_export.gate.compare import ComparedImages
 from sightline_export.gate.thresholds import FP16, DtypeShare
@@ -26,6 +27,7 @@ from sightline_export.settings import ExportSettings
 from sightline_export.sources.run import candidate_from_run, load_run
 from support.digits import DIGITS, Trained
 from support.precisions import conversion, surely_classified, verdict_on
+from support.reports import as_json
 
 
 class Counting(nn.Module):
@@ -52,7 +54,7 @@ def test_several_precisions_load_the_run_export_and_ask_torch_once(digits_run: P
 
     settings = ExportSettings(precisions=("fp32", "fp16", "int8", "fp16"))
     exported = export_candidate(replace(candidate, network=network), tmp_path / "models", settings, Listeners(notify=sentences.append))
-    assert [each.published.report["precision"] for each in exported] == ["fp32", "fp16", "int8"]
+    assert [each.published.report.precision for each in exported] == ["fp32", "fp16", "int8"]
     assert asked == {"loaded": 1, "images": len(images)}
     assert sum(sentence.startswith("exporting mnist to ONNX") for sentence in sentences) == 1
 
@@ -60,7 +62,7 @@ def test_several_precisions_load_the_run_export_and_ask_torch_once(digits_run: P
 def test_each_precision_is_told_before_the_next_one_may_be_refused(digits_run: Path, tmp_path: Path) -> None:
     candidate, exported = candidate_from_run(load_run(digits_run)), list[str]()
     black = Calibration("nothing but black", np.zeros((4, 28, 28, 1), np.uint8), np.zeros((4, 28, 28, 1), np.uint8))
-    listeners = Listeners(exported=lambda each: exported.append(each.published.report["precision"]))
+    listeners = Listeners(exported=lambda each: exported.append(each.published.report.precision))
     with pytest.raises(GateRefused, match=r"mnist was refused by the gate \(int8, "):
         export_candidate(
             replace(candidate, calibration=lambda _card, _settings: black),
@@ -69,7 +71,7 @@ def test_each_precision_is_told_before_the_next_one_may_be_refused(digits_run: P
             listeners,
         )
     assert exported == ["fp32"]
-    assert versions(tmp_path / "models" / "mnist") == [1]
+    assert version_numbers(tmp_path / "models" / "mnist") == [1]
 
 
 def test_a_precision_of_ones_own_is_an_entry_and_a_converter(digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +89,7 @@ def test_a_precision_of_ones_own_is_an_entry_and_a_converter(digits_run: Path, t
         ExportSettings(precisions=("fp32", "rounded"), images=50),
         Listeners(notify=sentences.append),
     )
-    report = read_version(exported[1].published.folder).report
+    report = as_json(read_version(exported[1].published.folder).report)
     assert (report["precision"], report["gate"]["precision"], report["conversion"]["bits"]) == ("rounded", "rounded", 12)
     assert "share of the layers' weights in float32" in {check["name"] for check in report["gate"]["checks"]}
     assert {"converting to rounded", "rounding"} <= set(sentences)

@@ -8,6 +8,7 @@ from sightline.cli import run as sightline
 from sightline.errors import UsageError
 from sightline.repository.read import read_version
 from sightline_export.sources.registry import SOURCES, Source, source_named, usage
+from support.reports import as_json
 
 
 def test_a_source_of_ones_own_is_a_module_and_a_line(
@@ -16,7 +17,7 @@ def test_a_source_of_ones_own_is_a_module_and_a_line(
     monkeypatch.setitem(SOURCES, "pocket", Source("pocket:NAME", "support.throwaway:from_pocket"))
     assert usage() == "torchvision:NAME[/VERSION], timm:NAME, huggingface:DIR or pocket:NAME"
     sightline(["export", "--from", "pocket:marble", "--repository", str(tmp_path / "models"), "--images", "8"])
-    report = read_version(tmp_path / "models" / "marble" / "1").report
+    report = as_json(read_version(tmp_path / "models" / "marble" / "1").report)
     assert (report["provenance"]["from"], report["gate"]["passed"], report["gate"]["pictures"]) == ("pocket:marble", True, 8)
     assert " ".join(capsys.readouterr().out.splitlines()[1].split()) == "from pocket:marble, weights: random"
 
