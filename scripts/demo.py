@@ -16,6 +16,7 @@ from rich.console import Console
 
 from sightline.errors import DataError, SightlineError
 from sightline_serving.server import start_server
+from sightline_serving.settings import FREE_PORTS
 from sightline_training.run.run import Run, load_run
 
 BIN = Path(sys.executable).parent
@@ -33,7 +34,7 @@ def main(folder: Path) -> int:
         sightline("export", str(RUN))
         run = load_run(RUN)
         images = draw_images(run)
-        with start_server(REPOSITORY, http_port=0, grpc_port=0, metrics_port=0) as server:
+        with start_server(REPOSITORY, FREE_PORTS) as server:
             notify.rule("serve", align="left")
             notify.print(f"Triton {server.triton} answers at {server.grpc_url} and {server.http_url}")
             sightline("models", "--url", server.grpc_url)

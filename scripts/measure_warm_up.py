@@ -19,6 +19,7 @@ from tritonclient.grpc import model_config_pb2
 from sightline import Classifier
 from sightline.console import results, table
 from sightline_serving.server import start_server
+from sightline_serving.settings import FREE_PORTS
 
 LATER: Final = 20
 
@@ -50,7 +51,7 @@ def first_and_later(model: Path, *, warm: bool) -> tuple[float, float, float]:
             del config.model_warmup[:]
         (view / "config.pbtxt").write_text(text_format.MessageToString(config), encoding="utf-8")
         began = time.perf_counter()
-        with start_server(scratch, http_port=0, grpc_port=0, metrics_port=0) as server:
+        with start_server(scratch, FREE_PORTS) as server:
             start = time.perf_counter() - began
             with Classifier(model.name, server.grpc_url) as classifier:
                 pixels = np.zeros((1, *classifier.card.preprocess.shape), np.uint8)

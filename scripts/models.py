@@ -21,6 +21,7 @@ from sightline_export.settings import Endpoints
 from sightline_export.verify.hops import HopKind
 from sightline_export.verify.prove import verify
 from sightline_serving.server import Server, start_server
+from sightline_serving.settings import FREE_PORTS
 from sightline_training.datasets import data_root
 from sightline_training.files import read_json, write_json
 from sightline_training.run.run import load_run
@@ -83,7 +84,7 @@ def main(folder: Path, *, own_vgg16: bool) -> int:
     served = [job for job in jobs if job.published and job.run not in failed]
     try:
         if served:
-            with start_server(REPOSITORY, http_port=0, grpc_port=0, metrics_port=0) as server:
+            with start_server(REPOSITORY, FREE_PORTS) as server:
                 prove(served, server)
     except SightlineError as error:
         notify.print(f"error: {error}", style="bold red", markup=False)

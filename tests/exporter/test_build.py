@@ -152,6 +152,7 @@ def test_triton_answers_by_the_plan(digits_run: Path, tmp_path: Path) -> None:
     from sightline.classifier import Classifier
     from sightline.repository.golden import read_golden
     from sightline_serving.server import start_server
+    from sightline_serving.settings import FREE_PORTS
 
     triton = shutil.which("tritonserver")
     if triton is None or not (Path(triton).resolve().parents[1] / "backends" / "tensorrt").is_dir():
@@ -159,7 +160,7 @@ def test_triton_answers_by_the_plan(digits_run: Path, tmp_path: Path) -> None:
     repository = tmp_path / "models"
     version = export_run(digits_run, repository)[0].published
     finalize(repository, "mnist", settings=FinalizeSettings(timing_cache=tmp_path / "timing"))
-    with start_server(repository, http_port=0, grpc_port=0, metrics_port=0) as server:
+    with start_server(repository, FREE_PORTS) as server:
         assert server.notices == ()
         with Classifier("mnist", server.grpc_url) as mnist:
             golden = read_golden(version, mnist.card)

@@ -7,6 +7,7 @@ import pytest
 
 from sightline import cli
 from sightline_serving.server import Server, start_server
+from sightline_serving.settings import FREE_PORTS
 from sightline_training.run.run import load_run
 from support.line import Line, Prove, make_line
 
@@ -24,7 +25,7 @@ def other_line(tmp_path_factory: pytest.TempPathFactory) -> Line:
 
 @pytest.fixture(scope="session")
 def server(line: Line) -> Iterator[Server]:
-    with start_server(line.repository, http_port=0, grpc_port=0, metrics_port=0) as started:
+    with start_server(line.repository, FREE_PORTS) as started:
         yield started
 
 

@@ -14,6 +14,7 @@ from sightline_export.gate.thresholds import FP32
 from sightline_export.settings import Endpoints
 from sightline_export.verify.prove import verify
 from sightline_serving.server import start_server
+from sightline_serving.settings import FREE_PORTS
 from support.comparison_images import smooth
 from support.foreign_networks import TEN, as_tensor, saved
 from support.hf_processors import CONVNEXT
@@ -27,7 +28,7 @@ def test_an_imported_model_is_served_and_answers_as_in_its_own_library(tmp_path:
     cli.run(["export", "--from", f"huggingface:{folder}", "--repository", str(repository), "--images", "8"])
     network, transform = transformers.AutoModelForImageClassification.from_pretrained(folder).eval(), as_tensor(CONVNEXT)
     seen = set()
-    with start_server(repository, http_port=0, grpc_port=0, metrics_port=0) as server:
+    with start_server(repository, FREE_PORTS) as server:
         for url in (server.grpc_url, server.http_url):
             with Classifier("convnext-tiny-224", url) as served:
                 assert served.card.labels == TEN

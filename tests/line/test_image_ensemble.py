@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from sightline.transport import Transport, connect
 from sightline_export.settings import ExportSettings
 from sightline_export.sources.run import export_run
 from sightline_serving.server import Server, start_server
+from sightline_serving.settings import FREE_PORTS
 from support.line import Line, Prove
 from support.readme import ROOT, blocks
 
@@ -138,7 +140,7 @@ def test_images_go_to_the_version_that_is_served(line: Line, other_line: Line, s
         if to == 1:
             rollback(spoiled.repository, "mnist")
         with (
-            start_server(spoiled.repository, models=["mnist"], http_port=0, grpc_port=0, metrics_port=0) as server,
+            start_server(spoiled.repository, replace(FREE_PORTS, models=("mnist",))) as server,
             Classifier("mnist", server.grpc_url) as mnist,
             connect(server.grpc_url) as transport,
         ):
@@ -157,7 +159,7 @@ def test_verify_names_the_hop_where_encoded_images_are_seen_otherwise(spoiled: L
     config.parameters[PICTURES_OF].string_value = seal(other)
     path.write_text(text_format.MessageToString(config))
     with (
-        start_server(spoiled.repository, http_port=0, grpc_port=0, metrics_port=0) as server,
+        start_server(spoiled.repository, FREE_PORTS) as server,
         pytest.raises(HopDiffers, match="the answers part at the hop “answers: ONNX → gRPC, encoded”"),
     ):
         prove(spoiled, server)
@@ -168,7 +170,7 @@ def test_serve_refuses_a_first_step_that_was_changed(spoiled: Line) -> None:
         file.write("print('hello')\n")
     with (
         pytest.raises(ContractError, match=r"mnist_reformat/1/model\.py was changed after it was published"),
-        start_server(spoiled.repository, http_port=0, grpc_port=0, metrics_port=0),
+        start_server(spoiled.repository, FREE_PORTS),
     ):
         pass
 

@@ -14,6 +14,7 @@ from sightline.repository.history import rollback
 from sightline_export.settings import ExportSettings
 from sightline_export.sources.run import export_run
 from sightline_serving.server import start_server
+from sightline_serving.settings import FREE_PORTS
 from support.line import Line
 
 pytestmark = pytest.mark.triton
@@ -35,7 +36,7 @@ def test_the_old_version_answers_every_request_while_versions_come_fail_and_go(
         return seen
 
     anew = ExportSettings(again=True, images=20)
-    with start_server(spoiled.repository, http_port=0, grpc_port=0, metrics_port=0) as server, ThreadPoolExecutor(4) as pool:
+    with start_server(spoiled.repository, FREE_PORTS) as server, ThreadPoolExecutor(4) as pool:
         clients = [pool.submit(ask, url) for url in (server.grpc_url, server.http_url) * 2]
         try:
             asked.wait(60)
@@ -53,7 +54,7 @@ def test_the_old_version_answers_every_request_while_versions_come_fail_and_go(
     assert all(len({label for _, label in each}) > 5 for each in seen)
     assert sorted(int(each.name) for each in (spoiled.repository / "mnist").iterdir() if each.name.isdigit()) == [1, 2, 3]
     with (
-        start_server(spoiled.repository, http_port=0, grpc_port=0, metrics_port=0) as server,
+        start_server(spoiled.repository, FREE_PORTS) as server,
         Classifier("mnist", server.grpc_url) as mnist,
     ):
         assert {guess.version for guess in mnist.classify(digit_files)} == {"2"}

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -15,6 +16,7 @@ from sightline import cli, seal, unseal
 from sightline.card import CARD_KEY
 from sightline.errors import DataError, HopDiffers, ModelNotFound, ServerUnavailable
 from sightline_serving.server import Server, start_server
+from sightline_serving.settings import FREE_PORTS
 from support.line import Line, Prove
 
 pytestmark = pytest.mark.triton
@@ -152,7 +154,7 @@ def test_one_digit_of_a_mean_in_the_served_copy_is_found_over_both_protocols(
 ) -> None:
     in_config(spoiled, alter)
     with (
-        start_server(spoiled.repository, http_port=0, grpc_port=0, metrics_port=0, verify_hashes=False) as server,
+        start_server(spoiled.repository, replace(FREE_PORTS, verify_hashes=False)) as server,
         pytest.raises(HopDiffers, match="the answers part at the hop “card: run → gRPC”: "),
     ):
         prove(line, server)
@@ -166,7 +168,7 @@ def test_one_digit_of_a_mean_in_the_served_copy_is_found_over_both_protocols(
 def test_another_model_of_the_same_shape_on_the_server_is_found(
     line: Line, other_line: Line, prove: Prove, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with start_server(other_line.repository, http_port=0, grpc_port=0, metrics_port=0) as server, pytest.raises(HopDiffers) as difference:
+    with start_server(other_line.repository, FREE_PORTS) as server, pytest.raises(HopDiffers) as difference:
         prove(line, server)
     assert re.match(
         r"mnist version 1: the answers part at the hop “answers: ONNX → gRPC”: of image \d+, ONNX says \d \([01]\.\d{4}\) and gRPC says "
@@ -225,7 +227,7 @@ def test_on_all_10_000_images_of_mnist_no_label_and_no_probability_differs(
     cli.run(["train", "mnist", "--data", str(data_folder), "--epochs", "2", "--run", str(made.run)])
     cli.run(["export", str(made.run), "--repository", str(made.repository), "--data", str(data_folder)])
     capsys.readouterr()
-    with start_server(made.repository, http_port=0, grpc_port=0, metrics_port=0) as server:
+    with start_server(made.repository, FREE_PORTS) as server:
         prove(made, server)
     printed = capsys.readouterr().out
     assert table(printed) == dict.fromkeys(HOPS, "same")

@@ -1,5 +1,6 @@
 """VGG16, the default backbone, in shape: random weights and few images, but the whole line. Its real weights are a download of 528 MB."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from sightline import Classifier, cli
 from sightline_export.settings import Endpoints, ImageSelection
 from sightline_export.verify.prove import verify
 from sightline_serving.server import start_server
+from sightline_serving.settings import FREE_PORTS
 from sightline_training.run.run import load_run
 
 RECIPES = {
@@ -63,7 +65,7 @@ def test_vgg16_goes_through_the_whole_line(recipe: str, small_data: Path, tmp_pa
     assert (report["backbone"]["name"], report["backbone"]["source"]) == ("vgg16", "random")
     cli.run(["export", str(run), "--repository", str(repository), "--data", str(data)])
     model = "pets" if recipe == "folder" else recipe
-    with start_server(repository, http_port=0, grpc_port=0, metrics_port=0, startup_timeout_s=300) as server:
+    with start_server(repository, replace(FREE_PORTS, startup_timeout_s=300)) as server:
         endpoints = Endpoints(grpc_url=server.grpc_url, http_url=server.http_url, timeout_s=120)
         proof = verify(model, run, repository, endpoints, ImageSelection(data=data))
         proof.check()

@@ -20,6 +20,7 @@ from sightline.transport import connect
 from sightline_export.settings import ExportSettings
 from sightline_export.sources.run import export_run
 from sightline_serving.server import Server, start_server
+from sightline_serving.settings import FREE_PORTS
 from support.digits import Trained
 from support.killed_publisher import killer, published
 
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.triton
 
 
 def serve(repository: Path) -> AbstractContextManager[Server]:
-    return start_server(repository, http_port=0, grpc_port=0, metrics_port=0)
+    return start_server(repository, FREE_PORTS)
 
 
 def test_a_published_run_is_served_and_gives_the_golden_answers(digits_run: Path, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import pytest
 import tritonclient.http
 
 from sightline.errors import ServerStartError
-from sightline_serving.process import supervisor as leash
+from sightline_serving.process import supervisor
 from sightline_serving.server import Server, start_server
+from sightline_serving.settings import FREE_PORTS
 
 pytestmark = pytest.mark.triton
 
@@ -34,8 +35,8 @@ class Serve:
         assert self.process.stdout is not None
         self.told = dict(self.process.stdout.readline().split(None, 1) for _ in range(5))
         serve = psutil.Process(self.process.pid)
-        (self.leash,) = serve.children()
-        (self.triton,) = self.leash.children()
+        (self.supervisor,) = serve.children()
+        (self.triton,) = self.supervisor.children()
         self.workers = self.triton.children()
         assert len(self.workers) == 2
         arguments = self.triton.cmdline()
@@ -49,7 +50,9 @@ class Serve:
 
     def left(self) -> list[object]:
         """What has not ended yet."""
-        living = [each for each in [self.leash, self.triton, *self.workers] if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+        living = [
+            each for each in [self.supervisor, self.triton, *self.workers] if each.is_running() and each.status() != psutil.STATUS_ZOMBIE
+        ]
         files = [*Path("/dev/shm").glob(f"{self.shared_memory}*"), *[each for each in [self.temporary] if each.exists()]]
         return [*living, *files, *(worker_environments() - self.others)]
 
@@ -161,35 +164,34 @@ def test_killing_a_worker_ends_serve_with_exit_code_8(serve):
     assert serve.left() == []
 
 
-def test_killing_the_leash_ends_everything(serve):
+def test_killing_the_supervisor_ends_everything(serve):
     serve.ready()
-    serve.leash.kill()
+    serve.supervisor.kill()
     code, said = serve.end()
     assert code == 8
     assert (
-        said.splitlines()[-1] == f"error: Triton (process {serve.triton.pid}) ended, together with the process that held it. Start it again"
+        said.splitlines()[-1]
+        == f"error: Triton (process {serve.triton.pid}) ended, together with the process that supervised it. Start it again"
     )
     assert eventually(lambda: serve.left() == []), f"left: {serve.left()}"
 
 
-def test_killing_serve_and_the_leash_ends_triton_and_its_workers(serve):
-    """Two murders at once leave a temporary folder, but no process."""
+def test_killing_serve_and_the_supervisor_ends_triton_and_its_workers(serve):
+    """Two kills at once leave a temporary folder, but no process."""
     serve.ready()
-    serve.leash.suspend()
+    serve.supervisor.suspend()
     serve.process.kill()
-    serve.leash.kill()
+    serve.supervisor.kill()
     assert eventually(lambda: not [each for each in serve.left() if isinstance(each, psutil.Process)])
-    leash.sweep(serve.shared_memory, [serve.temporary])
+    supervisor.sweep(serve.shared_memory, [serve.temporary])
 
 
 def test_a_server_outlives_the_thread_that_started_it(repository):
-    """Linux's parent-death signal goes off when a thread ends: the leash is there so that ours does not."""
+    """Linux's parent-death signal goes off when a thread ends: the supervisor is there so that ours does not."""
     stack = contextlib.ExitStack()
     servers: list[Server] = []
     with stack:
-        thread = threading.Thread(
-            target=lambda: servers.append(stack.enter_context(start_server(repository, http_port=0, grpc_port=0, metrics_port=0)))
-        )
+        thread = threading.Thread(target=lambda: servers.append(stack.enter_context(start_server(repository, FREE_PORTS))))
         thread.start()
         thread.join()
         (server,) = servers
@@ -199,13 +201,13 @@ def test_a_server_outlives_the_thread_that_started_it(repository):
 
 
 def test_an_error_in_the_block_stops_triton(repository, about):
-    with pytest.raises(ZeroDivisionError), start_server(repository, http_port=0, grpc_port=0, metrics_port=0):
+    with pytest.raises(ZeroDivisionError), start_server(repository, FREE_PORTS):
         1 / 0  # noqa: B018
     assert about(repository) == []
 
 
 def test_wait_tells_that_triton_died(repository):
-    with start_server(repository, http_port=0, grpc_port=0, metrics_port=0) as server:
+    with start_server(repository, FREE_PORTS) as server:
         server.wait(0.1)
         os.kill(server.pid, signal.SIGKILL)
         with pytest.raises(ServerStartError, match=rf"^Triton \(process {server.pid}\) ended, killed by SIGKILL. Start it again$"):

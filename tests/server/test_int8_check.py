@@ -16,6 +16,7 @@ from sightline_serving.selection import preflight as repositories
 from sightline_serving.selection.int8_check import reason_not_fit
 from sightline_serving.selection.preflight import select_models
 from sightline_serving.server import start_server
+from sightline_serving.settings import FREE_PORTS
 from support.cards import LABELS
 from support.tiny_models import InProcess, Publish
 
@@ -77,7 +78,7 @@ def test_an_older_version_answers_instead_and_the_repository_stays_as_it_is(
     int8(publish(tmp_path / "models", version=2, seed=2))
     publish(tmp_path / "models", "other")
     before = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in tmp_path.rglob("*") if file.is_file()}
-    with start_server(tmp_path / "models", http_port=0, grpc_port=0, metrics_port=0) as server:
+    with start_server(tmp_path / "models", FREE_PORTS) as server:
         assert {model.name: model.versions for model in server.models} == {"other": (1,), "tiny": (1,)}
         notices = [notice for notice in server.notices if notice.startswith("tiny version 1 is served instead of version 2: it is INT8, ")]
         assert len(notices) == 1

@@ -3,11 +3,11 @@
 What decides is tested here; that TensorRT loads what was decided on needs a GPU (tests/export/test_tensorrt_engine.py).
 """
 
-import dataclasses
 import json
 import os
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +39,10 @@ from sightline_serving.selection.plan_selection import (
 )
 from sightline_serving.selection.preflight import select_models
 from sightline_serving.server import start_server
+from sightline_serving.settings import FREE_PORTS
 from support.plans import A100, H100, H200, T4, fingerprint, here, record_plan
 from support.tiny_models import InProcess, Publish, write_config
 
-FREE = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 AUTO = pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_AUTO, count=1)
 
 OTHERS = {
@@ -301,7 +301,7 @@ def test_the_view_holds_the_plans_instead_of_the_onnx_files_and_the_repository_s
 @pytest.mark.triton
 def test_the_wheels_triton_has_no_tensorrt_so_onnx_runtime_answers_and_it_is_said(version: Path, in_process: InProcess) -> None:
     record_plan(version)
-    with start_server(version.parents[1], **FREE) as server:  # type: ignore[arg-type]
+    with start_server(version.parents[1], FREE_PORTS) as server:
         said = [notice for notice in server.notices if notice.startswith("tiny version 1 ")]
         assert said == [
             (
@@ -312,7 +312,7 @@ def test_the_wheels_triton_has_no_tensorrt_so_onnx_runtime_answers_and_it_is_sai
         pixels = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 3), np.uint8)
         with Classifier("tiny", server.grpc_url) as tiny:
             assert np.abs(tiny.answer(pixels) - in_process(version / "model.onnx", pixels)).max() < 1e-6
-    with start_server(version.parents[1], plans=False, **FREE) as server:  # type: ignore[arg-type]
+    with start_server(version.parents[1], replace(FREE_PORTS, plans=False)) as server:
         assert not [notice for notice in server.notices if "TensorRT" in notice]
 
 
@@ -321,7 +321,7 @@ def test_triton_reads_the_configuration_of_a_plan_and_misses_nothing_but_the_bac
     names = {"9.0": "model.sm90.plan", "8.0": "model.sm80.plan"}
     text = config_text(plan_config(typed_config(version), [1], names, Profile(1, 4, 8))).replace("KIND_GPU", "KIND_CPU")
     (version.parent / "config.pbtxt").write_text(text)
-    with pytest.raises(ServerStartError) as refused, start_server(version.parents[1], verify_hashes=False, **FREE):  # type: ignore[arg-type]
+    with pytest.raises(ServerStartError) as refused, start_server(version.parents[1], replace(FREE_PORTS, verify_hashes=False)):
         pytest.fail("it started")
     assert "tensorrt" in str(refused.value)
     assert "backend" in str(refused.value)
@@ -389,7 +389,7 @@ def test_the_provider_is_set_with_cache_profile_and_warm_up_and_no_precision(ver
 
 def test_the_profile_is_warmed_up_with_the_models_own_image_in_place_of_its_own_sizes(version: Path) -> None:
     own = WarmUp("golden picture, batch of 2", 2, (WarmUpTensor("pixels", "TYPE_UINT8", (6, 5, 3), "golden"),))
-    config = parsed(with_warm_ups(dataclasses.replace(typed_config(version), warm_ups=(own,)), Profile(1, 4, 8)))
+    config = parsed(with_warm_ups(replace(typed_config(version), warm_ups=(own,)), Profile(1, 4, 8)))
     assert [(warmup.batch_size, warmup.inputs["pixels"].input_data_file) for warmup in config.model_warmup] == [
         (1, "golden"),
         (4, "golden"),
@@ -401,7 +401,7 @@ def test_the_profile_is_warmed_up_with_the_models_own_image_in_place_of_its_own_
 def test_triton_takes_the_configuration_and_is_ready_after_the_warm_up(version: Path, in_process: InProcess, tmp_path: Path) -> None:
     config = with_tensorrt_provider(typed_config(version), tmp_path / "engines", profile_for(8), 1)
     (version.parent / "config.pbtxt").write_text(config_text(config))
-    with start_server(version.parents[1], log_file=tmp_path / "log", **FREE) as server:  # type: ignore[arg-type]
+    with start_server(version.parents[1], replace(FREE_PORTS, log_file=tmp_path / "log")) as server:
         pixels = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 3), np.uint8)
         with Classifier("tiny", server.grpc_url) as tiny:
             assert np.abs(tiny.answer(pixels) - in_process(version / "model.onnx", pixels)).max() < 1e-6
@@ -409,7 +409,7 @@ def test_triton_takes_the_configuration_and_is_ready_after_the_warm_up(version: 
 
 @pytest.mark.triton
 def test_without_tensorrt_the_provider_is_left_out_and_it_is_said(version: Path, tmp_path: Path) -> None:
-    with start_server(version.parents[1], engine_cache=tmp_path / "engines", **FREE) as server:  # type: ignore[arg-type]
+    with start_server(version.parents[1], replace(FREE_PORTS, engine_cache=tmp_path / "engines")) as server:
         assert [notice for notice in server.notices if "provider" in notice] == [
             (
                 "tiny is answered without ONNX Runtime's TensorRT provider: the nvidia-pytriton wheel has no TensorRT (no "
@@ -486,8 +486,7 @@ def test_the_identity_of_a_plan_changes_with_every_field_and_setting(version: Pa
     base = fingerprint(version)
     found = {identity(base, profile_for(8), "none", version_compatible=False)}
     found |= {
-        identity(dataclasses.replace(base, **{field: value}), profile_for(8), "none", version_compatible=False)
-        for field, (value, _) in OTHERS.items()
+        identity(replace(base, **{field: value}), profile_for(8), "none", version_compatible=False) for field, (value, _) in OTHERS.items()
     }
     found |= {
         identity(base, profile_for(8, 2), "none", version_compatible=False),
@@ -539,9 +538,7 @@ def test_each_published_file_is_hashed_once_however_many_ask_for_it(
     version: Path, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_auto(publish(version.parents[1], version=2, seed=1))
-    (version.parent / "config.pbtxt").write_text(
-        config_text(dataclasses.replace(typed_config(version), policy=VersionPolicy("all"))), encoding="utf-8"
-    )
+    (version.parent / "config.pbtxt").write_text(config_text(replace(typed_config(version), policy=VersionPolicy("all"))), encoding="utf-8")
     for number in (1, 2):
         record_plan(version.parent / str(number))
     publish(version.parents[1], "other")

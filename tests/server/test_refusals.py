@@ -1,6 +1,5 @@
 """What cannot be served is refused with one clear sentence, as the user reads it, and with the exit code of who is at fault."""
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -10,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -18,18 +18,17 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from sightline.cli import run
-from sightline.errors import ContractError, ServerStartError, SightlineError, UsageError
+from sightline.errors import ContractError, MachineError, ServerStartError, SightlineError, UsageError
 from sightline_serving.process.installation import PYTHON, find_triton
 from sightline_serving.selection.preflight import SelectedModel, select_models
 from sightline_serving.server import start_server
+from sightline_serving.settings import FREE_PORTS
 from support.cards import tiny_card
 from support.tiny_models import publish_tiny, tiny_onnx
 
-FREE = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
-
 
 def refusal(repository: Path, **settings: object) -> SightlineError:
-    with pytest.raises(SightlineError) as caught, start_server(repository, **{**FREE, **settings}):  # type: ignore[arg-type]
+    with pytest.raises(SightlineError) as caught, start_server(repository, replace(FREE_PORTS, **settings)):  # type: ignore[arg-type]
         pytest.fail("it started")
     return caught.value
 
@@ -97,7 +96,7 @@ def test_a_policy_that_asks_for_a_version_that_is_not_there(repository):
 
 
 def test_a_name_that_no_model_has(repository):
-    assert said(repository, models=["tinny"]) == "the model repository REPOSITORY has no model tinny: it has tiny"
+    assert said(repository, models=("tinny",)) == "the model repository REPOSITORY has no model tinny: it has tiny"
 
 
 def test_versions_are_chosen_as_triton_chooses_them(repository: Path) -> None:
@@ -192,7 +191,7 @@ def test_a_taken_port_is_named_with_who_has_it(repository, option, what):
         message = said(repository, **{f"{option}_port": port})
     taken_by = f"port {port} ({what}) at 127.0.0.1 is taken by "
     assert message.startswith(taken_by)
-    assert message.endswith(f"(process {os.getpid()}): stop it, or choose another with --{option}-port (0 picks a free one)")
+    assert message.endswith(f"(process {os.getpid()}): stop it, or choose another {what} port (0 picks a free one)")
 
 
 def test_a_port_that_is_taken_on_every_network_is_taken_here_too(repository):
@@ -206,7 +205,7 @@ def test_one_port_for_two_protocols_makes_no_sense(repository):
 
 
 def test_a_port_that_does_not_exist(repository):
-    assert said(repository, UsageError, http_port=70000) == "70000 is no port: --http-port takes 0 (any free one) to 65535"
+    assert said(repository, UsageError, http_port=70000) == "70000 is no port: HTTP takes 0 (any free one) to 65535"
 
 
 @pytest.mark.parametrize("address", ["example", "::1", "127.0.0.1:8000", ""])
@@ -227,12 +226,12 @@ def test_the_wheels_old_triton_refuses_to_listen_on_a_network_and_says_why(repos
     )
     assert "name at least 56 vulnerabilities fixed in later releases" in message
     assert message.endswith(
-        "serve with NVIDIA's container nvcr.io/nvidia/tritonserver:26.07-py3, or override with --outdated-beyond-loopback"
+        "serve with NVIDIA's container nvcr.io/nvidia/tritonserver:26.07-py3, or insist on it (outdated-beyond-loopback)"
     )
 
 
 def test_a_log_file_that_cannot_be_written(repository, tmp_path):
-    message = said(repository, UsageError, log_file=tmp_path / "none" / "triton.log")
+    message = said(repository, MachineError, log_file=tmp_path / "none" / "triton.log")
     assert message == f"the log file {tmp_path}/none/triton.log cannot be written: No such file or directory"
 
 
@@ -272,7 +271,7 @@ def test_a_python_without_its_shared_library_is_told_so(repository, monkeypatch,
     missing = library.replace(b"libpython3", b"libpython9")
     (tmp_path / wheel.stub.name).write_bytes(worker.replace(library, missing))
     (tmp_path / wheel.stub.name).chmod(0o755)
-    monkeypatch.setattr("sightline_serving.server.find_triton", lambda _: dataclasses.replace(wheel, stub=tmp_path / wheel.stub.name))
+    monkeypatch.setattr("sightline_serving.server.find_triton", lambda _: replace(wheel, stub=tmp_path / wheel.stub.name))
     assert said(repository) == (
         f"{missing.decode()} is missing: this Python ({sys.executable}) was built without its shared library, which Triton's worker needs. "
         f"Install it (Debian: apt install libpython{PYTHON}) or use a Python built with --enable-shared, "
@@ -282,7 +281,7 @@ def test_a_python_without_its_shared_library_is_told_so(repository, monkeypatch,
 
 def test_a_python_for_which_the_wheel_has_no_worker_is_told_so(repository, monkeypatch, tmp_path):
     wheel = find_triton(repository)
-    monkeypatch.setattr("sightline_serving.server.find_triton", lambda _: dataclasses.replace(wheel, stub=tmp_path / "none"))
+    monkeypatch.setattr("sightline_serving.server.find_triton", lambda _: replace(wheel, stub=tmp_path / "none"))
     assert said(repository).startswith(f"the nvidia-pytriton wheel has no Python worker for Python {PYTHON} (")
 
 
@@ -371,7 +370,7 @@ def test_one_broken_model_among_good_ones_stops_all_and_is_the_one_that_is_named
 @pytest.mark.triton
 def test_a_start_that_takes_too_long_is_given_up(repository, about):
     message = said(repository, startup_timeout_s=0.05)
-    assert message.startswith("Triton was not ready after 0.05 s (--startup-timeout gives it more). Its last words: ")
+    assert message.startswith("Triton was not ready after 0.05 s; a longer startup timeout gives it more. The end of its log: ")
     assert about(repository) == []
 
 

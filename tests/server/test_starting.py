@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from sightline_serving.process import installation
 from sightline_serving.process.installation import find_triton, prepare_backends
 from sightline_serving.selection.preflight import SelectedModel
 from sightline_serving.server import Server, start_server
+from sightline_serving.settings import FREE_PORTS
 from support.tiny_models import publish_tiny
 
 pytestmark = pytest.mark.triton
@@ -30,7 +32,7 @@ PIXELS = np.random.default_rng(5).integers(0, 256, (3, 6, 5, 3), np.uint8)
 
 @contextlib.contextmanager
 def started(repository: Path, **settings: object) -> Iterator[Server]:
-    with start_server(repository, http_port=0, grpc_port=0, metrics_port=0, **settings) as server:  # type: ignore[arg-type]
+    with start_server(repository, replace(FREE_PORTS, **settings)) as server:  # type: ignore[arg-type]
         yield server
 
 
@@ -56,7 +58,7 @@ def test_every_version_that_the_policy_names_is_served(repository, in_process):
 def test_only_the_models_that_were_named_are_served(repository):
     """The other one is broken: it is not even looked at."""
     (publish_tiny(repository, "broken") / "model.onnx").write_bytes(b"x")
-    with started(repository, models=["tiny"]) as server:
+    with started(repository, models=("tiny",)) as server:
         assert server.models == (SelectedModel("tiny", (1,)),)
         with tritonclient.http.InferenceServerClient(server.http_url.removeprefix("http://")) as client:
             assert client.is_model_ready("tiny")
@@ -118,7 +120,7 @@ def test_the_log_is_appended_to_the_file_that_was_named(repository, tmp_path):
     assert "successfully loaded 'tiny'" in text
 
 
-def test_an_old_log_is_not_taken_for_triton_s_last_words(repository, tmp_path):
+def test_an_old_log_is_not_taken_for_the_reason_of_this_end(repository, tmp_path):
     log = tmp_path / "triton.log"
     log.write_text("E1121 08:00:00.000000 1 model_lifecycle.cc:642] \"failed to load 'old' version 1: Internal: long ago\"\n")
     (repository / "tiny" / "labels.txt").unlink()

@@ -12,7 +12,7 @@ from sightline.repository.instances import InstanceSettings, instances_of
 from sightline.repository.read import model_named
 from sightline_export.settings import ExportSettings
 from sightline_export.sources.run import export_run
-from sightline_serving.tuning import Trial, _best, candidates
+from sightline_serving.tuning import Trial, _best, candidates_on
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def repository(digits_run: Path, tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-def shape_of(repository: Path) -> InstanceSettings:
+def instances_in(repository: Path) -> InstanceSettings:
     return instances_of(model_named(repository, "mnist").config)
 
 
@@ -35,15 +35,15 @@ def shape_of(repository: Path) -> InstanceSettings:
         (InstanceSettings(3, 5), 2, [(3, 5), (1, 1), (1, 2), (2, 1)]),
     ],
 )
-def test_the_present_shape_is_tried_first_and_none_twice(present: InstanceSettings, cores: int, tried: list[tuple[int, int]]) -> None:
-    assert [(shape.instances, shape.threads) for shape in candidates(present, cores)] == tried
+def test_the_present_setting_is_tried_first_and_none_twice(present: InstanceSettings, cores: int, tried: list[tuple[int, int]]) -> None:
+    assert [(settings.instances, settings.threads) for settings in candidates_on(cores, present)] == tried
 
 
 def trial(ratio: float, least: float, p99: float, delay: int = 0) -> Trial:
     return Trial(InstanceSettings(1, 1, delay), 100 * ratio, p99, ratio, least)
 
 
-def test_the_present_shape_stays_unless_another_is_faster_in_every_round() -> None:
+def test_the_present_setting_stays_unless_another_is_faster_in_every_round() -> None:
     now = trial(1.0, 1.0, 5.0)
     assert _best([now, trial(1.5, 1.04, 5.0, 1)], None) is now
     faster = trial(1.2, 1.1, 5.0, 2)
@@ -61,9 +61,9 @@ def test_settings_given_by_hand_are_written_and_nothing_else_changes(repository:
     before = model_named(repository, "mnist").config
     sightline(["tune", "mnist", "--repository", str(repository), "--instances", "3", "--queue-delay", "250"])
     assert capsys.readouterr().err == "mnist: 3 instances of 1 thread, delay 250 µs, from the server's next start on\n"
-    assert shape_of(repository) == InstanceSettings(3, 1, 250)
+    assert instances_in(repository) == InstanceSettings(3, 1, 250)
     sightline(["tune", "mnist", "--repository", str(repository), "--threads", "0", "--no-batching"])
-    assert str(shape_of(repository)) == "3 instances of all threads, no batching"
+    assert str(instances_in(repository)) == "3 instances of all threads, no batching"
     sightline(["tune", "mnist", "--repository", str(repository), "--instances", "1", "--threads", "1", "--queue-delay", "0"])
     assert model_named(repository, "mnist").config == before
 
@@ -71,9 +71,9 @@ def test_settings_given_by_hand_are_written_and_nothing_else_changes(repository:
 def test_export_takes_the_same_settings_for_a_new_model_and_for_one_that_is_there(digits_run: Path, tmp_path: Path) -> None:
     given = ["export", str(digits_run), "--repository", str(tmp_path), "--images", "20", "--no-image"]
     sightline([*given, "--instances", "2", "--threads", "0"])
-    assert shape_of(tmp_path) == InstanceSettings(2, 0, 0)
+    assert instances_in(tmp_path) == InstanceSettings(2, 0, 0)
     sightline([*given, "--no-batching"])
-    assert shape_of(tmp_path) == InstanceSettings(2, 0, None)
+    assert instances_in(tmp_path) == InstanceSettings(2, 0, None)
     with pytest.raises(UsageError, match="--queue-delay is a setting of batching"):
         sightline([*given, "--queue-delay", "1", "--no-batching"])
 
@@ -97,7 +97,7 @@ def test_without_golden_images_somebody_must_name_some(repository: Path, monkeyp
 @pytest.mark.triton
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_search_measures_every_shape_and_leaves_a_repository_that_serves(
+def test_a_search_measures_every_setting_and_leaves_a_repository_that_serves(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sightline_serving.tuning.ROUNDS", 1)
@@ -110,5 +110,5 @@ def test_a_search_measures_every_shape_and_leaves_a_repository_that_serves(
     assert sum(" best" in row for row in rows) == 1
     assert all(float(row.split("µs")[1].split()[0].replace(",", "")) > 0 for row in rows)
     kept = next(row for row in rows if " best" in row).split("  ")[0]
-    assert str(shape_of(repository)) == kept
+    assert str(instances_in(repository)) == kept
     assert json.loads((repository / "mnist" / "1" / "report.json").read_text())["files"] == versions

@@ -16,6 +16,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from sightline.card import CARD_KEY, ModelCard, seal
 from sightline_serving.server import Server, start_server
+from sightline_serving.settings import FREE_PORTS
 from support.cards import tiny_card
 
 Publish = Callable[..., Path]
@@ -127,7 +128,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, P
     folder = tmp_path_factory.mktemp("served") / "models"
     publish_tiny(folder, instances=2)
     publish_tiny(folder, "other", seed=1)
-    with start_server(folder, http_port=0, grpc_port=0, metrics_port=0) as server:
+    with start_server(folder, FREE_PORTS) as server:
         yield server, folder
 
 

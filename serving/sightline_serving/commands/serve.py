@@ -7,48 +7,48 @@ from typing import NoReturn
 
 import click
 
+from sightline.commands.options import options_as
+from sightline_serving.settings import ServeSettings
+
 
 class _Stop(BaseException):
     """Someone asked us to stop; that is no error."""
+
+
+_serve_options = options_as(
+    "settings",
+    ServeSettings,
+    click.option("--model", "models", multiple=True, metavar="NAME", help="Serve this model only (may be given several times)."),
+    click.option("--address", default="127.0.0.1", show_default=True, help="IPv4 address to listen on."),
+    click.option("--http-port", type=int, default=8000, show_default=True, help="0 picks a free one."),
+    click.option("--grpc-port", type=int, default=8001, show_default=True, help="0 picks a free one."),
+    click.option("--metrics-port", type=int, default=8002, show_default=True, help="0 picks a free one."),
+    click.option(
+        "--startup-timeout", "startup_timeout_s", type=click.FloatRange(min=0.1), default=120.0, show_default=True, help="Seconds."
+    ),
+    click.option("--log-file", type=click.Path(path_type=Path), help="Append Triton's log to this file."),
+    click.option("--verbose", is_flag=True, help="Show Triton's log on stderr."),
+    click.option(
+        "--outdated-beyond-loopback", is_flag=True, help="Let the pip-installed Triton, which has known holes, listen on a network."
+    ),
+    click.option("--plans/--no-plans", default=True, show_default=True, help="Answer by TensorRT plans where they fit this machine."),
+    click.option("--version-compatible", is_flag=True, help="Admit plans of another TensorRT, which bring code along."),
+    click.option(
+        "--tensorrt-provider",
+        "engine_cache",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="FOLDER",
+        help="Let ONNX Runtime build TensorRT engines for models without a plan, and keep them in this folder.",
+    ),
+)
 
 
 @click.command()
 @click.option(
     "--repository", type=click.Path(path_type=Path), default=Path("model_repository"), show_default=True, help="Folder of models."
 )
-@click.option("--model", "models", multiple=True, metavar="NAME", help="Serve this model only (may be given several times).")
-@click.option("--address", default="127.0.0.1", show_default=True, help="IPv4 address to listen on.")
-@click.option("--http-port", type=int, default=8000, show_default=True, help="0 picks a free one.")
-@click.option("--grpc-port", type=int, default=8001, show_default=True, help="0 picks a free one.")
-@click.option("--metrics-port", type=int, default=8002, show_default=True, help="0 picks a free one.")
-@click.option("--startup-timeout", "startup_timeout_s", type=click.FloatRange(min=0.1), default=120.0, show_default=True, help="Seconds.")
-@click.option("--log-file", type=click.Path(path_type=Path), help="Append Triton's log to this file.")
-@click.option("--verbose", is_flag=True, help="Show Triton's log on stderr.")
-@click.option("--outdated-beyond-loopback", is_flag=True, help="Let the pip-installed Triton, which has known holes, listen on a network.")
-@click.option("--plans/--no-plans", default=True, show_default=True, help="Answer by TensorRT plans where they fit this machine.")
-@click.option("--version-compatible", is_flag=True, help="Admit plans of another TensorRT, which bring code along.")
-@click.option(
-    "--tensorrt-provider",
-    "engine_cache",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="FOLDER",
-    help="Let ONNX Runtime build TensorRT engines for models without a plan, and keep them in this folder.",
-)
-def serve(
-    repository: Path,
-    models: tuple[str, ...],
-    address: str,
-    http_port: int,
-    grpc_port: int,
-    metrics_port: int,
-    startup_timeout_s: float,
-    log_file: Path | None,
-    verbose: bool,
-    outdated_beyond_loopback: bool,
-    plans: bool,
-    version_compatible: bool,
-    engine_cache: Path | None,
-) -> None:
+@_serve_options
+def serve(repository: Path, settings: ServeSettings) -> None:
     """Serve every model of a repository with Triton until Ctrl-C.
 
     Uses the tritonserver on PATH (NVIDIA's container), else the one installed with sightline[serve]. Ends with exit code 0 when
@@ -58,21 +58,7 @@ def serve(
 
     _stop_on(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     try:
-        with start_server(
-            repository,
-            models=models,
-            address=address,
-            http_port=http_port,
-            grpc_port=grpc_port,
-            metrics_port=metrics_port,
-            startup_timeout_s=startup_timeout_s,
-            log_file=log_file,
-            verbose=verbose,
-            outdated_beyond_loopback=outdated_beyond_loopback,
-            plans=plans,
-            version_compatible=version_compatible,
-            engine_cache=engine_cache,
-        ) as server:
+        with start_server(repository, settings) as server:
             for notice in server.notices:
                 click.echo(notice, err=True)
             click.echo(f"http    {server.http_url}")
@@ -88,10 +74,10 @@ def serve(
 
 
 def _stop_on(*numbers: signal.Signals) -> None:
-    def stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
         # The next one finds Python's own handler: it interrupts the stopping, and Triton is killed.
-        for each in numbers:
-            signal.signal(each, signal.default_int_handler)
+        for number in numbers:
+            signal.signal(number, signal.default_int_handler)
         raise _Stop
 
     for number in numbers:

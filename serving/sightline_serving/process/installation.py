@@ -1,4 +1,4 @@
-"""Which tritonserver is on this machine, and what it needs to serve ONNX models: NVIDIA's container, else the PyPI wheel.
+"""Finds the tritonserver of this machine, and prepares what it needs to serve ONNX models: NVIDIA's container, else the PyPI wheel.
 
 A `tritonserver` on PATH is taken to be a container's and is trusted with its own backends. The wheel's (nvidia-pytriton) has the
 Python backend only: a backend folder is put together in which our `backend/model.py` stands in for the C++ ONNX Runtime backend.
@@ -36,12 +36,12 @@ class Installation:
     """Whether it is the wheel's: Triton 2.51 (24.10), not for use beyond this machine."""
 
     @property
-    def called(self) -> str:
-        """What to call it in a sentence."""
+    def origin(self) -> str:
+        """Its name in a sentence."""
         return f"the {WHEEL} wheel" if self.bundled else str(self.binary)
 
     def environment(self) -> dict[str, str]:
-        """The variables that it runs with."""
+        """Return the environment variables that it runs with."""
         variables = dict(os.environ)
         folders = [*map(str, self.libraries), *filter(None, [variables.get("LD_LIBRARY_PATH")])]
         if folders:
@@ -52,7 +52,7 @@ class Installation:
 
 
 def find_triton(repository: Path) -> Installation:
-    """The tritonserver on PATH, else the one in the nvidia-pytriton wheel.
+    """Return the tritonserver on PATH, else the one in the nvidia-pytriton wheel.
 
     Raises ServerStartError, which says how to serve `repository` with NVIDIA's container, if there is neither.
     """
@@ -73,19 +73,19 @@ def find_triton(repository: Path) -> Installation:
 
 
 def prepare_backends(triton: Installation, folder: Path) -> Path:
-    """The folder of backends to start `triton` with: its own, or one put together in `folder` if it cannot serve ONNX by itself.
+    """Return the folder of backends to start `triton` with: its own, or one put together in `folder` if it cannot serve ONNX by itself.
 
     Raises ServerStartError if our Python backend is needed and cannot run in this Python.
     """
     if (triton.backends / "onnxruntime").is_dir():
         return triton.backends
     _check_python(triton)
-    for own in triton.backends.iterdir():
+    for backend in triton.backends.iterdir():
         # Triton refuses a library that a link leads out of its backend's folder, so these few are copied.
-        if own.name == "python":
-            shutil.copytree(own, folder / own.name)
+        if backend.name == "python":
+            shutil.copytree(backend, folder / backend.name)
         else:
-            (folder / own.name).symlink_to(own)
+            (folder / backend.name).symlink_to(backend)
     shutil.copy(triton.stub, folder / "python" / STUB)
     (folder / "onnxruntime").mkdir()
     shutil.copy(OUR_BACKEND, folder / "onnxruntime")
@@ -93,10 +93,10 @@ def prepare_backends(triton: Installation, folder: Path) -> Path:
 
 
 def _wheel() -> Installation | None:
-    found = importlib.util.find_spec("pytriton")
-    if found is None or found.origin is None:
+    module = importlib.util.find_spec("pytriton")
+    if module is None or module.origin is None:
         return None
-    package = Path(found.origin).parent
+    package = Path(module.origin).parent
     triton = package / "tritonserver"
     if not (triton / "bin" / "tritonserver").is_file():
         return None
@@ -114,7 +114,7 @@ def _python_libraries() -> list[Path]:
 def _check_python(triton: Installation) -> None:
     if not triton.stub.is_file():
         raise ServerStartError(
-            f"{triton.called} has no Python worker for Python {PYTHON} ({triton.stub} is missing): use Python 3.11 or 3.12, "
+            f"{triton.origin} has no Python worker for Python {PYTHON} ({triton.stub} is missing): use Python 3.11 or 3.12, "
             f"or NVIDIA's container {CONTAINER}"
         )
     if not (Path(sys.executable).parent / "python3").exists():
@@ -124,26 +124,26 @@ def _check_python(triton: Installation) -> None:
         )
     if importlib.util.find_spec("onnxruntime") is None:
         raise ServerStartError("onnxruntime is not installed in this Python: pip install 'sightline[serve]'")
-    for name in _not_found(triton):
+    for name in _missing_libraries(triton):
         if name.startswith("libpython"):
             raise ServerStartError(
                 f"{name} is missing: this Python ({sys.executable}) was built without its shared library, which Triton's worker needs. "
                 f"Install it (Debian: apt install libpython{PYTHON}) or use a Python built with --enable-shared, "
                 f"or NVIDIA's container {CONTAINER}"
             )
-        raise ServerStartError(f"the system library {name}, which {triton.called} needs, is missing: install the package that holds it")
+        raise ServerStartError(f"the system library {name}, which {triton.origin} needs, is missing: install the package that holds it")
 
 
-def _not_found(triton: Installation) -> list[str]:
-    """Libraries that the loader itself cannot find: LD_TRACE_LOADED_OBJECTS makes it tell instead of run (ld.so(8), as ldd does)."""
+def _missing_libraries(triton: Installation) -> list[str]:
+    """Libraries that the loader itself cannot find: LD_TRACE_LOADED_OBJECTS makes it list them instead of run (ld.so(8), as ldd does)."""
     missing = []
     for program in (triton.stub, triton.binary):
-        tracing = {**triton.environment(), "LD_TRACE_LOADED_OBJECTS": "1"}
+        environment = {**triton.environment(), "LD_TRACE_LOADED_OBJECTS": "1"}
         try:
-            traced = subprocess.run([program], env=tracing, capture_output=True, text=True, errors="replace", timeout=60, check=False)
+            trace = subprocess.run([program], env=environment, capture_output=True, text=True, errors="replace", timeout=60, check=False)
         except OSError as error:
             raise ServerStartError(
                 f"{program} does not run on this machine ({error.strerror}): it is built for Linux with glibc, on another processor perhaps"
             ) from None
-        missing += [line.split()[0] for line in traced.stdout.splitlines() if line.rstrip().endswith("not found")]
+        missing += [line.split()[0] for line in trace.stdout.splitlines() if line.rstrip().endswith("not found")]
     return missing

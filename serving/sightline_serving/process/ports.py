@@ -1,4 +1,4 @@
-"""Addresses to listen on: checked before Triton spends seconds on loading models, and kept from others until it listens."""
+"""Reserves the ports to listen on: checked before Triton spends seconds on loading models, and kept from others until it listens."""
 
 import contextlib
 import errno
@@ -6,26 +6,37 @@ import ipaddress
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 import psutil
 
 from sightline.errors import ServerStartError, UsageError
 
-OPTIONS: Final = {"HTTP": "--http-port", "gRPC": "--grpc-port", "metrics": "--metrics-port"}
-
 
 @dataclass(frozen=True)
 class Ports:
-    """Three TCP ports of one address."""
+    """Three different TCP ports of one address; 0 is any free one. Raises UsageError if they are none."""
 
     http: int
     grpc: int
     metrics: int
 
+    def __post_init__(self) -> None:
+        """Validate the numbers."""
+        for protocol, port in self.by_protocol.items():
+            if not 0 <= port <= 65535:
+                raise UsageError(f"{port} is no port: {protocol} takes 0 (any free one) to 65535")
+        fixed = [port for port in self.by_protocol.values() if port]
+        if len(set(fixed)) != len(fixed):
+            raise UsageError(f"HTTP, gRPC and metrics need three different ports, not {self.http}, {self.grpc} and {self.metrics}")
+
+    @property
+    def by_protocol(self) -> dict[str, int]:
+        """The ports by the names that messages call them."""
+        return {"HTTP": self.http, "gRPC": self.grpc, "metrics": self.metrics}
+
 
 def ip_of(address: str) -> ipaddress.IPv4Address:
-    """`address` as an IPv4 address; `localhost` is 127.0.0.1. Raises UsageError for anything else: Triton takes no names."""
+    """Return `address` as an IPv4 address; `localhost` is 127.0.0.1. Raises UsageError for anything else: Triton takes no names."""
     try:
         return ipaddress.IPv4Address("127.0.0.1" if address == "localhost" else address)
     except ValueError:
@@ -39,44 +50,41 @@ def reserve(address: ipaddress.IPv4Address, wanted: Ports) -> Iterator[Ports]:
     A socket that is bound with SO_REUSEADDR and does not listen keeps the port from being given to anyone who asks for a free
     one, yet lets Triton, which sets the same option, bind and listen beside it (socket(7)).
     """
-    given = {"HTTP": wanted.http, "gRPC": wanted.grpc, "metrics": wanted.metrics}
-    fixed = [port for port in given.values() if port]
-    if len(set(fixed)) != len(fixed):
-        raise UsageError(f"HTTP, gRPC and metrics need three different ports, not {wanted.http}, {wanted.grpc} and {wanted.metrics}")
-    with contextlib.ExitStack() as held:
-        found: dict[str, int] = {}
-        for what, port in sorted(given.items(), key=lambda pair: pair[1] == 0):
-            holder = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+    with contextlib.ExitStack() as sockets:
+        ports: dict[str, int] = {}
+        # Fixed ports first, so that no free one takes their place.
+        for protocol, port in sorted(wanted.by_protocol.items(), key=lambda item: item[1] == 0):
+            holder = sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 holder.bind((str(address), port))
-            except OverflowError:
-                raise UsageError(f"{port} is no port: {OPTIONS[what]} takes 0 (any free one) to 65535") from None
             except OSError as error:
-                raise ServerStartError(_refused(what, str(address), port, error)) from None
-            found[what] = holder.getsockname()[1]
-        yield Ports(found["HTTP"], found["gRPC"], found["metrics"])
+                raise ServerStartError(_bind_failure(protocol, str(address), port, error)) from None
+            ports[protocol] = holder.getsockname()[1]
+        yield Ports(ports["HTTP"], ports["gRPC"], ports["metrics"])
 
 
-def taken(what: str, address: str, port: int) -> str:
-    """The sentence for a port that another program listens on."""
-    by = _listener(port)
-    by = f" by {by}" if by else ""
-    return f"port {port} ({what}) at {address} is taken{by}: stop it, or choose another with {OPTIONS[what]} (0 picks a free one)"
+def port_taken(protocol: str, address: str, port: int) -> str:
+    """Return the sentence for a port that another program listens on."""
+    program = _listener(port)
+    return (
+        f"port {port} ({protocol}) at {address} is taken{f' by {program}' if program else ''}: "
+        f"stop it, or choose another {protocol} port (0 picks a free one)"
+    )
 
 
-def _refused(what: str, address: str, port: int, error: OSError) -> str:
+def _bind_failure(protocol: str, address: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return taken(what, address, port)
+        return port_taken(protocol, address, port)
     if error.errno == errno.EADDRNOTAVAIL:
         return f"no network of this machine has the address {address}: 127.0.0.1 is this machine alone, 0.0.0.0 every network"
     if error.errno == errno.EACCES:
-        return f"port {port} ({what}) is reserved for the system's administrator: choose one above 1023 with {OPTIONS[what]}"
-    return f"port {port} ({what}) at {address} cannot be listened on: {error.strerror}"
+        return f"port {port} ({protocol}) is reserved for the system's administrator: choose one above 1023"
+    return f"port {port} ({protocol}) at {address} cannot be listened on: {error.strerror}"
 
 
 def _listener(port: int) -> str:
-    """Name and process id of the program that listens on `port`, or nothing if it is not ours to see."""
+    """Name and process id of the program that listens on `port`; empty if this user may not see it."""
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port and connection.pid:

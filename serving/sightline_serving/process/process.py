@@ -1,4 +1,4 @@
-"""A Triton process on its leash: started, asked whether it still runs, stopped within a bounded time, swept up after."""
+"""A Triton process under its supervisor: started, asked whether it still runs, stopped within a bounded time, swept up after."""
 
 import contextlib
 import json
@@ -13,46 +13,46 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from sightline.errors import ServerStartError
-from sightline_serving.process import supervisor as leash
+from sightline_serving.process import supervisor
 
 KILLED_S: Final = 5.0
-"""What is killed has so long to disappear."""
-ANSWERED: Final = b"All models are stopped, unloading models"
+"""A killed process has so long to disappear."""
+ALL_ANSWERED: Final = b"All models are stopped, unloading models"
 """Triton logs it when no request is in flight any more."""
 
 
-class Running:
-    """A Triton process (`pid`), and the leash that it is on."""
+class TritonProcess:
+    """A running Triton (`pid`), and the process that supervises it."""
 
-    def __init__(self, pid: int, leash: subprocess.Popen[bytes], log: Path, others: set[Path]) -> None:
-        self.pid, self.leash, self.log = pid, leash, log
-        self.others = others
-        """Worker environments (`leash.WORKER_ENVIRONMENTS`) of other Tritons."""
+    def __init__(self, pid: int, supervisor_process: subprocess.Popen[bytes], log: Path, other_environments: set[Path]) -> None:
+        self.pid, self.supervisor, self.log = pid, supervisor_process, log
+        self.other_environments = other_environments
+        """Worker environments (`supervisor.WORKER_ENVIRONMENTS`) of other Tritons."""
         self.environments: set[Path] = set()
-        self._how: str | None = None
+        self._end: str | None = None
 
     def ended(self, timeout_s: float | None = None) -> str | None:
-        """How it ended ("with exit code 1", "killed by SIGKILL" …), waiting for that up to `timeout_s`; None if it still runs."""
+        """Return how it ended ("with exit code 1", "killed by SIGKILL" …), waiting for that up to `timeout_s`; None if it still runs."""
         try:
-            self.leash.wait(timeout_s)
+            self.supervisor.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
-        if self._how is None:
-            assert self.leash.stdout is not None
-            self._how = _in_words(self.leash.stdout.read().decode())
-        return self._how
+        if self._end is None:
+            assert self.supervisor.stdout is not None
+            self._end = _in_words(self.supervisor.stdout.read().decode())
+        return self._end
 
     def watch_workers(self) -> None:
         """From now on, when all of Triton's workers have started, a worker that dies ends Triton. Returns when that is so."""
-        assert self.leash.stdin is not None
-        assert self.leash.stdout is not None
-        self.environments = leash.worker_environments() - self.others
+        assert self.supervisor.stdin is not None
+        assert self.supervisor.stdout is not None
+        self.environments = supervisor.worker_environments() - self.other_environments
         with contextlib.suppress(BrokenPipeError):
-            self.leash.stdin.write(b"ready\n")
-            self.leash.stdin.flush()
-        said = _line(self.leash.stdout)
-        if said != "watching":
-            self._how = _in_words(said)
+            self.supervisor.stdin.write(b"ready\n")
+            self.supervisor.stdin.flush()
+        report = _line(self.supervisor.stdout)
+        if report != "watching":
+            self._end = _in_words(report)
 
 
 @contextlib.contextmanager
@@ -64,7 +64,7 @@ def run(
     shm_prefix: str,
     folders: Sequence[Path],
     grace_s: float,
-) -> Iterator[Running]:
+) -> Iterator[TritonProcess]:
     """Run `command`, its output appended to `log`, until the block ends: then it has `grace_s` seconds to stop before it is killed.
 
     Shared memory named `shm_prefix`… and `folders` are removed in any case. Raises ServerStartError if it cannot be run.
@@ -76,10 +76,10 @@ def run(
         "shm_prefix": shm_prefix,
         "folders": [str(folder) for folder in folders],
     }
-    others = leash.worker_environments()
+    other_environments = supervisor.worker_environments()
     with log.open("ab") as output:
-        holder = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(Path(leash.__file__).resolve()), json.dumps(settings)],
+        supervisor_process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(supervisor.__file__).resolve()), json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,
@@ -87,24 +87,25 @@ def run(
             # In a session of its own: Ctrl-C reaches whoever started it, who then stops it in order.
             start_new_session=True,
         )
-    assert holder.stdout is not None
+    assert supervisor_process.stdout is not None
     try:
-        first = _line(holder.stdout)
+        first = _line(supervisor_process.stdout)
         if not first.startswith("pid "):
-            raise ServerStartError(f"the process that holds Triton ended with code {holder.wait(KILLED_S)} before it could start it")
-        running = Running(int(first.removeprefix("pid ")), holder, log, others)
+            code = supervisor_process.wait(KILLED_S)
+            raise ServerStartError(f"the process that supervises Triton ended with code {code} before it could start it")
+        triton = TritonProcess(int(first.removeprefix("pid ")), supervisor_process, log, other_environments)
         try:
-            yield running
+            yield triton
         finally:
-            _stop(running, grace_s)
-            leash.remove_environments(running.environments)
+            _stop(triton, grace_s)
+            supervisor.remove_environments(triton.environments)
     finally:
-        _kill(holder)
-        leash.sweep(shm_prefix, folders)
+        _end_supervisor(supervisor_process)
+        supervisor.sweep(shm_prefix, folders)
 
 
-def _in_words(said: str) -> str:
-    match said.split():
+def _in_words(report: str) -> str:
+    match report.split():
         case ["exit", code]:
             return f"with exit code {code}"
         case ["signal", number]:
@@ -113,48 +114,48 @@ def _in_words(said: str) -> str:
             return "since one of its workers died"
         case ["worker", *model]:
             return f"since a worker of its model {' '.join(model)} died"
-    return "together with the process that held it"
+    return "together with the process that supervised it"
 
 
 def _line(pipe: IO[bytes]) -> str:
     """One line, read byte by byte: a buffered reader would swallow what comes after it."""
-    read = b""
-    while not read.endswith(b"\n"):
+    line = b""
+    while not line.endswith(b"\n"):
         byte = os.read(pipe.fileno(), 1)
         if not byte:
             break
-        read += byte
-    return read.decode().strip()
+        line += byte
+    return line.decode().strip()
 
 
-def _stop(running: Running, grace_s: float) -> None:
-    assert running.leash.stdin is not None
+def _stop(triton: TritonProcess, grace_s: float) -> None:
+    assert triton.supervisor.stdin is not None
     deadline_s = time.monotonic() + grace_s + KILLED_S
     try:
-        with running.log.open("rb") as log:
+        with triton.log.open("rb") as log:
             log.seek(0, os.SEEK_END)
             with contextlib.suppress(BrokenPipeError):
-                running.leash.stdin.close()
-            said = b""
+                triton.supervisor.stdin.close()
+            tail = b""
             # Once every request is answered, what is left to do is to free memory. Triton takes seconds for that, the system none.
-            while running.ended(0.05) is None and ANSWERED not in said and time.monotonic() < deadline_s:
-                said = said[-len(ANSWERED) :] + log.read(65536)
+            while triton.ended(0.05) is None and ALL_ANSWERED not in tail and time.monotonic() < deadline_s:
+                tail = tail[-len(ALL_ANSWERED) :] + log.read(65536)
     finally:
         # Also when whoever stops it asks a second time: then they want it now.
-        _kill_group(running.pid)
+        _kill_group(triton.pid)
 
 
-def _kill(holder: subprocess.Popen[bytes]) -> None:
+def _end_supervisor(process: subprocess.Popen[bytes]) -> None:
     try:
-        # The leash ends by itself as soon as Triton has.
-        holder.wait(KILLED_S)
+        # The supervisor ends by itself as soon as Triton has.
+        process.wait(KILLED_S)
     except BaseException as error:
-        _kill_group(holder.pid)
-        holder.wait(KILLED_S)
+        _kill_group(process.pid)
+        process.wait(KILLED_S)
         if not isinstance(error, subprocess.TimeoutExpired):
             raise
     finally:
-        for pipe in (holder.stdin, holder.stdout):
+        for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
 
@@ -170,11 +171,11 @@ def follow(log: Path, start: int, out: IO[bytes]) -> Iterator[None]:
     done = threading.Event()
 
     def copy() -> None:
-        with log.open("rb") as opened:
-            opened.seek(start)
+        with log.open("rb") as file:
+            file.seek(start)
             while True:
                 last = done.wait(0.2)
-                while piece := opened.read(65536):
+                while piece := file.read(65536):
                     out.write(piece)
                     out.flush()
                 if last:

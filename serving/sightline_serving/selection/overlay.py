@@ -1,4 +1,4 @@
-"""What Triton is shown of a model repository: the repository itself, or a folder of links where not all of it is to be served as it is."""
+"""Builds the model repository that Triton reads: the published one itself, or a folder of links where not all of it is served as it is."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,18 +8,21 @@ from sightline.repository.layout import CONFIG_FILE
 from sightline_serving.process.installation import Installation
 from sightline_serving.selection.ort_tensorrt import choose_provider
 from sightline_serving.selection.plan_selection import Replacement, choose_plans
-from sightline_serving.selection.preflight import Selection, pinned
+from sightline_serving.selection.preflight import Selection
+from sightline_serving.settings import ServeSettings
 
 
-def choose_replacements(
-    selection: Selection, triton: Installation, *, plans: bool, version_compatible: bool, engine_cache: Path | None
-) -> tuple[dict[str, Replacement], list[str]]:
-    """Return the replacements of models that TensorRT answers for, by their plans or through ONNX Runtime, and sentences on the others."""
-    replacements, notices = choose_plans(selection, triton, allow_code=version_compatible) if plans else ({}, [])
-    if engine_cache is not None:
-        with_provider, refusals = choose_provider(selection, triton, engine_cache, replacements)
-        return {**replacements, **with_provider}, [*notices, *refusals]
-    return replacements, notices
+def choose_replacements(selection: Selection, triton: Installation, settings: ServeSettings) -> tuple[dict[str, Replacement], list[str]]:
+    """Return the replacements of models that are not served as they lie there, and sentences on those that TensorRT does not answer for.
+
+    TensorRT answers by plans or through ONNX Runtime; a model of which another version is served keeps its files.
+    """
+    replacements = {name: Replacement(selection.folders[name].config, {}) for name in selection.substituted}
+    planned, notices = choose_plans(selection, triton, allow_code=settings.version_compatible) if settings.plans else ({}, [])
+    if settings.engine_cache is not None:
+        provided, refusals = choose_provider(selection, triton, settings.engine_cache, planned)
+        planned, notices = {**planned, **provided}, [*notices, *refusals]
+    return {**replacements, **planned}, notices
 
 
 def overlay(repository: Path, selection: Selection, replacements: Mapping[str, Replacement], folder: Path) -> Path:
@@ -28,24 +31,26 @@ def overlay(repository: Path, selection: Selection, replacements: Mapping[str, R
     Triton would serve every folder; choosing models is part of its control interface, which stays off.
     """
     names = {model.name for model in selection.models}
-    unchanged = not selection.substituted and not replacements
-    if unchanged and names == {entry.name for entry in repository.iterdir() if entry.is_dir()}:
+    if not replacements and names == {entry.name for entry in repository.iterdir() if entry.is_dir()}:
         return repository
     links = folder / "models"
     links.mkdir()
-    for model in selection.models:
-        source = selection.folders[model.name]
-        if model.name not in selection.substituted and model.name not in replacements:
-            (links / model.name).symlink_to(source.folder)
-            continue
-        replacement = replacements.get(model.name) or Replacement(pinned(source, model.versions).config, {})
-        (links / model.name).mkdir()
-        for entry in source.folder.iterdir():
-            if entry.name != CONFIG_FILE and entry.name not in map(str, replacement.files):
-                (links / model.name / entry.name).symlink_to(entry)
-        for number, files in replacement.files.items():
-            (links / model.name / str(number)).mkdir()
-            for name, file in files.items():
-                (links / model.name / str(number) / name).symlink_to(file)
-        (links / model.name / CONFIG_FILE).write_text(config_text(replacement.config), encoding="utf-8")
+    for name in names:
+        source = selection.folders[name].folder
+        if name in replacements:
+            _link_model(links / name, source, replacements[name])
+        else:
+            (links / name).symlink_to(source)
     return links
+
+
+def _link_model(folder: Path, source: Path, replacement: Replacement) -> None:
+    folder.mkdir()
+    for entry in source.iterdir():
+        if entry.name != CONFIG_FILE and entry.name not in map(str, replacement.files):
+            (folder / entry.name).symlink_to(entry)
+    for number, files in replacement.files.items():
+        (folder / str(number)).mkdir()
+        for name, file in files.items():
+            (folder / str(number) / name).symlink_to(file)
+    (folder / CONFIG_FILE).write_text(config_text(replacement.config), encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Which models are answered by their TensorRT plans on this machine, and, for the others, which field of the fingerprint differs.
+"""Decides which models are answered by their TensorRT plans here, and, for the others, which field of the fingerprint differs.
 
-The repository never changes for it. Where plans fit, Triton is shown another `config.pbtxt` and the plans instead of the ONNX files;
-where one does not, it sees the repository as it is, and ONNX Runtime answers.
+The repository never changes for it. Where plans fit, Triton reads another `config.pbtxt` and the plans instead of the ONNX files;
+where one does not, it reads the model as it was published, and ONNX Runtime answers.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ ALLOW_CODE: Final = "tensorrt,version-compatible=true"
 
 @dataclass(frozen=True)
 class Replacement:
-    """What Triton is shown of a model instead of what lies in the repository."""
+    """What Triton reads of a model instead of what lies in the repository."""
 
     config: ModelConfig
     files: Mapping[int, Mapping[str, Path]]
@@ -59,7 +59,7 @@ class TensorRtMachine:
 
 
 def choose_plans(selection: Selection, triton: Installation, *, allow_code: bool) -> tuple[dict[str, Replacement], list[str]]:
-    """For each selected model that has plans: the replacement that lets them answer, or a sentence that says why ONNX Runtime does.
+    """Return, for each selected model with plans, the replacement by which they answer, or a sentence that says why ONNX Runtime does.
 
     `allow_code` admits version-compatible plans, which hold a TensorRT runtime that Triton would run. Raises nothing for a plan that
     is damaged or unreadable: the published ONNX file is there and answers.
@@ -82,10 +82,10 @@ def choose_plans(selection: Selection, triton: Installation, *, allow_code: bool
 
 
 def machine_of_plans(triton: Installation, library: Path) -> TensorRtMachine:
-    """The machine as the `library` of a backend sees it. Raises MachineError if it has no TensorRT, no driver or no GPU."""
+    """Return the machine as the `library` of a backend sees it. Raises MachineError if it has no TensorRT, no driver or no GPU."""
     name = needed_library(library, TENSORRT) if library.is_file() else None
     if name is None:
-        raise MachineError(f"{triton.called} has no TensorRT (no {library.parent.name}/{library.name} that needs it)")
+        raise MachineError(f"{triton.origin} has no TensorRT (no {library.parent.name}/{library.name} that needs it)")
     environment = triton.environment()
     return TensorRtMachine(machine(environment), tensorrt_version(name, environment))
 
@@ -146,16 +146,16 @@ def with_plans(folder: ModelFolder, versions: Sequence[int], here: TensorRtMachi
     return Replacement(plan_config(config, versions, names, profile), files, any(plan.record.version_compatible for plan in chosen))
 
 
-def _gpus(config: ModelConfig, shown: Machine) -> list[Gpu]:
+def _gpus(config: ModelConfig, here: Machine) -> list[Gpu]:
     """The GPUs that the model's instances would work on. Raises ContractError if some are to work on the CPU."""
     indices: set[int] = set()
     for group in config.instance_groups or (InstanceGroup(),):
         if group.kind not in ("KIND_AUTO", "KIND_GPU"):
             raise ContractError("its config.pbtxt keeps it off the GPU (instance_group)")
-        indices.update(group.gpus or range(len(shown.gpus)))
-    if missing := sorted(index for index in indices if index >= len(shown.gpus)):
-        raise ContractError(f"its config.pbtxt asks for GPU {missing[0]}, and this machine shows {len(shown.gpus)}")
-    return [shown.gpus[index] for index in sorted(indices)]
+        indices.update(group.gpus or range(len(here.gpus)))
+    if missing := sorted(index for index in indices if index >= len(here.gpus)):
+        raise ContractError(f"its config.pbtxt asks for GPU {missing[0]}, and this machine shows {len(here.gpus)}")
+    return [here.gpus[index] for index in sorted(indices)]
 
 
 def _fitting(folder: ModelFolder, number: int, here: Fingerprint, *, allow_code: bool) -> Plan:
@@ -185,7 +185,7 @@ def _fitting(folder: ModelFolder, number: int, here: Fingerprint, *, allow_code:
 
 
 def engine_folder(cache: Path, here: TensorRtMachine, sha256: str) -> Path:
-    """A folder in `cache` for engines of this ONNX file on this very machine, made if it is missing. Raises MachineError if it cannot be.
+    """Return a folder in `cache` for engines of this ONNX file on this very machine; it is made if it is missing. Raises MachineError.
 
     ONNX Runtime tells engines apart by the graph, not by its weights (microsoft/onnxruntime#6455), and wants its cache emptied by hand
     after every other change: here each of them leads to another folder.

@@ -10,6 +10,7 @@ from pathlib import Path
 from sightline.card import PICTURES_OF, unseal
 from sightline.errors import ContractError, RepositoryError, ServerStartError
 from sightline.host.cpu import integer_instructions
+from sightline.host.files import reason_of
 from sightline.repository.config import VersionPolicy
 from sightline.repository.hashes import FileHashes
 from sightline.repository.layout import CONFIG_FILE, ONNX_FILE, REPORT_FILE, model_folders
@@ -27,19 +28,21 @@ class SelectedModel:
 
 @dataclass(frozen=True)
 class Selection:
-    """The models to serve, and the folders that hold none and are left out."""
+    """The models to serve."""
 
     models: tuple[SelectedModel, ...]
     folders: Mapping[str, ModelFolder] = field(repr=False)
-    """Of the models, by their names."""
+    """Of the models, by their names. The configuration in it is the one to serve with."""
     ignored: tuple[str, ...] = ()
+    """Folders that hold no model and are left out."""
     substituted: Mapping[str, str] = field(default_factory=dict)
     """Models of which another version is served than their `config.pbtxt` asks for → why, as a sentence."""
     hashes: FileHashes = field(default_factory=FileHashes, repr=False, compare=False)
+    """Of the files that were looked at."""
 
 
 def select_models(repository: Path, only: Sequence[str] = (), *, verify_hashes: bool = True) -> Selection:
-    """Find what `repository` can serve (`only`: nothing but the models of these names).
+    """Return what `repository` can serve (`only`: nothing but the models of these names).
 
     Raises ServerStartError if it is missing or empty, or if a model in it has no version or no readable config; ContractError if
     a file of a version to be served is not the one that was published (`report.json` holds every file's sha256).
@@ -47,7 +50,7 @@ def select_models(repository: Path, only: Sequence[str] = (), *, verify_hashes: 
     try:
         return _selection(repository, only, verify_hashes=verify_hashes)
     except OSError as error:
-        raise ServerStartError(f"the model repository cannot be read: {error.strerror}: {error.filename}") from None
+        raise ServerStartError(f"the model repository cannot be read: {reason_of(error)}: {error.filename}") from None
 
 
 def _selection(repository: Path, only: Sequence[str], *, verify_hashes: bool) -> Selection:
@@ -65,25 +68,27 @@ def _selection(repository: Path, only: Sequence[str], *, verify_hashes: bool) ->
     folders = {name: folder for name, folder in folders.items() if not only or name in only or _takes_images_for(folder, only)}
     if not folders:
         raise ServerStartError(f"the model repository {repository} holds no model: publish one there with `sightline export`")
-    hashes = FileHashes()
-    models, substituted = [], {}
-    instructions = integer_instructions()
-    for folder in folders.values():
+    names = sorted(entry.name for entry in repository.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    ignored = tuple(name for name in names if name not in published)
+    return replace(select_versions(folders, verify_hashes=verify_hashes), ignored=ignored)
+
+
+def select_versions(folders: Mapping[str, ModelFolder], *, verify_hashes: bool = True) -> Selection:
+    """Return which versions of the models in `folders` (by name) can be served. Raises ServerStartError and ContractError, as above."""
+    hashes, instructions = FileHashes(), integer_instructions()
+    models, substituted, folders = [], {}, dict(folders)
+    for name, folder in folders.items():
         wanted = _served(folder)
-        model = SelectedModel(folder.name, _fitting(folder, wanted, instructions))
+        model = SelectedModel(name, _fitting(folder, wanted, instructions))
         if model.versions != wanted:
             reason = reason_not_fit(folder.version(wanted[-1]), instructions)
-            substituted[model.name] = f"{model.name} version {model.versions[-1]} is served instead of version {wanted[-1]}: {reason}"
+            substituted[name] = f"{name} version {model.versions[-1]} is served instead of version {wanted[-1]}: {reason}"
+            policy = VersionPolicy("specific", versions=model.versions)
+            folders[name] = replace(folder, config=replace(folder.config, policy=policy))
         models.append(model)
         for number in model.versions if verify_hashes else ():
             _check_published(folder, folder.version(number), hashes)
-    names = sorted(entry.name for entry in repository.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    return Selection(tuple(models), folders, tuple(name for name in names if name not in published), substituted, hashes)
-
-
-def pinned(folder: ModelFolder, versions: Sequence[int]) -> ModelFolder:
-    """Return the folder with a version policy that names `versions`."""
-    return replace(folder, config=replace(folder.config, policy=VersionPolicy("specific", versions=tuple(versions))))
+    return Selection(tuple(models), folders, (), substituted, hashes)
 
 
 def _read(folder: Path) -> ModelFolder:
