@@ -12,6 +12,7 @@ from tritonclient.utils import InferenceServerException
 
 from sightline.card import CARD_KEY, unseal
 from sightline_serving.server import Server
+from support.tiny_models import InProcess, Served
 
 pytestmark = pytest.mark.triton
 
@@ -43,7 +44,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8])
-def test_a_batch_of_any_size_is_answered_as_in_process(kind, served, in_process, count):
+def test_a_batch_of_any_size_is_answered_as_in_process(kind: str, served: Served, in_process: InProcess, count: int) -> None:
     server, folder = served
     pixels = images(count, seed=count)
     answer = ask(kind, server, pixels)
@@ -52,7 +53,7 @@ def test_a_batch_of_any_size_is_answered_as_in_process(kind, served, in_process,
     np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
 
 
-def test_two_models_are_not_taken_for_each_other(kind, served, in_process):
+def test_two_models_are_not_taken_for_each_other(kind: str, served: Served, in_process: InProcess) -> None:
     server, folder = served
     pixels = images(3)
     tiny, other = ask(kind, server, pixels, "tiny"), ask(kind, server, pixels, "other")
@@ -61,7 +62,7 @@ def test_two_models_are_not_taken_for_each_other(kind, served, in_process):
 
 
 @pytest.mark.parametrize("kind", ["http", "grpc"])
-def test_32_callers_with_batches_of_every_size_each_get_their_own_answers(kind, served, in_process):
+def test_32_callers_with_batches_of_every_size_each_get_their_own_answers(kind: str, served: Served, in_process: InProcess) -> None:
     """Every caller's images are its own, so that an answer that belongs to another caller, or to another row, differs."""
     server, folder = served
     module, _ = asked(kind, server)
@@ -100,7 +101,7 @@ def batches(server: Server) -> tuple[int, int]:
     return told["inference_stats"]["success"]["count"], told["execution_count"]
 
 
-def test_the_classification_extension_answers_with_labels(kind, served, in_process):
+def test_the_classification_extension_answers_with_labels(kind: str, served: Served, in_process: InProcess) -> None:
     server, folder = served
     pixels = images(5, seed=3)
     answer = ask(kind, server, pixels, top=2)
@@ -111,19 +112,19 @@ def test_the_classification_extension_answers_with_labels(kind, served, in_proce
         assert [label for _, _, label in best] == [LABELS[index] for index in np.argsort(-probabilities)[:2]]
 
 
-def test_one_image_more_than_the_largest_batch_is_refused(kind, served):
+def test_one_image_more_than_the_largest_batch_is_refused(kind: str, served: Served) -> None:
     server, _ = served
     with pytest.raises(InferenceServerException, match="inference request batch-size must be <= 8 for 'tiny'"):
         ask(kind, server, images(9))
 
 
-def test_pixels_of_another_type_are_refused(kind, served):
+def test_pixels_of_another_type_are_refused(kind: str, served: Served) -> None:
     server, _ = served
     with pytest.raises(InferenceServerException, match="inference input 'pixels' data-type is 'FP32', but model 'tiny' expects 'UINT8'"):
         ask(kind, server, images(1).astype(np.float32), datatype="FP32")
 
 
-def test_pixels_of_another_shape_are_refused(kind, served):
+def test_pixels_of_another_shape_are_refused(kind: str, served: Served) -> None:
     server, _ = served
     with pytest.raises(
         InferenceServerException, match=r"unexpected shape for input 'pixels' for model 'tiny'. Expected \[-1,6,5,3\], got \[1,5,6,3\]"
@@ -131,7 +132,7 @@ def test_pixels_of_another_shape_are_refused(kind, served):
         ask(kind, server, np.ascontiguousarray(images(1).transpose(0, 2, 1, 3)))
 
 
-def test_the_card_comes_back_as_it_was_sealed(kind, served):
+def test_the_card_comes_back_as_it_was_sealed(kind: str, served: Served) -> None:
     server, _ = served
     _, client = asked(kind, server)
     with client:

@@ -16,7 +16,7 @@ from tritonclient.utils import InferenceServerException
 
 from sightline_serving.server import Server, start_server
 from sightline_serving.settings import FREE_PORTS
-from support.tiny_models import publish_tiny
+from support.tiny_models import InProcess, publish_tiny
 
 pytestmark = pytest.mark.triton
 
@@ -107,7 +107,7 @@ def executions(server: Server, model: str) -> int:
         return client.get_inference_statistics(model)["model_stats"][0]["execution_count"]
 
 
-def test_a_request_that_fails_does_not_fail_those_that_share_its_batch(server):
+def test_a_request_that_fails_does_not_fail_those_that_share_its_batch(server: Server) -> None:
     def look_up(pixel: int) -> np.ndarray | str:
         try:
             return ask(server, "fragile", {"pixel": np.array([[pixel]], np.uint8)}, ["value"])["value"]
@@ -126,7 +126,7 @@ def test_a_request_that_fails_does_not_fail_those_that_share_its_batch(server):
     assert executions(server, "fragile") - before < 8, "no two requests shared a batch: this test has shown nothing"
 
 
-def test_a_request_that_fails_alone_leaves_the_model_well(server):
+def test_a_request_that_fails_alone_leaves_the_model_well(server: Server) -> None:
     with pytest.raises(InferenceServerException, match="ONNX Runtime cannot answer"):
         ask(server, "fragile", {"pixel": np.array([[99]], np.uint8)}, ["value"])
     assert ask(server, "fragile", {"pixel": np.array([[9]], np.uint8)}, ["value"])["value"].tolist() == [[1.0]]
@@ -134,7 +134,7 @@ def test_a_request_that_fails_alone_leaves_the_model_well(server):
 
 @pytest.mark.parametrize("model", ["sums", "single"])
 @pytest.mark.parametrize("wanted", [["sum"], ["difference"], ["difference", "sum"]])
-def test_only_the_outputs_that_were_asked_for_come_back(server, model, wanted):
+def test_only_the_outputs_that_were_asked_for_come_back(server: Server, model: str, wanted: object) -> None:
     a, b = np.arange(6, dtype=np.int32).reshape(2, 3), np.full((2, 3), 10, np.int32)
     if model == "single":
         a, b = a[0], b[0]
@@ -144,7 +144,7 @@ def test_only_the_outputs_that_were_asked_for_come_back(server, model, wanted):
     }
 
 
-def test_requests_of_different_widths_side_by_side_are_not_mixed(server):
+def test_requests_of_different_widths_side_by_side_are_not_mixed(server: Server) -> None:
     """Triton never puts different shapes in one batch, and the memory in which batches are joined is kept between them."""
 
     def add(at: int) -> bool:
@@ -165,7 +165,7 @@ SETTINGS = [
 ]
 
 
-def test_the_settings_of_nvidias_backend_change_no_answer(tmp_path, in_process):
+def test_the_settings_of_nvidias_backend_change_no_answer(tmp_path: Path, in_process: InProcess) -> None:
     versions = [publish_tiny(tmp_path, f"tiny-{at}", parameters=settings) for at, settings in enumerate(SETTINGS)]
     pixels = np.random.default_rng(2).integers(0, 256, (4, 6, 5, 3), np.uint8)
     with start_server(tmp_path, FREE_PORTS) as server:
@@ -174,7 +174,7 @@ def test_the_settings_of_nvidias_backend_change_no_answer(tmp_path, in_process):
             np.testing.assert_allclose(answer, in_process(version / "model.onnx", pixels), rtol=0, atol=1e-6)
 
 
-def test_a_worker_has_as_many_threads_as_the_config_says(tmp_path):
+def test_a_worker_has_as_many_threads_as_the_config_says(tmp_path: Path) -> None:
     """ONNX Runtime's own count: a pool of n threads is the caller and n - 1 others."""
     for threads in ("1", "4"):
         publish_tiny(tmp_path, f"threads-{threads}", parameters={"intra_op_thread_count": threads})
@@ -186,7 +186,7 @@ def test_a_worker_has_as_many_threads_as_the_config_says(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_memory_does_not_grow_over_thousands_of_batches_of_every_size(tmp_path):
+def test_memory_does_not_grow_over_thousands_of_batches_of_every_size(tmp_path: Path) -> None:
     """Server and worker: what they hold after 2,000 requests and after 8,000 more is the same, to within 5 %."""
     publish_tiny(tmp_path, max_batch_size=64, hidden=512)
     with start_server(tmp_path, FREE_PORTS) as server:

@@ -13,6 +13,7 @@ import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
 from sightline_serving.server import Server
+from support.tiny_models import Served
 
 pytestmark = pytest.mark.triton
 
@@ -65,20 +66,20 @@ def stolen_secret(server: Server) -> str:
 
 
 @pytest.mark.parametrize(("method", "path"), HTTP_CALLS, ids=lambda each: each)
-def test_a_restricted_interface_is_forbidden_over_http(served, method, path):
+def test_a_restricted_interface_is_forbidden_over_http(served: Served, method: str, path: str) -> None:
     server, _ = served
     assert call(server, method, path, {}) == 403
 
 
 @pytest.mark.parametrize("what", GRPC_CALLS)
-def test_a_restricted_interface_is_forbidden_over_grpc(served, what):
+def test_a_restricted_interface_is_forbidden_over_grpc(served: Served, what: str) -> None:
     server, _ = served
     client = tritonclient.grpc.InferenceServerClient(server.grpc_url.removeprefix("grpc://"))
     with client, pytest.raises(InferenceServerException, match="This protocol is restricted, expecting header"):
         GRPC_CALLS[what](client)
 
 
-def test_what_a_client_needs_is_open(served):
+def test_what_a_client_needs_is_open(served: Served) -> None:
     server, _ = served
     for path in ("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/tiny", "/v2/models/tiny/config", "/v2/models/tiny/stats"):
         assert call(server, "GET", path, {}) == 200, path
@@ -88,7 +89,7 @@ def test_what_a_client_needs_is_open(served):
         assert client.get_inference_statistics("tiny").model_stats[0].name == "tiny"
 
 
-def test_the_secret_is_new_at_every_start_and_cannot_be_sent_by_who_has_read_it(served):
+def test_the_secret_is_new_at_every_start_and_cannot_be_sent_by_who_has_read_it(served: Served) -> None:
     """A header cannot hold its line break. Tried as raw bytes, in every way that a lenient server could take for one header."""
     server, _ = served
     secret = stolen_secret(server)
@@ -116,7 +117,7 @@ def test_the_secret_is_new_at_every_start_and_cannot_be_sent_by_who_has_read_it(
             client.get_log_settings(headers={"triton-grpc-protocol-sightline": secret})
 
 
-def test_everything_listens_on_this_machine_only(served):
+def test_everything_listens_on_this_machine_only(served: Served) -> None:
     server, _ = served
     listening = [each.laddr for each in psutil.Process(server.pid).net_connections() if each.status == psutil.CONN_LISTEN]
     assert {each.port for each in listening} == {
@@ -127,7 +128,7 @@ def test_everything_listens_on_this_machine_only(served):
         assert (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-def test_the_wheels_old_triton_says_what_it_is(served):
+def test_the_wheels_old_triton_says_what_it_is(served: Served) -> None:
     server, _ = served
     assert server.triton == "2.51.0 (the nvidia-pytriton wheel)"
     (notice,) = server.notices
@@ -135,7 +136,7 @@ def test_the_wheels_old_triton_says_what_it_is(served):
     assert "It listens on this machine only" in notice
 
 
-def test_no_library_or_program_comes_from_the_model_repository(served, tmp_path: Path):
+def test_no_library_or_program_comes_from_the_model_repository(served: Served, tmp_path: Path) -> None:
     """What Triton maps into memory as code is its own and Python's, never a file beside a model."""
     server, folder = served
     for process in [psutil.Process(server.pid), *psutil.Process(server.pid).children()]:
@@ -143,7 +144,7 @@ def test_no_library_or_program_comes_from_the_model_repository(served, tmp_path:
         assert not [each for each in mapped if each.startswith(str(folder)) and not each.endswith(".onnx")]
 
 
-def test_a_metrics_endpoint_counts_requests(served):
+def test_a_metrics_endpoint_counts_requests(served: Served) -> None:
     server, _ = served
     connection = http.client.HTTPConnection(server.metrics_url.split("/")[2], timeout=10)
     connection.request("GET", "/metrics")

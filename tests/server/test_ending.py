@@ -18,6 +18,7 @@ from sightline.errors import ServerStartError
 from sightline_serving.process import supervisor
 from sightline_serving.server import Server, start_server
 from sightline_serving.settings import FREE_PORTS
+from support.tiny_models import About
 
 pytestmark = pytest.mark.triton
 
@@ -96,7 +97,7 @@ def serve(tmp_path: Path, publish) -> Iterator[Serve]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_it_stops_cleanly_when_it_is_asked_to(serve, number):
+def test_it_stops_cleanly_when_it_is_asked_to(serve: Serve, number: signal.Signals) -> None:
     serve.ready()
     serve.process.send_signal(number)
     code, said = serve.end()
@@ -105,7 +106,7 @@ def test_it_stops_cleanly_when_it_is_asked_to(serve, number):
     assert serve.left() == []
 
 
-def test_ctrl_c_while_models_load_stops_it_too(serve, about):
+def test_ctrl_c_while_models_load_stops_it_too(serve: Serve, about: About) -> None:
     assert eventually(lambda: any(process.name() == "tritonserver" for process in about(serve.repository)))
     serve.process.send_signal(signal.SIGINT)
     code, said = serve.end()
@@ -114,7 +115,7 @@ def test_ctrl_c_while_models_load_stops_it_too(serve, about):
     assert about(serve.repository) == []
 
 
-def test_a_second_ctrl_c_kills_it(serve):
+def test_a_second_ctrl_c_kills_it(serve: Serve) -> None:
     """A client that keeps its connection open makes Triton wait for it: the case in which people press Ctrl-C again."""
     serve.ready()
     log = serve.temporary / "triton.log"
@@ -129,7 +130,7 @@ def test_a_second_ctrl_c_kills_it(serve):
     assert serve.left() == []
 
 
-def test_a_client_that_stays_connected_cannot_keep_it_from_stopping(serve):
+def test_a_client_that_stays_connected_cannot_keep_it_from_stopping(serve: Serve) -> None:
     serve.ready()
     with tritonclient.http.InferenceServerClient(serve.told["http"].strip().removeprefix("http://")) as client:
         assert client.is_server_ready()
@@ -139,13 +140,13 @@ def test_a_client_that_stays_connected_cannot_keep_it_from_stopping(serve):
     assert serve.left() == []
 
 
-def test_killing_serve_leaves_nothing(serve):
+def test_killing_serve_leaves_nothing(serve: Serve) -> None:
     serve.ready()
     serve.process.kill()
     assert eventually(lambda: serve.left() == []), f"left: {serve.left()}"
 
 
-def test_killing_triton_ends_serve_with_exit_code_8(serve):
+def test_killing_triton_ends_serve_with_exit_code_8(serve: Serve) -> None:
     serve.ready()
     serve.triton.kill()
     code, said = serve.end()
@@ -154,7 +155,7 @@ def test_killing_triton_ends_serve_with_exit_code_8(serve):
     assert serve.left() == []
 
 
-def test_killing_a_worker_ends_serve_with_exit_code_8(serve):
+def test_killing_a_worker_ends_serve_with_exit_code_8(serve: Serve) -> None:
     """Triton would go on, call itself ready and fail every second request."""
     serve.ready()
     serve.workers[0].kill()
@@ -164,7 +165,7 @@ def test_killing_a_worker_ends_serve_with_exit_code_8(serve):
     assert serve.left() == []
 
 
-def test_killing_the_supervisor_ends_everything(serve):
+def test_killing_the_supervisor_ends_everything(serve: Serve) -> None:
     serve.ready()
     serve.supervisor.kill()
     code, said = serve.end()
@@ -176,7 +177,7 @@ def test_killing_the_supervisor_ends_everything(serve):
     assert eventually(lambda: serve.left() == []), f"left: {serve.left()}"
 
 
-def test_killing_serve_and_the_supervisor_ends_triton_and_its_workers(serve):
+def test_killing_serve_and_the_supervisor_ends_triton_and_its_workers(serve: Serve) -> None:
     """Two kills at once leave a temporary folder, but no process."""
     serve.ready()
     serve.supervisor.suspend()
@@ -186,7 +187,7 @@ def test_killing_serve_and_the_supervisor_ends_triton_and_its_workers(serve):
     supervisor.sweep(serve.shared_memory, [serve.temporary])
 
 
-def test_a_server_outlives_the_thread_that_started_it(repository):
+def test_a_server_outlives_the_thread_that_started_it(repository: Path) -> None:
     """Linux's parent-death signal goes off when a thread ends: the supervisor is there so that ours does not."""
     stack = contextlib.ExitStack()
     servers: list[Server] = []
@@ -200,13 +201,13 @@ def test_a_server_outlives_the_thread_that_started_it(repository):
     assert not psutil.pid_exists(server.pid)
 
 
-def test_an_error_in_the_block_stops_triton(repository, about):
+def test_an_error_in_the_block_stops_triton(repository: Path, about: About) -> None:
     with pytest.raises(ZeroDivisionError), start_server(repository, FREE_PORTS):
         1 / 0  # noqa: B018
     assert about(repository) == []
 
 
-def test_wait_tells_that_triton_died(repository):
+def test_wait_tells_that_triton_died(repository: Path) -> None:
     with start_server(repository, FREE_PORTS) as server:
         server.wait(0.1)
         os.kill(server.pid, signal.SIGKILL)

@@ -24,7 +24,7 @@ from sightline_serving.selection.preflight import SelectedModel, select_models
 from sightline_serving.server import start_server
 from sightline_serving.settings import FREE_PORTS
 from support.cards import tiny_card
-from support.tiny_models import publish_tiny, tiny_onnx
+from support.tiny_models import About, publish_tiny, tiny_onnx
 
 
 def refusal(repository: Path, **settings: object) -> SightlineError:
@@ -52,32 +52,32 @@ def reconfigure(repository: Path, change: Callable[[pb.ModelConfig], object], mo
 # Before Triton starts
 
 
-def test_a_missing_repository(tmp_path):
+def test_a_missing_repository(tmp_path: Path) -> None:
     assert said(tmp_path / "none").startswith("there is no model repository at ")
 
 
-def test_a_repository_with_nothing_but_its_readme(tmp_path):
+def test_a_repository_with_nothing_but_its_readme(tmp_path: Path) -> None:
     (tmp_path / "README.md").touch()
     assert said(tmp_path) == "the model repository REPOSITORY holds no model: publish one there with `sightline export`"
 
 
-def test_a_models_folder_instead_of_its_repository(repository):
+def test_a_models_folder_instead_of_its_repository(repository: Path) -> None:
     assert said(repository / "tiny") == f"REPOSITORY is the folder of one model: name the model repository around it, {repository}"
 
 
-def test_a_model_without_a_version(repository):
+def test_a_model_without_a_version(repository: Path) -> None:
     shutil.rmtree(repository / "tiny" / "1")
     for name in ("01", "0", "incoming", "1.5"):
         (repository / "tiny" / name).mkdir()
     assert said(repository) == "model tiny has no version (1/, 2/ …) in REPOSITORY/tiny: export it, or serve other models"
 
 
-def test_a_model_without_a_config(repository):
+def test_a_model_without_a_config(repository: Path) -> None:
     (repository / "tiny" / "config.pbtxt").unlink()
     assert said(repository) == "model tiny has no config.pbtxt in REPOSITORY/tiny: export it again, or serve other models"
 
 
-def test_a_broken_config_with_the_place(repository):
+def test_a_broken_config_with_the_place(repository: Path) -> None:
     (repository / "tiny" / "config.pbtxt").write_text('name: "tiny"\nmax_batch_size: many\n')
     assert said(repository) == (
         "config.pbtxt of model tiny in REPOSITORY: no model configuration: 2:17 : 'max_batch_size: many': Couldn't parse integer: many. "
@@ -85,17 +85,17 @@ def test_a_broken_config_with_the_place(repository):
     )
 
 
-def test_a_config_of_another_model(repository):
+def test_a_config_of_another_model(repository: Path) -> None:
     reconfigure(repository, lambda config: setattr(config, "name", "big"))
     assert said(repository) == "REPOSITORY/tiny/config.pbtxt names the model big, its folder tiny: the two must be the same"
 
 
-def test_a_policy_that_asks_for_a_version_that_is_not_there(repository):
+def test_a_policy_that_asks_for_a_version_that_is_not_there(repository: Path) -> None:
     reconfigure(repository, lambda config: config.version_policy.specific.versions.extend([7, 8]))
     assert said(repository) == "the version_policy in REPOSITORY/tiny/config.pbtxt asks for version 7, 8, but there is only 1"
 
 
-def test_a_name_that_no_model_has(repository):
+def test_a_name_that_no_model_has(repository: Path) -> None:
     assert said(repository, models=("tinny",)) == "the model repository REPOSITORY has no model tinny: it has tiny"
 
 
@@ -121,7 +121,7 @@ def report(version: Path, files: dict[str, str]) -> None:
     (version / "report.json").write_text(json.dumps({"schema": 1, "model": "tiny", "version": 1, "files": files}))
 
 
-def test_a_changed_model_file_is_refused_by_name(repository):
+def test_a_changed_model_file_is_refused_by_name(repository: Path) -> None:
     file = repository / "tiny" / "1" / "model.onnx"
     published = hashlib.sha256(file.read_bytes()).hexdigest()
     onnx.save(tiny_onnx(tiny_card(), seed=9), file)
@@ -132,7 +132,7 @@ def test_a_changed_model_file_is_refused_by_name(repository):
     )
 
 
-def test_a_changed_golden_image_is_refused_by_name(repository):
+def test_a_changed_golden_image_is_refused_by_name(repository: Path) -> None:
     version = repository / "tiny" / "1"
     (version / "golden").mkdir()
     (version / "golden" / "0.png").write_bytes(b"one")
@@ -142,12 +142,12 @@ def test_a_changed_golden_image_is_refused_by_name(repository):
     assert said(repository, ContractError).startswith(f"{DAMAGED}golden/0.png was changed after it was published")
 
 
-def test_a_missing_file_is_refused_by_name(repository):
+def test_a_missing_file_is_refused_by_name(repository: Path) -> None:
     (repository / "tiny" / "1" / "model.onnx").unlink()
     assert said(repository, ContractError).startswith(f"{DAMAGED}model.onnx is missing. Restore its files")
 
 
-def test_a_report_that_forgets_the_model_is_refused(repository):
+def test_a_report_that_forgets_the_model_is_refused(repository: Path) -> None:
     version = repository / "tiny" / "1"
     report(version, {"labels.txt": hashlib.sha256(b"").hexdigest()})
     (version / "labels.txt").touch()
@@ -185,7 +185,7 @@ def test_only_versions_that_will_be_served_are_checked(repository: Path) -> None
 
 
 @pytest.mark.parametrize(("option", "what"), [("http", "HTTP"), ("grpc", "gRPC"), ("metrics", "metrics")])
-def test_a_taken_port_is_named_with_who_has_it(repository, option, what):
+def test_a_taken_port_is_named_with_who_has_it(repository: Path, option: str, what: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         message = said(repository, **{f"{option}_port": port})
@@ -194,32 +194,32 @@ def test_a_taken_port_is_named_with_who_has_it(repository, option, what):
     assert message.endswith(f"(process {os.getpid()}): stop it, or choose another {what} port (0 picks a free one)")
 
 
-def test_a_port_that_is_taken_on_every_network_is_taken_here_too(repository):
+def test_a_port_that_is_taken_on_every_network_is_taken_here_too(repository: Path) -> None:
     with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as other:
         assert "is taken by" in said(repository, http_port=other.getsockname()[1])
 
 
-def test_one_port_for_two_protocols_makes_no_sense(repository):
+def test_one_port_for_two_protocols_makes_no_sense(repository: Path) -> None:
     message = said(repository, UsageError, http_port=18123, grpc_port=18123)
     assert message == "HTTP, gRPC and metrics need three different ports, not 18123, 18123 and 0"
 
 
-def test_a_port_that_does_not_exist(repository):
+def test_a_port_that_does_not_exist(repository: Path) -> None:
     assert said(repository, UsageError, http_port=70000) == "70000 is no port: HTTP takes 0 (any free one) to 65535"
 
 
 @pytest.mark.parametrize("address", ["example", "::1", "127.0.0.1:8000", ""])
-def test_an_address_that_is_none(repository, address):
+def test_an_address_that_is_none(repository: Path, address: str) -> None:
     assert said(repository, UsageError, address=address).startswith(f"{address} is no IPv4 address to listen on: ")
 
 
-def test_an_address_of_another_machine(repository):
+def test_an_address_of_another_machine(repository: Path) -> None:
     assert said(repository, address="192.0.2.1", outdated_beyond_loopback=True) == (
         "no network of this machine has the address 192.0.2.1: 127.0.0.1 is this machine alone, 0.0.0.0 every network"
     )
 
 
-def test_the_wheels_old_triton_refuses_to_listen_on_a_network_and_says_why(repository):
+def test_the_wheels_old_triton_refuses_to_listen_on_a_network_and_says_why(repository: Path) -> None:
     message = said(repository, UsageError, address="0.0.0.0")
     assert message.startswith(
         "refused to listen at 0.0.0.0. The wheel's Triton 2.51 (24.10) is old: NVIDIA's bulletins to 2026-08-18 name at "
@@ -230,7 +230,7 @@ def test_the_wheels_old_triton_refuses_to_listen_on_a_network_and_says_why(repos
     )
 
 
-def test_a_log_file_that_cannot_be_written(repository, tmp_path):
+def test_a_log_file_that_cannot_be_written(repository: Path, tmp_path: Path) -> None:
     message = said(repository, MachineError, log_file=tmp_path / "none" / "triton.log")
     assert message == f"the log file {tmp_path}/none/triton.log cannot be written: No such file or directory"
 
@@ -238,7 +238,7 @@ def test_a_log_file_that_cannot_be_written(repository, tmp_path):
 # No Triton
 
 
-def test_without_any_triton_it_says_how_to_run_the_container(repository, monkeypatch, tmp_path):
+def test_without_any_triton_it_says_how_to_run_the_container(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """In a Python that has no nvidia-pytriton, and with nothing on PATH."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None)
@@ -247,7 +247,7 @@ def test_without_any_triton_it_says_how_to_run_the_container(repository, monkeyp
     assert "-v REPOSITORY:/models:ro nvcr.io/nvidia/tritonserver:26.07-py3 tritonserver --model-repository=/models" in message
 
 
-def test_tests_of_triton_fail_where_there_is_none(tmp_path):
+def test_tests_of_triton_fail_where_there_is_none(tmp_path: Path) -> None:
     """They must not pass because they were skipped. Asked of pytest itself, in a Python from which the wheel is hidden."""
     (tmp_path / "hide_triton.py").write_text(
         "import importlib.util\n"
@@ -262,7 +262,7 @@ def test_tests_of_triton_fail_where_there_is_none(tmp_path):
     assert re.search(r"\n\d+ deselected, 1 error", ended.stdout)
 
 
-def test_a_python_without_its_shared_library_is_told_so(repository, monkeypatch, tmp_path):
+def test_a_python_without_its_shared_library_is_told_so(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As with Pythons that were built without --enable-shared: here the worker asks for a library that no machine has."""
     wheel = find_triton(repository)
     worker = wheel.stub.read_bytes()
@@ -279,7 +279,7 @@ def test_a_python_without_its_shared_library_is_told_so(repository, monkeypatch,
     )
 
 
-def test_a_python_for_which_the_wheel_has_no_worker_is_told_so(repository, monkeypatch, tmp_path):
+def test_a_python_for_which_the_wheel_has_no_worker_is_told_so(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     wheel = find_triton(repository)
     monkeypatch.setattr("sightline_serving.server.find_triton", lambda _: replace(wheel, stub=tmp_path / "none"))
     assert said(repository).startswith(f"the nvidia-pytriton wheel has no Python worker for Python {PYTHON} (")
@@ -297,7 +297,7 @@ def test_a_python_for_which_the_wheel_has_no_worker_is_told_so(repository, monke
     ],
     ids=["garbage", "empty"],
 )
-def test_a_broken_model_file_is_named_with_the_reason(repository, about, content, reason):
+def test_a_broken_model_file_is_named_with_the_reason(repository: Path, about: About, content: bytes, reason: str) -> None:
     (repository / "tiny" / "1" / "model.onnx").write_bytes(content)
     error = refusal(repository, verify_hashes=False)
     assert type(error) is ServerStartError
@@ -340,7 +340,7 @@ CONTRADICTIONS: dict[str, tuple[Callable[[pb.ModelConfig], object], str]] = {
 
 
 @pytest.mark.triton
-def test_every_config_that_contradicts_its_model_is_named_with_the_contradiction(tmp_path):
+def test_every_config_that_contradicts_its_model_is_named_with_the_contradiction(tmp_path: Path) -> None:
     """All at once: one start fails for all of them."""
     for what, (change, _) in CONTRADICTIONS.items():
         publish_tiny(tmp_path, what.replace(" ", "-"))
@@ -351,7 +351,7 @@ def test_every_config_that_contradicts_its_model_is_named_with_the_contradiction
 
 
 @pytest.mark.triton
-def test_a_batch_that_was_frozen_at_export_is_refused(repository):
+def test_a_batch_that_was_frozen_at_export_is_refused(repository: Path) -> None:
     onnx.save(tiny_onnx(tiny_card(), batch=1), repository / "tiny" / "1" / "model.onnx")
     assert said(repository, verify_hashes=False) == (
         "Triton did not start: model tiny version 1: input pixels has the fixed shape [1, 6, 5, 3] in the ONNX file, "
@@ -360,7 +360,7 @@ def test_a_batch_that_was_frozen_at_export_is_refused(repository):
 
 
 @pytest.mark.triton
-def test_one_broken_model_among_good_ones_stops_all_and_is_the_one_that_is_named(repository):
+def test_one_broken_model_among_good_ones_stops_all_and_is_the_one_that_is_named(repository: Path) -> None:
     (publish_tiny(repository, "broken") / "model.onnx").write_bytes(b"x")
     message = said(repository, verify_hashes=False)
     assert message.startswith("Triton did not start: model broken version 1: model.onnx is no model that ONNX Runtime ")
@@ -368,7 +368,7 @@ def test_one_broken_model_among_good_ones_stops_all_and_is_the_one_that_is_named
 
 
 @pytest.mark.triton
-def test_a_start_that_takes_too_long_is_given_up(repository, about):
+def test_a_start_that_takes_too_long_is_given_up(repository: Path, about: About) -> None:
     message = said(repository, startup_timeout_s=0.05)
     assert message.startswith("Triton was not ready after 0.05 s; a longer startup timeout gives it more. The end of its log: ")
     assert about(repository) == []
@@ -377,7 +377,7 @@ def test_a_start_that_takes_too_long_is_given_up(repository, about):
 # As a user meets them
 
 
-def test_the_command_ends_with_one_sentence_and_exit_code_8(tmp_path):
+def test_the_command_ends_with_one_sentence_and_exit_code_8(tmp_path: Path) -> None:
     command = [Path(sys.executable).parent / "sightline", "serve", "--repository", tmp_path]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 8
@@ -385,7 +385,7 @@ def test_the_command_ends_with_one_sentence_and_exit_code_8(tmp_path):
     assert ended.stderr == f"error: the model repository {tmp_path} holds no model: publish one there with `sightline export`\n"
 
 
-def test_the_command_refuses_a_changed_file_with_exit_code_4(repository):
+def test_the_command_refuses_a_changed_file_with_exit_code_4(repository: Path) -> None:
     (repository / "tiny" / "1" / "model.onnx").write_bytes(b"changed")
     with pytest.raises(ContractError) as caught:
         run(["serve", "--repository", str(repository)])

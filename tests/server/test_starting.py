@@ -23,7 +23,7 @@ from sightline_serving.process.installation import find_triton, prepare_backends
 from sightline_serving.selection.preflight import SelectedModel
 from sightline_serving.server import Server, start_server
 from sightline_serving.settings import FREE_PORTS
-from support.tiny_models import publish_tiny
+from support.tiny_models import InProcess, publish_tiny
 
 pytestmark = pytest.mark.triton
 
@@ -43,7 +43,7 @@ def ask(server: Server, model: str = "tiny", version: str = "") -> np.ndarray:
         return client.infer(model, [given], model_version=version).as_numpy("probabilities")
 
 
-def test_every_version_that_the_policy_names_is_served(repository, in_process):
+def test_every_version_that_the_policy_names_is_served(repository: Path, in_process: InProcess) -> None:
     publish_tiny(repository / ".new", version=2, seed=2)
     shutil.move(repository / ".new" / "tiny" / "2", repository / "tiny" / "2")
     with (repository / "tiny" / "config.pbtxt").open("a", encoding="utf-8") as config:
@@ -55,7 +55,7 @@ def test_every_version_that_the_policy_names_is_served(repository, in_process):
             np.testing.assert_allclose(ask(server, version=version), expected, rtol=0, atol=1e-6)
 
 
-def test_only_the_models_that_were_named_are_served(repository):
+def test_only_the_models_that_were_named_are_served(repository: Path) -> None:
     """The other one is broken: it is not even looked at."""
     (publish_tiny(repository, "broken") / "model.onnx").write_bytes(b"x")
     with started(repository, models=("tiny",)) as server:
@@ -65,7 +65,7 @@ def test_only_the_models_that_were_named_are_served(repository):
             assert not client.is_model_ready("broken")
 
 
-def test_folders_that_hold_no_model_keep_nobody_from_starting(repository):
+def test_folders_that_hold_no_model_keep_nobody_from_starting(repository: Path) -> None:
     """Such as what a version control system, or an export that was killed, leaves."""
     (repository / ".git").mkdir()
     (repository / "half" / "incoming").mkdir(parents=True)
@@ -74,14 +74,14 @@ def test_folders_that_hold_no_model_keep_nobody_from_starting(repository):
         assert server.notices[-1] == "left out, since no version was ever published in it: half"
 
 
-def test_two_servers_live_side_by_side(repository):
+def test_two_servers_live_side_by_side(repository: Path) -> None:
     with started(repository) as one, started(repository) as two:
         ports = [url.split(":")[2].split("/")[0] for server in (one, two) for url in (server.http_url, server.grpc_url, server.metrics_url)]
         assert len(set(ports)) == 6
         np.testing.assert_array_equal(ask(one), ask(two))
 
 
-def test_a_server_that_is_still_loading_has_its_ports_already(repository):
+def test_a_server_that_is_still_loading_has_its_ports_already(repository: Path) -> None:
     """Triton binds its ports after it has loaded its models. Until then they are held for it."""
     command = [Path(sys.executable).parent / "sightline", "serve", "--repository", repository]
     ports = free_ports()
@@ -110,7 +110,7 @@ def free_ports() -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def test_the_log_is_appended_to_the_file_that_was_named(repository, tmp_path):
+def test_the_log_is_appended_to_the_file_that_was_named(repository: Path, tmp_path: Path) -> None:
     log = tmp_path / "triton.log"
     log.write_text("what was there\n")
     with started(repository, log_file=log) as server:
@@ -120,7 +120,7 @@ def test_the_log_is_appended_to_the_file_that_was_named(repository, tmp_path):
     assert "successfully loaded 'tiny'" in text
 
 
-def test_an_old_log_is_not_taken_for_the_reason_of_this_end(repository, tmp_path):
+def test_an_old_log_is_not_taken_for_the_reason_of_this_end(repository: Path, tmp_path: Path) -> None:
     log = tmp_path / "triton.log"
     log.write_text("E1121 08:00:00.000000 1 model_lifecycle.cc:642] \"failed to load 'old' version 1: Internal: long ago\"\n")
     (repository / "tiny" / "labels.txt").unlink()
@@ -130,7 +130,7 @@ def test_an_old_log_is_not_taken_for_the_reason_of_this_end(repository, tmp_path
     assert str(caught.value).startswith("Triton did not start: model tiny version 1: failed to open text file for read ")
 
 
-def test_the_command_tells_scripts_what_it_serves_and_people_the_rest(repository):
+def test_the_command_tells_scripts_what_it_serves_and_people_the_rest(repository: Path) -> None:
     publish_tiny(repository, "other")
     command = [Path(sys.executable).parent / "sightline", "serve", "--repository", repository, "--verbose"]
     command += ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
@@ -177,7 +177,9 @@ def container(tmp_path, monkeypatch) -> Path:
     return root
 
 
-def test_a_triton_on_path_is_preferred_and_lent_our_backend_if_it_has_none(container, repository, in_process):
+def test_a_triton_on_path_is_preferred_and_lent_our_backend_if_it_has_none(
+    container: Path, repository: Path, in_process: InProcess
+) -> None:
     with started(repository) as server:
         assert Path(psutil.Process(server.pid).exe()) == container / "bin" / "tritonserver"
         assert server.triton == f"2.51.0 ({container}/bin/tritonserver)"
@@ -185,7 +187,7 @@ def test_a_triton_on_path_is_preferred_and_lent_our_backend_if_it_has_none(conta
         np.testing.assert_allclose(ask(server), in_process(repository / "tiny/1/model.onnx", PIXELS), rtol=0, atol=1e-6)
 
 
-def test_a_triton_on_path_keeps_its_own_onnx_backend(container, repository, tmp_path):
+def test_a_triton_on_path_keeps_its_own_onnx_backend(container: Path, repository: Path, tmp_path: Path) -> None:
     (container / "backends" / "onnxruntime").mkdir()
     triton = find_triton(repository)
     assert triton.binary == container / "bin" / "tritonserver"
@@ -193,7 +195,7 @@ def test_a_triton_on_path_keeps_its_own_onnx_backend(container, repository, tmp_
     assert prepare_backends(triton, tmp_path / "unused") == container / "backends"
 
 
-def test_the_wheels_own_binary_on_path_is_still_the_wheels(repository, monkeypatch, tmp_path):
+def test_the_wheels_own_binary_on_path_is_still_the_wheels(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     wheel = installation._wheel()
     (tmp_path / "tritonserver").symlink_to(wheel.binary)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")

@@ -20,9 +20,11 @@ from sightline_serving.settings import FREE_PORTS
 from support.cards import tiny_card
 
 Publish = Callable[..., Path]
-
-
 InProcess = Callable[[Path, np.ndarray], np.ndarray]
+"""The model's file and pixels → probabilities."""
+About = Callable[[Path], list[psutil.Process]]
+Served = tuple[Server, Path]
+"""A running server, and its repository."""
 
 
 def tiny_onnx(card: ModelCard, *, seed: int = 0, hidden: int = 16, batch: str | int = "N") -> onnx.ModelProto:
@@ -123,7 +125,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One running Triton for every test that only asks: (server, its repository). Two instances, so that workers run side by side."""
     folder = tmp_path_factory.mktemp("served") / "models"
     publish_tiny(folder, instances=2)
@@ -146,5 +148,5 @@ def in_process() -> InProcess:
 
 
 @pytest.fixture
-def about() -> Callable[[Path], list[psutil.Process]]:
+def about() -> About:
     return processes_about
