@@ -37,7 +37,7 @@ def parsed(text: str) -> model_config_pb2.ModelConfig:
 
 def test_the_config_says_what_the_onnx_file_says(trained: Trained) -> None:
     config, graph = parsed(config_text(config_for(trained.card, SMALL))), onnx.load_from_string(trained.model).graph
-    types = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
+    types: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
     for mine, theirs in ((config.input, graph.input), (config.output, graph.output)):
         assert [each.name for each in mine] == [each.name for each in theirs]
         for configured, declared in zip(mine, theirs, strict=True):

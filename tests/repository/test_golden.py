@@ -5,6 +5,7 @@ import io
 import json
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -44,7 +45,7 @@ def made(trained: Trained, **settings: object) -> dict[str, bytes]:
     )
 
 
-def uniform(pixels: np.ndarray) -> np.ndarray:
+def uniform(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return np.full((len(pixels), 10), 0.1, np.float32)
 
 

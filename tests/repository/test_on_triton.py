@@ -14,6 +14,7 @@ from sightline.classifier import Classifier
 from sightline.errors import ServerStartError
 from sightline.reformat import reformat
 from sightline.repository.card_config import config_for
+from sightline.repository.config import ModelConfig
 from sightline.repository.instances import InstanceSettings
 from sightline.repository.layout import STAGING_FOLDER as STAGING
 from sightline.transport import connect
@@ -39,7 +40,10 @@ def test_a_published_run_is_served_and_gives_the_golden_answers(digits_run: Path
             with Classifier("mnist", url) as mnist:
                 assert mnist.card.sha256 == golden["card_sha256"]
                 given = mnist.probabilities([folder / "golden" / each["file"] for each in golden["pictures"]])
-                assert np.abs(given - np.float32([each["probabilities"] for each in golden["pictures"]])).max() <= golden["tolerance"]
+                assert (
+                    np.abs(given - np.array([each["probabilities"] for each in golden["pictures"]], np.float32)).max()
+                    <= golden["tolerance"]
+                )
 
 
 def test_a_model_is_warmed_up_with_a_golden_image_before_it_is_ready(digits_run: Path, tmp_path: Path) -> None:
@@ -103,7 +107,7 @@ def test_after_a_kill_at_any_of_some_steps_triton_serves_the_old_state_or_the_ne
 
 
 def run_until(
-    killed_at: Callable[..., int], step: int, before: Path, workspace: Path, trained: Trained, config: str, files: dict[str, bytes]
+    killed_at: Callable[..., int], step: int, before: Path, workspace: Path, trained: Trained, config: ModelConfig, files: dict[str, bytes]
 ) -> int:
     shutil.copytree(before, workspace)
     return killed_at(step, workspace, (workspace / "models", trained.card, config, files, "new"))

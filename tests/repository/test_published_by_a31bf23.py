@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 import pytest
 
@@ -71,7 +72,7 @@ def golden_of(model: PublishedModel, number: int) -> GoldenSet:
     return read_golden(model.version(number), model.card)
 
 
-def in_process(model: PublishedModel, number: int, pixels: np.ndarray) -> np.ndarray:
+def in_process(model: PublishedModel, number: int, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """ONNX Runtime's answers here, an image at a time, as a client without a batch asks."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1

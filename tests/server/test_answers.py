@@ -3,8 +3,10 @@
 import concurrent.futures
 import random
 import threading
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tritonclient.grpc
 import tritonclient.http
@@ -19,23 +21,25 @@ pytestmark = pytest.mark.triton
 LABELS = ("ape", 'bear "brown"', "cat, house", "dög")
 
 
-def images(count: int, seed: int = 0) -> np.ndarray:
+def images(count: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (count, 6, 5, 3), np.uint8)
 
 
-def asked(kind: str, server: Server):
+def asked(kind: str, server: Server) -> tuple[Any, Any]:
     module = tritonclient.grpc if kind == "grpc" else tritonclient.http
     url = server.grpc_url if kind == "grpc" else server.http_url
     return module, module.InferenceServerClient(url.partition("//")[2])
 
 
-def ask(kind: str, server: Server, pixels: np.ndarray, model: str = "tiny", *, datatype: str = "UINT8", top: int = 0) -> np.ndarray:
+def ask(
+    kind: str, server: Server, pixels: npt.NDArray[Any], model: str = "tiny", *, datatype: str = "UINT8", top: int = 0
+) -> npt.NDArray[Any]:
     module, client = asked(kind, server)
     with client:
         given = module.InferInput("pixels", pixels.shape, datatype)
         given.set_data_from_numpy(pixels)
         wanted = module.InferRequestedOutput("probabilities", class_count=top)
-        return client.infer(model, [given], outputs=[wanted]).as_numpy("probabilities")
+        return np.asarray(client.infer(model, [given], outputs=[wanted]).as_numpy("probabilities"))
 
 
 @pytest.fixture(params=["http", "grpc"])

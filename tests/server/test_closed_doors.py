@@ -62,7 +62,9 @@ def call(server: Server, method: str, path: str, headers: dict[str, str]) -> int
 def stolen_secret(server: Server) -> str:
     """What any user of the machine can read in the list of processes."""
     (argument,) = [each for each in psutil.Process(server.pid).cmdline() if each.startswith("--http-restricted-api=")]
-    return re.fullmatch(r"--http-restricted-api=[a-z,-]+:sightline=([0-9a-f]{64}\n[0-9a-f]{64})", argument)[1]
+    flag = re.fullmatch(r"--http-restricted-api=[a-z,-]+:sightline=([0-9a-f]{64}\n[0-9a-f]{64})", argument)
+    assert flag is not None
+    return flag[1]
 
 
 @pytest.mark.parametrize(("method", "path"), HTTP_CALLS, ids=lambda each: each)

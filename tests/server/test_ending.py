@@ -18,7 +18,7 @@ from sightline.errors import ServerStartError
 from sightline_serving.process import supervisor
 from sightline_serving.server import Server, start_server
 from sightline_serving.settings import FREE_PORTS
-from support.tiny_models import About
+from support.tiny_models import About, Publish
 
 pytestmark = pytest.mark.triton
 
@@ -77,7 +77,7 @@ def eventually(what: Callable[[], bool]) -> bool:
 
 
 @pytest.fixture
-def serve(tmp_path: Path, publish) -> Iterator[Serve]:
+def serve(tmp_path: Path, publish: Publish) -> Iterator[Serve]:
     folder = tmp_path / "models"
     publish(folder, instances=2)
     others = worker_environments()

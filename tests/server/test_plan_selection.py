@@ -9,6 +9,7 @@ import sys
 import sysconfig
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from sightline.classifier import Classifier
 from sightline.errors import ContractError, MachineError, ServerStartError, UsageError
-from sightline.host.gpu import driver_version, machine, needed_library, tensorrt_version
+from sightline.host.gpu import Gpu, driver_version, machine, needed_library, tensorrt_version
 from sightline.repository import hashes
 from sightline.repository.config import ModelConfig, VersionPolicy, WarmUp, WarmUpTensor
 from sightline.repository.config_text import config_text, parse_config
@@ -114,7 +115,8 @@ def test_a_plan_of_this_machine_takes_the_place_of_the_onnx_file(version: Path) 
 @pytest.mark.parametrize("field", DIFFERENCES)
 def test_a_differing_field_is_named_with_both_values(field: str, version: Path) -> None:
     value, sentence = OTHERS[field]
-    folder = record_plan(version, **{field: value})
+    changed: dict[str, Any] = {field: value}
+    folder = record_plan(version, **changed)
     assert reason(version, here()).startswith(f"plans/1/{folder.name}: {sentence}")
     with pytest.raises(ContractError):
         chosen(version, here(), allow_code=True)
@@ -145,7 +147,7 @@ def test_the_newest_of_several_that_fit_is_taken(version: Path) -> None:
         ("none", H100, False),
     ],
 )
-def test_hardware_compatibility_bridges_what_it_was_built_to_bridge(level, gpu, fits: bool, version: Path) -> None:
+def test_hardware_compatibility_bridges_what_it_was_built_to_bridge(level: str, gpu: Gpu, fits: bool, version: Path) -> None:
     plan = read_plan(record_plan(version, hardware_compatibility=level))
     assert (differences(plan.record, fingerprint(version, gpu)) == []) is fits
 
@@ -154,7 +156,9 @@ def test_hardware_compatibility_bridges_what_it_was_built_to_bridge(level, gpu, 
     ("built", "found", "fits"),
     [("11.3.0.52", "11.4.0.106", True), ("11.5.0.1", "11.4.0.106", False), ("10.9.0.34", "11.4.0.106", False)],
 )
-def test_a_version_compatible_plan_runs_on_newer_tensorrt_of_the_same_major_version(built, found, fits: bool, version: Path) -> None:
+def test_a_version_compatible_plan_runs_on_newer_tensorrt_of_the_same_major_version(
+    built: str, found: str, fits: bool, version: Path
+) -> None:
     plan = read_plan(record_plan(version, tensorrt=built, version_compatible=True))
     assert (differences(plan.record, fingerprint(version, tensorrt=found)) == []) is fits
 
@@ -201,7 +205,7 @@ def test_a_plan_whose_file_is_missing_is_refused(version: Path) -> None:
         ({"version": 7}, "belongs to tiny version 7"),
     ],
 )
-def test_a_record_that_cannot_be_believed_is_refused(change: dict[str, object], sentence: str, version: Path) -> None:
+def test_a_record_that_cannot_be_believed_is_refused(change: dict[str, Any], sentence: str, version: Path) -> None:
     folder = record_plan(version, **change)
     with pytest.raises(ContractError) as refused:
         read_plan(folder)
@@ -543,7 +547,13 @@ def test_each_published_file_is_hashed_once_however_many_ask_for_it(
         record_plan(version.parent / str(number))
     publish(version.parents[1], "other")
     hashed: list[Path] = []
-    monkeypatch.setattr(hashes, "file_sha256", lambda file, real=hashes.file_sha256: hashed.append(file) or real(file))
+    real = hashes.file_sha256
+
+    def counted(file: Path) -> str:
+        hashed.append(file)
+        return real(file)
+
+    monkeypatch.setattr(hashes, "file_sha256", counted)
     selection = select_models(version.parents[1])
     with_plans(selection.folders["tiny"], (1, 2), here(), selection.hashes, allow_code=False)
     assert {file.name for file in hashed} == {"model.onnx", "model.plan", "layers.json"}

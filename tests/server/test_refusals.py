@@ -254,7 +254,7 @@ def test_tests_of_triton_fail_where_there_is_none(tmp_path: Path) -> None:
         "real = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *more: None if name == 'pytriton' else real(name, *more)\n"
     )
-    command = [sys.executable, "-m", "pytest", "-p", "hide_triton", "-q", "-k", "what_a_client_needs", Path(__file__).parent]
+    command = [sys.executable, "-m", "pytest", "-p", "hide_triton", "-q", "-k", "what_a_client_needs", str(Path(__file__).parent)]
     environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": str(tmp_path)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 1, ended.stdout
@@ -378,7 +378,7 @@ def test_a_start_that_takes_too_long_is_given_up(repository: Path, about: About)
 
 
 def test_the_command_ends_with_one_sentence_and_exit_code_8(tmp_path: Path) -> None:
-    command = [Path(sys.executable).parent / "sightline", "serve", "--repository", tmp_path]
+    command = [str(Path(sys.executable).parent / "sightline"), "serve", "--repository", str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 8
     assert ended.stdout == ""

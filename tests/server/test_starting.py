@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import psutil
 import pytest
 import tritonclient.http
@@ -36,11 +37,11 @@ def started(repository: Path, **settings: object) -> Iterator[Server]:
         yield server
 
 
-def ask(server: Server, model: str = "tiny", version: str = "") -> np.ndarray:
+def ask(server: Server, model: str = "tiny", version: str = "") -> npt.NDArray[np.float32]:
     with tritonclient.http.InferenceServerClient(server.http_url.removeprefix("http://")) as client:
         given = tritonclient.http.InferInput("pixels", PIXELS.shape, "UINT8")
         given.set_data_from_numpy(PIXELS)
-        return client.infer(model, [given], model_version=version).as_numpy("probabilities")
+        return np.asarray(client.infer(model, [given], model_version=version).as_numpy("probabilities"))
 
 
 def test_every_version_that_the_policy_names_is_served(repository: Path, in_process: InProcess) -> None:
@@ -83,7 +84,7 @@ def test_two_servers_live_side_by_side(repository: Path) -> None:
 
 def test_a_server_that_is_still_loading_has_its_ports_already(repository: Path) -> None:
     """Triton binds its ports after it has loaded its models. Until then they are held for it."""
-    command = [Path(sys.executable).parent / "sightline", "serve", "--repository", repository]
+    command = [str(Path(sys.executable).parent / "sightline"), "serve", "--repository", str(repository)]
     ports = free_ports()
     command += ["--http-port", str(ports[0]), "--grpc-port", str(ports[1]), "--metrics-port", str(ports[2])]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
@@ -97,6 +98,7 @@ def test_a_server_that_is_still_loading_has_its_ports_already(repository: Path) 
         assert loser.returncode == 8
         assert said.splitlines()[-1].startswith("error: port ")
         assert "at 127.0.0.1 is taken" in said
+        assert winner.stdout is not None
         assert winner.stdout.readline() == f"http    http://127.0.0.1:{ports[0]}\n"
     finally:
         for each in both:
@@ -132,9 +134,11 @@ def test_an_old_log_is_not_taken_for_the_reason_of_this_end(repository: Path, tm
 
 def test_the_command_tells_scripts_what_it_serves_and_people_the_rest(repository: Path) -> None:
     publish_tiny(repository, "other")
-    command = [Path(sys.executable).parent / "sightline", "serve", "--repository", repository, "--verbose"]
+    command = [str(Path(sys.executable).parent / "sightline"), "serve", "--repository", str(repository), "--verbose"]
     command += ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
     try:
         lines = [process.stdout.readline().rstrip("\n") for _ in range(6)]
         told = [line.split(None, 1) for line in lines]
@@ -164,7 +168,7 @@ def test_the_command_tells_scripts_what_it_serves_and_people_the_rest(repository
 
 
 @pytest.fixture
-def container(tmp_path, monkeypatch) -> Path:
+def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     wheel = installation._wheel()
     assert wheel is not None
     root = tmp_path / "opt" / "tritonserver"
@@ -197,6 +201,7 @@ def test_a_triton_on_path_keeps_its_own_onnx_backend(container: Path, repository
 
 def test_the_wheels_own_binary_on_path_is_still_the_wheels(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     wheel = installation._wheel()
+    assert wheel is not None
     (tmp_path / "tritonserver").symlink_to(wheel.binary)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     assert find_triton(repository) == wheel

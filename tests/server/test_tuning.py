@@ -2,8 +2,11 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sightline.cli import run as sightline
@@ -13,6 +16,7 @@ from sightline.repository.read import model_named
 from sightline_export.settings import ExportSettings
 from sightline_export.sources.run import export_run
 from sightline_serving.tuning import Trial, _best, candidates_on
+from support.tiny_models import Publish
 
 
 @pytest.fixture
@@ -92,6 +96,30 @@ def test_without_golden_images_somebody_must_name_some(repository: Path, monkeyp
     shutil.rmtree(repository / "mnist" / "1" / "golden")
     with pytest.raises(UsageError, match=r"mnist has no golden images in .*: say which images to send with --images FOLDER"):
         sightline(["tune", "mnist", "--repository", str(repository)])
+
+
+@pytest.mark.triton
+def test_killing_a_search_leaves_no_server(tmp_path: Path, publish: Publish) -> None:
+    """Also with kill -9. The measurement, which is another program's business, takes for ever here."""
+    publish(tmp_path / "models")
+    program = (
+        "import sys, threading\n"
+        "from pathlib import Path\n"
+        "from sightline_serving import tuning\n"
+        "tuning.bench = lambda *_: (print('measuring', flush=True), threading.Event().wait())\n"
+        "tuning.tune(Path(sys.argv[1]), 'tiny', [])\n"
+    )
+    search = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "models")], stdout=subprocess.PIPE, text=True)
+    try:
+        assert search.stdout is not None
+        assert search.stdout.readline() == "measuring\n"
+        started = psutil.Process(search.pid).children(recursive=True)
+        assert "tritonserver" in {process.name() for process in started}
+    finally:
+        search.kill()
+        search.communicate()
+    _, living = psutil.wait_procs(started, timeout=30)
+    assert living == []
 
 
 @pytest.mark.triton

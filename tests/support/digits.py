@@ -75,9 +75,9 @@ def trained() -> Trained:
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
     known, answers = torch.from_numpy(pixels[:-360]), torch.from_numpy(labels[:-360])
     for _ in range(30):
-        for chosen in torch.randperm(len(known)).split(64):
+        for chosen in torch.randperm(len(known)).split(64):  # type: ignore[no-untyped-call]
             optimizer.zero_grad()
-            nn.functional.cross_entropy(network.logits(known[chosen]), answers[chosen]).backward()
+            nn.functional.cross_entropy(network.logits(known[chosen]), answers[chosen]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     network.eval()
     return Trained(DIGITS, network, pixels[-360:], labels[-360:], export_onnx(network, DIGITS))

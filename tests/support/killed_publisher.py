@@ -114,14 +114,14 @@ def _publish_until(last: int, workspace: str, what: tuple[Any, ...]) -> None:
             self.file.close()
 
     def opened(file: Any, mode: str, **more: Any) -> Any:
-        return Torn(builtins.open(file, mode)) if mode == "wb" else builtins.open(file, mode, **more)
+        return Torn(builtins.open(file, "wb")) if mode == "wb" else builtins.open(file, mode, **more)
 
     def synced(_descriptor: int) -> None:
         # Without the real one: what a killed process has written is kept by the kernel, and hundreds of them take minutes.
         step()
 
     sys.addaudithook(heard)
-    os.fsync = synced
+    os.fsync = synced  # type: ignore[assignment]
     host_files.open = opened  # type: ignore[attr-defined]
     published(*what)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sightline.host.gpu import Gpu, Machine
-from sightline.repository.tensorrt_plan import LAYERS_FILE, PLAN_FILE, RECORD_FILE, Fingerprint, identity, profile_for
+from sightline.repository.layout import LAYERS_FILE, PLAN_FILE, RECORD_FILE
+from sightline.repository.tensorrt_plan import Fingerprint, identity, profile_for
 from sightline_serving.selection.plan_selection import TensorRtMachine
 
 H200 = Gpu("NVIDIA H200", "9.0")

@@ -4,8 +4,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 import psutil
@@ -20,7 +22,7 @@ from sightline_serving.settings import FREE_PORTS
 from support.cards import tiny_card
 
 Publish = Callable[..., Path]
-InProcess = Callable[[Path, np.ndarray], np.ndarray]
+InProcess = Callable[[Path, npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 """The model's file and pixels → probabilities."""
 About = Callable[[Path], list[psutil.Process]]
 Served = tuple[Server, Path]
@@ -40,7 +42,7 @@ def tiny_onnx(card: ModelCard, *, seed: int = 0, hidden: int = 16, batch: str | 
         "first": random.normal(0, pixels**-0.5, (pixels, hidden)).astype(np.float32),
         "second": random.normal(0, 1, (hidden, classes)).astype(np.float32),
     }
-    steps = [
+    steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
         ("Cast", [card.input], "cast", {"to": TensorProto.FLOAT}),
         ("Div", ["cast", "scale"], "unit", {}),
         ("Sub", ["unit", "mean"], "centred", {}),
@@ -139,7 +141,7 @@ def in_process() -> InProcess:
     """What ONNX Runtime answers here, in this process, with the file that Triton serves."""
     sessions: dict[Path, ort.InferenceSession] = {}
 
-    def answer(file: Path, pixels: np.ndarray) -> np.ndarray:
+    def answer(file: Path, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         if file not in sessions:
             sessions[file] = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
         return np.asarray(sessions[file].run(["probabilities"], {"pixels": pixels})[0])
