@@ -59,10 +59,10 @@ class TritonPythonModel:
         except pb_utils.TritonModelException:
             raise
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's classes share no narrower base
-            _refuse(f"{file.name} is no model that ONNX Runtime {ort.__version__} can load: {_said(error)}")
+            _refuse(f"{file.name} is no model that ONNX Runtime {ort.__version__} can load: {_one_line(error)}")
         self.max_batch_size = int(config["max_batch_size"])
-        self.inputs = [each["name"] for each in config["input"]]
-        self.outputs = [each["name"] for each in config["output"]]
+        self.inputs = [tensor["name"] for tensor in config["input"]]
+        self.outputs = [tensor["name"] for tensor in config["output"]]
         _agree("input", self.session.get_inputs(), config["input"], self.max_batch_size)
         _agree("output", self.session.get_outputs(), config["output"], self.max_batch_size)
         self.joined: dict[str, Array] = {}
@@ -70,10 +70,10 @@ class TritonPythonModel:
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer a batch of requests: join them once, run once, hand each its rows. One alone is not copied at all."""
         feeds = [{name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self.inputs} for request in requests]
-        together = self._answer_together(feeds) if len(feeds) > 1 and self.max_batch_size > 0 else None
-        if together is None:
+        joint_answers = self._answer_together(feeds) if len(feeds) > 1 and self.max_batch_size > 0 else None
+        if joint_answers is None:
             return [self._answer_alone(request, feed) for request, feed in zip(requests, feeds, strict=True)]
-        return [self._respond(request, answers) for request, answers in zip(requests, together, strict=True)]
+        return [self._respond(request, answers) for request, answers in zip(requests, joint_answers, strict=True)]
 
     def _answer_together(self, feeds: Sequence[Mapping[str, Array]]) -> list[list[Array]] | None:
         """The answers to each, as views of one run's; None if that fails: one bad request must not fail its neighbours."""
@@ -90,7 +90,7 @@ class TritonPythonModel:
         try:
             return self._respond(request, self.session.run(self.outputs, feed))
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to this request
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"ONNX Runtime cannot answer: {_said(error)}"))
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"ONNX Runtime cannot answer: {_one_line(error)}"))
 
     def _respond(self, request: Any, answers: Sequence[Array]) -> Any:
         wanted = request.requested_output_names()
@@ -101,10 +101,10 @@ class TritonPythonModel:
     def _join(self, name: str, parts: Sequence[Array]) -> Array:
         """Concatenate along the batch, into memory that is kept: fresh memory costs a page fault every 4 KiB."""
         total, first = sum(map(len, parts)), parts[0]
-        kept = self.joined.get(name)
-        if kept is None or len(kept) < total or kept.shape[1:] != first.shape[1:]:
-            kept = self.joined[name] = np.empty((max(total, self.max_batch_size), *first.shape[1:]), first.dtype)
-        return np.concatenate(parts, out=kept[:total])
+        memory = self.joined.get(name)
+        if memory is None or len(memory) < total or memory.shape[1:] != first.shape[1:]:
+            memory = self.joined[name] = np.empty((max(total, self.max_batch_size), *first.shape[1:]), first.dtype)
+        return np.concatenate(parts, out=memory[:total])
 
 
 def _session_options(config: Mapping[str, Any]) -> ort.SessionOptions:
@@ -137,19 +137,19 @@ def _providers(args: Mapping[str, str], config: Mapping[str, Any]) -> list[Any]:
     return [("CUDAExecutionProvider", {"device_id": int(args["model_instance_device_id"])}), "CPUExecutionProvider"]
 
 
-def _agree(what: str, real: Sequence[Any], promised: Sequence[Mapping[str, Any]], max_batch_size: int) -> None:
+def _agree(what: str, actual: Sequence[Any], configured: Sequence[Mapping[str, Any]], max_batch_size: int) -> None:
     """Hold the ONNX file to the config: the same tensors, of the same type, with shapes that can meet."""
-    found = {each.name: each for each in real}
-    names = {each["name"] for each in promised}
+    in_file = {tensor.name: tensor for tensor in actual}
+    names = {tensor["name"] for tensor in configured}
     # An output may be left unused; an input may not.
-    if not names <= set(found) or (what == "input" and names != set(found)):
-        _refuse(f"config.pbtxt has the {what}s {', '.join(sorted(names)) or '(none)'}; the ONNX file has {', '.join(sorted(found))}")
-    for each in promised:
-        name, tensor = each["name"], found[each["name"]]
+    if not names <= set(in_file) or (what == "input" and names != set(in_file)):
+        _refuse(f"config.pbtxt has the {what}s {', '.join(sorted(names)) or '(none)'}; the ONNX file has {', '.join(sorted(in_file))}")
+    for promised in configured:
+        name, tensor = promised["name"], in_file[promised["name"]]
         kind = ONNX_TYPES.get(tensor.type, tensor.type)
-        if kind != each["data_type"]:
-            _refuse(f"{what} {name} is {each['data_type']} in config.pbtxt, but {kind} in the ONNX file")
-        shape = [int(side) for side in each["dims"]]
+        if kind != promised["data_type"]:
+            _refuse(f"{what} {name} is {promised['data_type']} in config.pbtxt, but {kind} in the ONNX file")
+        shape = [int(side) for side in promised["dims"]]
         shape = [-1, *shape] if max_batch_size > 0 else shape
         sides = [side if isinstance(side, int) else -1 for side in tensor.shape]
         if max_batch_size > 1 and sides[:1] != [-1]:
@@ -182,8 +182,8 @@ def _cores() -> int:
         return cores
 
 
-def _said(error: Exception) -> str:
-    """What an exception says, in one line, without ONNX Runtime's number for it."""
+def _one_line(error: Exception) -> str:
+    """An exception's message on one line, without ONNX Runtime's number for it."""
     return re.sub(r"^\[ONNXRuntimeError\] : \d+ : ", "", " ".join(str(error).split()))[:500] or type(error).__name__
 
 
