@@ -254,7 +254,17 @@ def test_tests_of_triton_fail_where_there_is_none(tmp_path: Path) -> None:
         "real = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *more: None if name == 'pytriton' else real(name, *more)\n"
     )
-    command = [sys.executable, "-m", "pytest", "-p", "hide_triton", "-q", "-k", "what_a_client_needs", str(Path(__file__).parent)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "hide_triton",
+        "-q",
+        "-k",
+        "what_a_client_needs",
+        str(Path(__file__).with_name("test_closed_doors.py")),
+    ]
     environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": str(tmp_path)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 1, ended.stdout
