@@ -14,14 +14,18 @@ from typing import Any
 
 from sightline.card import ModelCard, unseal
 from sightline.errors import DataError
-from sightline_training.files import read_json, write_json, write_whole
-from sightline_training.run.folder import CONFUSION
-from sightline_training.run.run import CARD, REPORT, load_run
-from sightline_training.run.summary import SETS
+from sightline.host.files import read_json, write_atomically
+from sightline_training.datasets.image_set import Split
+from sightline_training.run.folder import CARD, CONFUSION, REPORT
+from sightline_training.run.json_text import json_text
+from sightline_training.run.report import RunReport, read_report
+from sightline_training.run.run import load_run
+from sightline_training.run.summary import SPLIT_NAMES
 
 DOCS = Path(__file__).resolve().parent
 KEPT = DOCS / "models"
 LINE = "line.json"
+MAX_LINE_BYTES = 1024 * 1024
 CONFUSED_UP_TO = 30
 """Classes: of more, no table is shown."""
 
@@ -41,28 +45,28 @@ class Kept:
     """A finished run, as docs/models/ keeps it."""
 
     folder: Path
-    report: Mapping[str, Any]
+    report: RunReport
     card: ModelCard
 
     @property
-    def judged_on(self) -> str:
+    def judged_on(self) -> Split:
         """The split that its accuracy was counted on."""
-        return str(self.report["judged_on"])
+        return self.report.judged_on
 
 
 def main(runs: Path) -> int:
     """Keep what is new below `runs`, and write the page about all that is kept."""
     keep_new(runs)
-    kept = [Kept(each.parent, read_json(each), card_in(each.parent)) for each in sorted(KEPT.glob(f"*/{REPORT}"))]
+    kept = [Kept(each.parent, read_report(each), card_in(each.parent)) for each in sorted(KEPT.glob(f"*/{REPORT}"))]
     if not kept:
         print(f"error: no finished run in {runs}/: `make models` makes them", file=sys.stderr)
         return DataError.exit_code
-    line = read_json(KEPT / LINE) if (KEPT / LINE).is_file() else {"models": {}}
+    line = read_json(KEPT / LINE, MAX_LINE_BYTES) if (KEPT / LINE).is_file() else {"models": {}}
     groups: dict[tuple[str, ...], list[Kept]] = {}
     for run in kept:
         groups.setdefault(kind(run), []).append(run)
     parts = [OPENING, overview(groups), *(section(group, line) for group in groups.values()), photos(line)]
-    write_whole(DOCS / "models.md", "\n".join(part for part in parts if part))
+    write_atomically(DOCS / "models.md", "\n".join(part for part in parts if part))
     print(f"{DOCS / 'models.md'}: {len(kept)} runs of {len(groups)} models")
     return 0
 
@@ -75,7 +79,7 @@ def keep_new(runs: Path) -> None:
         except DataError as error:
             print(f"left out: {error}", file=sys.stderr)
             continue
-        if run.report["recipe"] == "folder":
+        if run.report.recipe == "folder":
             continue  # somebody's own
         folder = KEPT / run.folder.name
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,8 +87,11 @@ def keep_new(runs: Path) -> None:
             if (run.folder / name).is_file():
                 shutil.copyfile(run.folder / name, folder / name)
     if (runs / LINE).is_file():
-        new, old = read_json(runs / LINE), read_json(KEPT / LINE) if (KEPT / LINE).is_file() else {"models": {}}
-        write_json(KEPT / LINE, {**old, **new, "models": {**old["models"], **new["models"]}})
+        new, old = (
+            read_json(runs / LINE, MAX_LINE_BYTES),
+            read_json(KEPT / LINE, MAX_LINE_BYTES) if (KEPT / LINE).is_file() else {"models": {}},
+        )
+        write_atomically(KEPT / LINE, json_text({**old, **new, "models": {**old["models"], **new["models"]}}))
 
 
 def card_in(folder: Path) -> ModelCard:
@@ -94,27 +101,34 @@ def card_in(folder: Path) -> ModelCard:
 
 def kind(run: Kept) -> tuple[str, ...]:
     """What runs must share to be seeds of one thing."""
-    settings = run.report["settings"]
-    backbone = settings["backbone"] or {}
-    return (run.report["recipe"], run.card.name, settings["dataset"], str(settings["augmented"]), str(backbone.get("sha256")), command(run))
+    settings = run.report.settings
+    backbone = settings.backbone
+    return (
+        run.report.recipe,
+        run.card.name,
+        settings.dataset,
+        str(settings.augmented),
+        str(None if backbone is None else backbone.sha256),
+        command(run),
+    )
 
 
 def command(run: Kept) -> str:
     """What one types for it; weights are named by their file's name alone."""
-    settings, name = run.report["settings"], run.card.name
-    words = ["sightline train", run.report["recipe"]]
-    if run.folder.name.startswith("mnist") and settings["augmented"]:
+    settings, name = run.report.settings, run.card.name
+    words = ["sightline train", run.report.recipe]
+    if run.folder.name.startswith("mnist") and settings.augmented:
         words.append("--augment")
-    if settings["dataset"] == "digits":
+    if settings.dataset == "digits":
         words.append("--data digits")
-    backbone = settings["backbone"]
+    backbone = settings.backbone
     if backbone is not None:
-        words += ["--backbone", backbone["name"]]
-        if not backbone["source"].startswith("torchvision"):
-            words += ["--weights", named(backbone["source"])]
+        words += ["--backbone", backbone.name]
+        if not backbone.source.startswith("torchvision"):
+            words += ["--weights", named(backbone.source)]
         if run.card.preprocess.size != (224, 224):
             words += ["--size", str(run.card.preprocess.size[0])]
-    if name != run.report["recipe"]:
+    if name != run.report.recipe:
         words += ["--name", name]
     return " ".join(words)
 
@@ -131,16 +145,16 @@ def overview(groups: Mapping[tuple[str, ...], Sequence[Kept]]) -> str:
     rows = ["| model | judged on | accuracy | 95 % interval | target | training |", "|---|---|---|---|---|---|"]
     for group in groups.values():
         first = group[0].report
-        on, figures = first["judged_on"], [run.report["accuracy"][run.judged_on] for run in group]
-        n = f"{first['dataset']['splits'][on]['n']:,} {SETS[on]} pictures"
-        target = first["target"]["accuracy"]
+        on, figures = first.judged_on, [run.report.accuracy[run.judged_on] for run in group]
+        n = f"{first.dataset.splits[on].n:,} {SPLIT_NAMES[on]} pictures"
+        target = first.target.accuracy
         seconds = [taken(run)[0] for run in group]
         if figures[0] is None:
             accuracy = interval = "–"
         else:
-            mean = statistics.fmean(each["accuracy"] for each in figures)
+            mean = statistics.fmean(each.accuracy for each in figures)
             accuracy = f"**{mean:.2%}**" + (f", mean of {len(group)} seeds" if len(group) > 1 else "")
-            interval = "; ".join("{:.2%} to {:.2%}".format(*each["interval_95"]) for each in figures)
+            interval = "; ".join("{:.2%} to {:.2%}".format(*each.interval_95) for each in figures)
         reached = "–" if target is None or figures[0] is None else f"{target:.1%} {'reached' if mean >= target else '**not reached**'}"
         rows.append(f"| [{title(group[0])}](#{anchor(group[0])}) | {n} | {accuracy} | {interval} | {reached} | {duration(seconds)} |")
     return "\n".join(rows) + "\n"
@@ -150,22 +164,22 @@ def section(group: Sequence[Kept], line: Mapping[str, Any]) -> str:
     """All that the reports say of one model."""
     run = group[0]
     report = run.report
-    on = SETS[run.judged_on]
+    on = SPLIT_NAMES[run.judged_on]
     lines = [f"## {title(run)}", "", run.card.description, "", "```text", command(run), "```", ""]
-    splits = ", ".join(f"{entry['n']:,} {SETS[split]}" for split, entry in report["dataset"]["splits"].items())
-    lines.append(f"Data: `{report['dataset']['name']}`, {splits} images. {chosen(report)}")
-    if report["backbone"]:
-        lines.append(f"Backbone: {report['backbone']['name']} ({report['backbone']['source']}).")
-    lines += [*(f"{remark}" for remark in report["remarks"]), ""]
-    if any(each.report["accuracy"][each.judged_on] for each in group):
+    splits = ", ".join(f"{entry.n:,} {SPLIT_NAMES[split]}" for split, entry in report.dataset.splits.items())
+    lines.append(f"Data: `{report.dataset.name}`, {splits} images. {chosen(report)}")
+    if report.backbone:
+        lines.append(f"Backbone: {report.backbone.name} ({report.backbone.source}).")
+    lines += [*(f"{remark}" for remark in report.remarks), ""]
+    if any(each.report.accuracy[each.judged_on] for each in group):
         lines += results(group, on)
-    hardware, versions, process = report["hardware"], report["versions"], report["process"]
-    most = max(each.report["process"]["peak_memory_bytes"] for each in group) / 1024**3
+    hardware, versions, process = report.hardware, report.versions, report.process
+    most = max(each.report.process.peak_memory_bytes for each in group) / 1024**3
     lines += [
         (
-            f"Made on {hardware['gpu'] or hardware['cpu']}, {hardware['cores']} cores, {hardware['torch_threads']} threads; "
+            f"Made on {hardware.gpu or hardware.cpu}, {hardware.cores} cores, {hardware.torch_threads} threads; "
             f"Python {versions['python']}, torch {versions['torch']}, torchvision {versions['torchvision']}. "
-            f"At most {most:.1f} GiB of memory{'; continued after an interruption' if process['resumed'] else ''}."
+            f"At most {most:.1f} GiB of memory{'; continued after an interruption' if process.resumed else ''}."
         ),
         "",
     ]
@@ -179,23 +193,23 @@ def section(group: Sequence[Kept], line: Mapping[str, Any]) -> str:
             ),
             "",
         ]
-    if report["accuracy"][run.judged_on]:
+    if report.accuracy[run.judged_on]:
         lines += classes(run)
     return "\n".join(lines)
 
 
-def chosen(report: Mapping[str, Any]) -> str:
+def chosen(report: RunReport) -> str:
     """What decided which epoch was kept."""
-    if not report["training"]["epochs"]:
+    if not report.training.epochs:
         return "Nothing is trained."
-    if report["chosen_on"]:
-        return f"The epoch that is kept was chosen on the {SETS[report['chosen_on']]} images."
+    if report.chosen_on:
+        return f"The epoch that is kept was chosen on the {SPLIT_NAMES[report.chosen_on]} images."
     return "No images chose an epoch: the last one is kept."
 
 
 def results(group: Sequence[Kept], on: str) -> list[str]:
     """A row a seed."""
-    extra = [name for name in ("without_seen", "without_near_duplicates") if group[0].report["accuracy"].get(name)]
+    extra = [name for name in ("without_seen", "without_near_duplicates") if group[0].report.accuracy.get(name)]
     heads = [
         "seed",
         f"{on} accuracy",
@@ -208,12 +222,12 @@ def results(group: Sequence[Kept], on: str) -> list[str]:
     ]
     rows = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for run in group:
-        report, figures = run.report, run.report["accuracy"][run.judged_on]
-        low, high = figures["interval_95"]
-        cells = [str(report["seed"]), f"{figures['accuracy']:.2%}", f"{figures['n']:,}", f"{low:.2%} to {high:.2%}"]
-        cells += ["{accuracy:.2%} of {n:,}".format(**report["accuracy"][name]) for name in extra]
-        trained = report["accuracy"].get("train")
-        cells += [f"{trained['accuracy']:.2%}", f"{100 * report['gap']:+.2f} points"] if trained else ["–", "–"]
+        report, figures = run.report, run.report.accuracy[run.judged_on]
+        low, high = figures.interval_95
+        cells = [str(report.seed), f"{figures.accuracy:.2%}", f"{figures.n:,}", f"{low:.2%} to {high:.2%}"]
+        cells += ["{0.accuracy:.2%} of {0.n:,}".format(report.accuracy[name]) for name in extra]
+        trained = report.accuracy.get("train")
+        cells += [f"{trained.accuracy:.2%}", f"{100 * report.gap:+.2f} points"] if trained and report.gap is not None else ["–", "–"]
         wall, cpu = taken(run)
         cells.append(f"{wall:,.0f} ({cpu:,.0f} of CPU)")
         rows.append(f"| {' | '.join(cells)} |")
@@ -222,9 +236,9 @@ def results(group: Sequence[Kept], on: str) -> list[str]:
 
 def taken(run: Kept) -> tuple[float, float]:
     """Wall and CPU seconds. Of a run that was interrupted, those of its epochs, since its last process saw only the end."""
-    process, training = run.report["process"], run.report["training"]
-    whole = training if process["resumed"] else process
-    return float(whole["seconds"]), float(whole["cpu_seconds"])
+    process, training = run.report.process, run.report.training
+    whole = training if process.resumed else process
+    return whole.seconds, whole.cpu_seconds
 
 
 def classes(run: Kept) -> list[str]:
@@ -233,9 +247,9 @@ def classes(run: Kept) -> list[str]:
     lines = [f"![Confusion matrix of {title(run)}]({image.relative_to(DOCS).as_posix()})", ""]
     if len(run.card.labels) <= CONFUSED_UP_TO:
         rows = ["| class | n | recall | precision |", "|---|---|---|---|"]
-        for each in run.report["per_class"]:
-            recall, precision = ("–" if each[name] is None else f"{each[name]:.2%}" for name in ("recall", "precision"))
-            rows.append(f"| {each['label']} | {each['n']:,} | {recall} | {precision} |")
+        for each in run.report.per_class:
+            recall, precision = ("–" if share is None else f"{share:.2%}" for share in (each.recall, each.precision))
+            rows.append(f"| {each.label} | {each.n:,} | {recall} | {precision} |")
         lines += ["<details><summary>Figures per class (first seed)</summary>", "", *rows, "", "</details>", ""]
     return lines
 

@@ -53,7 +53,7 @@ def main(folder: Path) -> int:
 def train() -> bool:
     """Train on MNIST, or on the bundled digits if MNIST cannot be had. Returns whether it was the digits."""
     # A demo that was shown on the digits goes on with them, also when it is called again.
-    if RUN.exists() and (RUN / "report.json").exists() and load_run(RUN).report["dataset"]["name"] == "digits":
+    if RUN.exists() and (RUN / "report.json").exists() and load_run(RUN).report.dataset.name == "digits":
         sightline("train", "mnist", "--data", "digits")
         return True
     try:
@@ -102,8 +102,9 @@ def summarise(run: Run, digits: bool, seconds: float) -> None:
     """Say what happened and where things lie."""
     notify.rule("done", align="left")
     data = "scikit-learn's bundled digits (MNIST could not be had)" if digits else "MNIST"
-    test = run.report["accuracy"][run.judged_on]
-    notify.print(f"Trained on {data}: {test['accuracy']:.2%} of {test['n']:,} test images. All of it took {seconds:.0f} s.")
+    accuracy = run.report.judged_accuracy
+    if accuracy is not None:
+        notify.print(f"Trained on {data}: {accuracy.accuracy:.2%} of {accuracy.n:,} test images. All of it took {seconds:.0f} s.")
     places = {"the run, with its report and images": RUN, "the published model": REPOSITORY / "mnist", "the images": IMAGES}
     for what, where in places.items():
         notify.print(f"  {what:<40} {where}/")

@@ -17,19 +17,21 @@ from rich.progress import Progress
 
 from sightline import Classifier
 from sightline.errors import SightlineError, UsageError
+from sightline.host.files import read_json, write_atomically
 from sightline_export.settings import Endpoints
 from sightline_export.verify.hops import HopKind
 from sightline_export.verify.prove import verify
 from sightline_serving.server import Server, start_server
 from sightline_serving.settings import FREE_PORTS
 from sightline_training.datasets import data_root
-from sightline_training.files import read_json, write_json
+from sightline_training.run.json_text import json_text
 from sightline_training.run.run import load_run
 
 BIN: Final = Path(sys.executable).parent
 RUNS, REPOSITORY = Path("runs"), Path("model_repository")
 LINE: Final = RUNS / "line.json"
 """What serving and verifying gave, for docs/models.md."""
+MAX_LINE_BYTES: Final = 1024 * 1024
 
 MOBILENET: Final = ("--backbone", "mobilenet_v2", "--weights", "{data}/weights/mobilenet_v2_imagenet.safetensors")
 """The ImageNet weights that the data folder holds. Without them torchvision's VGG16 is asked for, which needs a network."""
@@ -122,7 +124,7 @@ def prove(jobs: list[Job], server: Server) -> None:
     """Compare each published model hop by hop on the running server, and ask `asl` about the photos; keep the figures in LINE."""
     notify.rule("serve, verify, classify", align="left")
     # What was proven of models that are not made this time stays.
-    line: dict[str, Any] = {"models": {}} | (read_json(LINE) if LINE.is_file() else {})
+    line: dict[str, Any] = {"models": {}} | (read_json(LINE, MAX_LINE_BYTES) if LINE.is_file() else {})
     for job in jobs:
         model = load_run(RUNS / job.run).card.name
         with Progress(console=notify, transient=True, disable=not notify.is_terminal) as bar:
@@ -148,7 +150,7 @@ def prove(jobs: list[Job], server: Server) -> None:
     photos = sorted((data_root(None) / "asl_photos").glob("?.png"))
     if photos and any(job.run == "asl" for job in jobs):
         line["asl_photos"] = asked_about(photos, server)
-    write_json(LINE, line)
+    write_atomically(LINE, json_text(line))
 
 
 def asked_about(photos: list[Path], server: Server) -> list[dict[str, Any]]:

@@ -25,9 +25,17 @@ A message is one sentence or two: what is wrong, where, and what to do about it.
 
 
 class SightlineError(Exception):
-    """The root of the tree. `exit_code` is what the `sightline` command ends with."""
+    """The root of the tree. `exit_code` is what the `sightline` command ends with.
+
+    `settings` are the names of the arguments or settings that the caller could change to get further: a function does not know what
+    its command calls them, and the command adds the names of its options to the message.
+    """
 
     exit_code = 1
+
+    def __init__(self, *args: object, settings: tuple[str, ...] = ()) -> None:
+        super().__init__(*args)
+        self.settings = settings
 
 
 class UsageError(SightlineError):

@@ -60,7 +60,7 @@ def test_a_run_becomes_a_complete_version_with_its_provenance(exported: Publishe
         provenance["weights_sha256"] == run.weights_sha256 == hashlib.sha256((digits_run / "weights.safetensors").read_bytes()).hexdigest()
     )
     assert provenance["card_sha256"] == report["card_sha256"] == run.card.sha256
-    figures = run.report["accuracy"]["test"]
+    figures = run.report.accuracy["test"].model_dump(mode="json")
     assert provenance["judged"] == {"split": "test"} | {key: figures[key] for key in ("n", "accuracy", "interval_95")}
     assert report["gate"]["data"] == {"name": "digits", "split": "test", "fingerprint": run.images("test").fingerprint}
     assert (report["gate"]["passed"], report["gate"]["pictures"], report["precision"], report["opset"]) == (True, 360, "fp32", 18)
@@ -148,7 +148,7 @@ def test_a_run_that_reports_an_accuracy_that_its_weights_do_not_have_is_refused(
 
 def test_a_run_without_an_accuracy_is_refused(changed_run: Path, tmp_path: Path) -> None:
     edit(changed_run / "report.json", accuracy={"test": {"n": 360}})
-    with pytest.raises(DataError, match=r"says nothing of its accuracy on the test images: train it anew$"):
+    with pytest.raises(DataError, match=r"no report of a run: accuracy\.test\.correct: Field required\.$"):
         export_run(changed_run, tmp_path / "models")
 
 
@@ -277,13 +277,14 @@ def test_the_command_module_imports_nothing_heavy() -> None:
 @pytest.mark.realdata
 def test_mnist_is_exported_and_every_one_of_the_ten_thousand_test_images_is_compared(data_folder: Path, tmp_path: Path) -> None:
     from sightline_training.recipes import recipe_named
+    from sightline_training.settings import TrainSettings
     from sightline_training.train import train
 
-    trained = train(recipe_named("mnist"), tmp_path / "run", data=data_folder, epochs=1).run
+    trained = train(recipe_named("mnist"), tmp_path / "run", TrainSettings(data=data_folder, epochs=1)).run
     report = export_run(trained.folder, tmp_path / "models", data=data_folder)[0].published.report
     report = as_json(report)
     measured = {check["name"]: check["measured"] for check in report["gate"]["checks"]}
     assert report["gate"]["pictures"] == 10_000
-    assert measured["accuracy"] == trained.report["accuracy"]["test"]["accuracy"]
+    assert measured["accuracy"] == trained.report.accuracy["test"].accuracy
     assert measured["max |Δp|"] < 1e-5
     assert measured["top-1 agreement"] == 1.0

@@ -14,6 +14,7 @@ from sightline.card import ModelCard
 from sightline.preprocess import PreprocessV1
 from sightline_export.graph.torch_to_onnx import export_onnx
 from sightline_training.recipes import recipe_named
+from sightline_training.settings import TrainSettings
 from sightline_training.train import train
 
 DIGITS = ModelCard(
@@ -87,5 +88,5 @@ def trained() -> Trained:
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder as `sightline train mnist --data digits --epochs 4` makes it. Tests that change it copy it first."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    train(recipe_named("mnist"), folder, dataset="digits", epochs=4)
+    train(recipe_named("mnist"), folder, TrainSettings(dataset="digits", epochs=4))
     return folder

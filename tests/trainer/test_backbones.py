@@ -29,7 +29,7 @@ from sightline_training.networks.backbones import (
     whole,
 )
 from sightline_training.networks.transfer import BothWays, Headed, PooledBlocks, PooledFeatures, Transferred, learning
-from sightline_training.networks.weights import pour, weights_from
+from sightline_training.networks.weights import load_weights, weights_from
 
 SMALL = (
     "mobilenet_v3_small",
@@ -91,8 +91,8 @@ def test_a_trunk_is_the_network_less_its_last_layer(name: str) -> None:
         pytest.skip("too large to fill here")
     weights = weights_from(name, "random")
     network, trunk = whole(Backbone(name)).eval(), trunk_of(Backbone(name)).eval()
-    pour(network, weights)
-    pour(trunk, weights)
+    load_weights(network, weights)
+    load_weights(trunk, weights)
     last = network.get_submodule(last_layer(network))
     seen = []
     last.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
@@ -129,7 +129,7 @@ def test_the_convolutional_part_is_averaged_over_the_image() -> None:
     backbone = Backbone("mobilenet_v3_small", "features")
     trunk = trunk_of(backbone).eval()
     assert isinstance(trunk, PooledFeatures)
-    pour(trunk, weights_from(backbone.name, "random"))
+    load_weights(trunk, weights_from(backbone.name, "random"))
     planes = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         assert torch.allclose(trunk(planes), nn.functional.adaptive_avg_pool2d(trunk.features(planes), 1).flatten(1), atol=1e-6)
@@ -150,7 +150,7 @@ def test_every_block_speaks_at_one_scale_under_torchvisions_names(name: str, cou
     assert isinstance(trunk, PooledBlocks)
     assert feature_count(backbone) == count
     assert list(trunk.state_dict()) == [each for each in structure(name).state_dict() if each.startswith("features.")]
-    pour(trunk, weights_from(name, "random"))
+    load_weights(trunk, weights_from(name, "random"))
     planes = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         features, last = trunk(planes), trunk.features(planes).mean(dim=(2, 3))
@@ -167,9 +167,9 @@ def test_what_a_backbone_does_not_have_is_refused() -> None:
     with pytest.raises(UsageError) as refused:
         whole(Backbone("vgg16", "features"))
     assert str(refused.value) == "only the convolutional part of vgg16 is there: it has no classifier of its own to answer with."
-    with pytest.raises(UsageError, match=r"^vit_b_16 has no convolutional part in blocks\. Leave out `--every-block`\.$"):
+    with pytest.raises(UsageError, match=r"^vit_b_16 has no convolutional part in blocks to learn from\.$"):
         trunk_of(Backbone("vit_b_16", "blocks"))
-    with pytest.raises(UsageError, match=r"^vgg16 is to answer with its own classifier, .*: leave out `--every-block`\.$"):
+    with pytest.raises(UsageError, match=r"^vgg16 is to answer with its own classifier, .*: not on every block\.$"):
         whole(Backbone("vgg16", "blocks"))
 
 
@@ -205,8 +205,14 @@ def test_an_unknown_version_is_refused() -> None:
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"crop_size": 256, "resize_size": 224}, "resizes to 224 and crops 256 pixels, which a model card cannot say."),
-        ({"crop_size": 224, "interpolation": InterpolationMode.HAMMING}, "resizes with hamming, which a model card cannot say."),
+        (
+            {"crop_size": 256, "resize_size": 224},
+            "scales the shorter side to 224 pixels and pads the crop of 256 with black, which a card cannot say.",
+        ),
+        (
+            {"crop_size": 224, "interpolation": InterpolationMode.HAMMING},
+            "resizes with 'hamming', which a card cannot say: it knows nearest, box, bilinear, bicubic, lanczos.",
+        ),
     ],
 )
 def test_what_a_card_cannot_say_is_refused(settings: dict, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:

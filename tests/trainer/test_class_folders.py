@@ -10,8 +10,8 @@ from PIL import Image
 
 from sightline.errors import DataError
 from sightline_training.datasets import class_folders as module
-from sightline_training.datasets import known_looks, listing
-from sightline_training.datasets.class_folders import class_folders, look_through
+from sightline_training.datasets import hash_cache, listing
+from sightline_training.datasets.class_folders import class_folders, read_class_folders
 from support.photos import make_class, photo, save
 
 
@@ -32,7 +32,7 @@ def pets(tmp_path: Path) -> Path:
 
 def refusal(folder: Path, classes: tuple[str, ...] | None = None) -> str:
     with pytest.raises(DataError) as refused:
-        look_through(folder, classes)
+        read_class_folders(folder, classes)
     return str(refused.value)
 
 
@@ -61,7 +61,7 @@ def test_the_fingerprint_is_of_contents_and_classes_and_not_of_dates_or_names_of
 
 
 def test_the_order_of_the_file_system_does_not_matter(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = look_through(pets)
+    before = read_class_folders(pets)
     scandir = os.scandir
 
     class Backwards:
@@ -76,12 +76,12 @@ def test_the_order_of_the_file_system_does_not_matter(pets: Path, monkeypatch: p
             pass
 
     monkeypatch.setattr(os, "scandir", Backwards)
-    after = look_through(pets)
+    after = read_class_folders(pets)
     assert (after.classes, after.places) == (before.classes, before.places)
 
 
 def test_a_given_order_of_classes_is_kept(pets: Path) -> None:
-    found = look_through(pets, ("dog", "cat"))
+    found = read_class_folders(pets, ("dog", "cat"))
     assert found.classes == ("dog", "cat")
     assert found.places[0] == "dog/0000.png"
     assert found.labels.tolist() == [0, 0, 1, 1, 1]
@@ -103,7 +103,7 @@ def test_what_is_no_image_is_left_out_and_named_with_the_reason(pets: Path) -> N
     (pets / "readme.md").write_text("pets")
     with (pets / "dog" / "film.jpg").open("wb") as film:
         film.truncate(65 * 1024**2)
-    found = look_through(pets, below="train")
+    found = read_class_folders(pets, below="train")
     assert len(found.places) == 5
     assert len(found.remarks) == 1
     assert found.remarks[0].startswith(
@@ -114,20 +114,20 @@ def test_what_is_no_image_is_left_out_and_named_with_the_reason(pets: Path) -> N
         "dog/cut.png (damaged image (",
         "dog/pipe.jpg (not a file but a pipe, a socket or a device)",
         "dog/gone.jpg (cannot be read: No such file or directory)",
-        "dog/film.jpg (larger than 64 MiB, the most that one image may have)",
+        "dog/film.jpg (larger than 64 MiB, the most that such a file may have)",
     ):
         assert named in found.remarks[0]
 
 
 def test_an_image_that_no_network_here_could_be_shown_is_left_out_before_the_training(pets: Path) -> None:
     Image.fromarray(np.random.default_rng(0).random((20, 20), np.float32)).save(pets / "cat" / "heat.tif")
-    assert "cat/heat.tif (an image of 32-bit floating-point pixels has no defined white" in look_through(pets).remarks[0]
+    assert "cat/heat.tif (an image of 32-bit floating-point pixels has no defined white" in read_class_folders(pets).remarks[0]
 
 
 def test_the_first_twenty_left_out_are_named_and_the_others_counted(pets: Path) -> None:
     for number in range(23):
         (pets / "cat" / f"{number:02d}.txt").write_text("no image")
-    (remark,) = look_through(pets).remarks
+    (remark,) = read_class_folders(pets).remarks
     assert remark.startswith("23 files were left out: cat/00.txt (not an image")
     assert "cat/19.txt" in remark
     assert "cat/20.txt" not in remark
@@ -139,7 +139,7 @@ def test_hidden_files_and_litter_are_passed_over_in_silence(pets: Path) -> None:
         path = pets / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("litter")
-    found = look_through(pets)
+    found = read_class_folders(pets)
     assert found.classes == ("cat", "dog")
     assert found.remarks == ()
 
@@ -201,8 +201,8 @@ def test_a_name_that_is_no_unicode_cannot_be_a_label(pets: Path) -> None:
 
 def test_an_accent_is_one_label_however_it_is_spelled(pets: Path) -> None:
     make_class(pets / "cafe\u0301", range(5, 7))
-    assert look_through(pets).classes == ("caf\u00e9", "cat", "dog")
-    assert look_through(pets, ("dog", "cat", "caf\u00e9")).labels.tolist() == [0, 0, 1, 1, 1, 2, 2]
+    assert read_class_folders(pets).classes == ("caf\u00e9", "cat", "dog")
+    assert read_class_folders(pets, ("dog", "cat", "caf\u00e9")).labels.tolist() == [0, 0, 1, 1, 1, 2, 2]
     make_class(pets / "caf\u00e9", range(7, 9))
     assert refusal(pets) == f"{pets}: two folders are called caf\u00e9, spelled with different bytes. Rename or merge them."
 
@@ -220,7 +220,7 @@ def test_links_to_folders_are_followed_and_loops_are_not(pets: Path, tmp_path: P
     (pets / "cat" / "again").symlink_to(pets / "cat")
     (pets / "cat" / "up").symlink_to(pets)
     (pets / "dog" / "itself").symlink_to(pets / "dog" / "itself")
-    found = look_through(pets)
+    found = read_class_folders(pets)
     assert found.classes == ("bird", "cat", "dog")
     assert np.bincount(found.labels).tolist() == [3, 3, 2]
     assert "cat/again/ (a link to a folder that was read already)" in found.remarks[0]
@@ -232,7 +232,7 @@ def test_two_folders_linked_with_each_other_many_times_are_read_once(tmp_path: P
         make_class(tmp_path / "x" / name, range(ord(name), ord(name) + 2))
         for number in range(30):
             (tmp_path / "x" / name / f"link{number}").symlink_to(tmp_path / "x")
-    assert len(look_through(tmp_path / "x").places) == 4
+    assert len(read_class_folders(tmp_path / "x").places) == 4
 
 
 def test_more_files_than_a_dataset_has_are_refused_before_one_is_read(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +257,7 @@ def test_contents_are_not_kept_in_memory(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
     for number in range(40):
         save(Image.fromarray(np.roll(noise, number, axis=0)), tmp_path / "big" / "ab"[number % 2] / f"{number}.bmp")
-    look_through(tmp_path / "big")
+    read_class_folders(tmp_path / "big")
     tracemalloc.start()
     images, _, _ = class_folders("big", "train", tmp_path / "big")
     images.open(39)
@@ -268,28 +268,28 @@ def test_contents_are_not_kept_in_memory(tmp_path: Path) -> None:
 
 
 def test_a_second_look_decodes_nothing_and_finds_the_same(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = look_through(pets)
+    first = read_class_folders(pets)
     save(photo(50), pets / "dog" / "new.png")
     decoded = []
-    monkeypatch.setattr(module, "look_of", lambda image, real=module.look_of: decoded.append(image) or real(image))
-    second = look_through(pets)
+    monkeypatch.setattr(module, "hash_image", lambda image, real=module.hash_image: decoded.append(image) or real(image))
+    second = read_class_folders(pets)
     assert len(decoded) == 1
-    assert np.array_equal(second.looks[:5], first.looks)
+    assert np.array_equal(second.hashes[:5], first.hashes)
     assert second.places[:5] == first.places
 
 
-@pytest.mark.parametrize("damage", [b"", b"no looks", bytes(400)])
-def test_a_damaged_memory_of_looks_is_made_anew(pets: Path, tmp_path: Path, damage: bytes) -> None:
-    first = look_through(pets)
-    (kept,) = (tmp_path / "cache" / "looks").iterdir()
+@pytest.mark.parametrize("damage", [b"", b"no hashes", bytes(400)])
+def test_damaged_hashes_in_the_cache_are_computed_anew(pets: Path, tmp_path: Path, damage: bytes) -> None:
+    first = read_class_folders(pets)
+    (kept,) = (tmp_path / "cache" / "image-hashes").iterdir()
     whole = kept.read_bytes()
     kept.write_bytes(damage or whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert known_looks.known_looks(pets) == {}
-    assert np.array_equal(look_through(pets).looks, first.looks)
+    assert hash_cache.cached_hashes(pets) == {}
+    assert np.array_equal(read_class_folders(pets).hashes, first.hashes)
     assert kept.read_bytes() == whole
 
 
 def test_a_cache_that_cannot_be_written_costs_time_only(pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "file" / "cache"))
-    assert len(look_through(pets).places) == 5
+    assert len(read_class_folders(pets).places) == 5

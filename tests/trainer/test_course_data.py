@@ -14,13 +14,13 @@ from sightline.errors import DataError
 from sightline_training.datasets import fruits as fruits_module
 from sightline_training.datasets import imagenet as imagenet_module
 from sightline_training.datasets.bo import open_bo
-from sightline_training.datasets.class_folders import look_through
+from sightline_training.datasets.class_folders import read_class_folders
 from sightline_training.datasets.doggy_door import open_doggy_door
 from sightline_training.datasets.duplicates import mixed, near_duplicates, same_photo
 from sightline_training.datasets.fruits import LABELS, open_fruits
 from sightline_training.datasets.image_set import UNKNOWN
 from sightline_training.datasets.imagenet import open_imagenet
-from sightline_training.networks.imagenet_labels import LABELS as IMAGENET_LABELS
+from sightline_training.datasets.imagenet_labels import LABELS as IMAGENET_LABELS
 from support.photos import make_class, photo, save
 
 
@@ -66,7 +66,7 @@ def test_listed_and_found_near_duplicates_are_counted_together(fruits: Path) -> 
     assert {dataset.valid.places[at] for at in dataset.near_duplicates} == {"valid/rottenoranges/0105.png", "valid/freshapples/z.jpg"}
     (remark,) = dataset.remarks
     assert remark == (
-        "2 of 7 images in valid/ are other crops or copies of training images, 1 by near_duplicates.csv and 1 more by their looks: "
+        "2 of 7 images in valid/ are other crops or copies of training images, 1 by near_duplicates.csv and 1 more by their hashes: "
         "the accuracy without them stands beside the other."
     )
 
@@ -218,11 +218,11 @@ def test_all_of_imagenets_numbers_are_the_classes_in_their_order(tmp_path: Path,
 @pytest.mark.realdata
 def test_of_the_45_known_crops_among_the_real_fruits_33_are_found_by_their_looks_and_5_others(data_folder: Path) -> None:
     fruits = data_folder / "fruits"
-    train = look_through(fruits / "train", below="train")
-    valid = look_through(fruits / "valid", train.classes, below="valid")
+    train = read_class_folders(fruits / "train", below="train")
+    valid = read_class_folders(fruits / "valid", train.classes, below="valid")
     assert np.bincount(train.labels).tolist() == [182, 169, 163, 253, 238, 177]
     assert np.bincount(valid.labels).tolist() == [34, 33, 27, 58, 52, 29]
-    near = near_duplicates(train.looks, train.labels, valid.looks, valid.labels)
+    near = near_duplicates(train.hashes, train.labels, valid.hashes, valid.labels)
     found = {valid.place(one): train.place(other) for one, other in near.items()}
     with (fruits / "near_duplicates.csv").open(encoding="utf-8", newline="") as file:
         pairs = {row["valid_file"]: row["train_file"] for row in csv.DictReader(file)}
@@ -231,13 +231,13 @@ def test_of_the_45_known_crops_among_the_real_fruits_33_are_found_by_their_looks
     assert len(found.keys() & pairs.keys()) >= 32
     assert len(found.keys() - pairs.keys()) <= 6
     assert sum(found[one] == other for one, other in pairs.items() if one in found) >= 30
-    groups = same_photo(train.looks, train.labels)
+    groups = same_photo(train.hashes, train.labels)
     assert not mixed(groups, train.labels).any()
     assert np.bincount(groups).max() <= 8
 
     dataset = open_fruits(data_folder)
     assert {dataset.valid.places[at] for at in dataset.near_duplicates} == pairs.keys() | found.keys()
-    assert dataset.remarks[0].endswith("more by their looks: the accuracy without them stands beside the other.")
+    assert dataset.remarks[0].endswith("more by their hashes: the accuracy without them stands beside the other.")
 
 
 @pytest.mark.realdata

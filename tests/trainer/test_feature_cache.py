@@ -14,33 +14,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import DataError
+from sightline.errors import DataError, MachineError
+from sightline.host.cache import cache_folder
 from sightline_training.augment.kornia_ops import distortion
 from sightline_training.loop import feature_cache as features
-from sightline_training.loop.feature_cache import default_cache, features_of, kept_features
+from sightline_training.loop.feature_cache import FeatureSource, cached_features
 from sightline_training.networks.backbones import Backbone, trunk_of
 from sightline_training.networks.transfer import Transferred
-from sightline_training.networks.weights import Weights, pour, weights_from
+from sightline_training.networks.weights import Weights, load_weights, weights_from
 from sightline_training.networks.wrappers import Network
 from sightline_training.recipe import Recipe
 from sightline_training.recipes.cifar10 import CARD
-
-BATCH = 10
-IMAGES = 95
-
-
-class Trunk(nn.Module):
-    """A linear map of the pixels that counts how many images it was asked about."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.map = nn.Linear(48, 5)
-        self.asked = 0
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        self.asked += len(pixels)
-        return self.map(pixels.float().flatten(1))
+from support.feature_trunk import BATCH, IMAGES, Trunk, shaken
 
 
 @pytest.fixture(autouse=True)
@@ -53,11 +38,6 @@ def pixels() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (IMAGES, 4, 4, 3), dtype=np.uint8)
 
 
-def shaken(pixels: Tensor) -> Tensor:
-    """An augmentation whose draws depend on how many images are augmented together."""
-    return pixels.float() * torch.rand(len(pixels), 1, 1, 1)
-
-
 def _plain(trunk: Trunk, pixels: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         return trunk.map(torch.from_numpy(pixels).float().flatten(1)).numpy()
@@ -65,39 +45,39 @@ def _plain(trunk: Trunk, pixels: np.ndarray) -> np.ndarray:
 
 def test_features_are_the_trunks_own_answers(pixels: np.ndarray, tmp_path: Path) -> None:
     trunk = Trunk()
-    found = kept_features(trunk, pixels, key="k", cache=tmp_path)
+    found = cached_features(trunk, pixels, tmp_path / "k")
     assert (found.shape, found.dtype) == ((IMAGES, 5), np.float32)
     assert np.abs(found - _plain(trunk, pixels)).max() < 1e-3
 
 
 def test_a_second_call_computes_nothing_whatever_the_order(pixels: np.ndarray, tmp_path: Path) -> None:
     trunk = Trunk()
-    first = kept_features(trunk, pixels, key="k", cache=tmp_path)
-    assert trunk.asked == IMAGES
-    assert np.array_equal(kept_features(trunk, pixels, key="k", cache=tmp_path), first)
-    assert np.array_equal(kept_features(trunk, pixels[::-1], key="k", cache=tmp_path), first[::-1])
-    assert trunk.asked == IMAGES
+    first = cached_features(trunk, pixels, tmp_path / "k")
+    assert trunk.computed == IMAGES
+    assert np.array_equal(cached_features(trunk, pixels, tmp_path / "k"), first)
+    assert np.array_equal(cached_features(trunk, pixels[::-1], tmp_path / "k"), first[::-1])
+    assert trunk.computed == IMAGES
 
 
 def test_of_a_larger_set_only_the_new_images_are_computed_and_the_same_image_only_once(pixels: np.ndarray, tmp_path: Path) -> None:
     trunk = Trunk()
-    kept_features(trunk, pixels[:60], key="k", cache=tmp_path)
-    found = kept_features(trunk, np.concatenate([pixels, pixels]), key="k", cache=tmp_path)
-    assert trunk.asked == IMAGES
+    cached_features(trunk, pixels[:60], tmp_path / "k")
+    found = cached_features(trunk, np.concatenate([pixels, pixels]), tmp_path / "k")
+    assert trunk.computed == IMAGES
     assert np.abs(found - np.concatenate([_plain(trunk, pixels)] * 2)).max() < 1e-3
 
 
 def test_another_key_shares_nothing(pixels: np.ndarray, tmp_path: Path) -> None:
     trunk = Trunk()
-    kept_features(trunk, pixels, key="one", cache=tmp_path)
-    kept_features(trunk, pixels, key="other", cache=tmp_path)
-    assert trunk.asked == 2 * IMAGES
+    cached_features(trunk, pixels, tmp_path / "one")
+    cached_features(trunk, pixels, tmp_path / "other")
+    assert trunk.computed == 2 * IMAGES
 
 
 def test_a_trunk_is_asked_in_evaluation_mode_and_every_module_left_in_its_own(pixels: np.ndarray, tmp_path: Path) -> None:
     frozen = nn.Sequential(nn.Flatten(), nn.Dropout(0.9)).eval()
     trunk = nn.Sequential(_Float(), frozen, nn.Dropout(0.9), nn.Linear(48, 5))
-    found = kept_features(trunk, pixels, key="k", cache=tmp_path)
+    found = cached_features(trunk, pixels, tmp_path / "k")
     assert [module.training for module in trunk] == [True, False, True, True]
     assert not any(module.training for module in frozen.modules())
     with torch.inference_mode():
@@ -114,19 +94,19 @@ class _Float(nn.Module):
 
 def test_a_view_is_drawn_the_same_whatever_the_cache_already_holds(pixels: np.ndarray, tmp_path: Path) -> None:
     trunk = Trunk()
-    fresh = kept_features(trunk, pixels, key="k", cache=tmp_path / "fresh", augmentation=shaken)
-    kept_features(trunk, pixels[:35], key="k", cache=tmp_path / "used", augmentation=shaken)
-    kept_features(trunk, pixels[50:], key="k", cache=tmp_path / "used", augmentation=shaken)
-    assert np.array_equal(kept_features(trunk, pixels, key="k", cache=tmp_path / "used", augmentation=shaken), fresh)
-    asked = trunk.asked
-    assert np.array_equal(kept_features(trunk, pixels, key="k", cache=tmp_path / "used", augmentation=shaken), fresh)
-    assert trunk.asked == asked
+    fresh = cached_features(trunk, pixels, tmp_path / "fresh" / "k", augmentation=shaken)
+    cached_features(trunk, pixels[:35], tmp_path / "used" / "k", augmentation=shaken)
+    cached_features(trunk, pixels[50:], tmp_path / "used" / "k", augmentation=shaken)
+    assert np.array_equal(cached_features(trunk, pixels, tmp_path / "used" / "k", augmentation=shaken), fresh)
+    computed = trunk.computed
+    assert np.array_equal(cached_features(trunk, pixels, tmp_path / "used" / "k", augmentation=shaken), fresh)
+    assert trunk.computed == computed
 
 
 def test_drawing_a_view_disturbs_no_other_draw(pixels: np.ndarray, tmp_path: Path) -> None:
     trunk = Trunk()
     before = torch.random.get_rng_state()
-    kept_features(trunk, pixels, key="k", cache=tmp_path, augmentation=shaken)
+    cached_features(trunk, pixels, tmp_path / "k", augmentation=shaken)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -139,9 +119,9 @@ WORKER = textwrap.dedent(
     import numpy as np
     import torch
     from sightline_training.loop import feature_cache as features
-    from sightline_training.loop.feature_cache import kept_features
+    from sightline_training.loop.feature_cache import cached_features
     sys.path.insert(0, sys.argv[1])
-    from test_feature_cache import BATCH, IMAGES, Trunk, shaken
+    from support.feature_trunk import BATCH, IMAGES, Trunk, shaken
 
     class Slow(Trunk):
         def forward(self, pixels):
@@ -151,14 +131,13 @@ WORKER = textwrap.dedent(
     torch.set_num_threads(1)
     features.comfortable_batch = lambda _: BATCH
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 4, 4, 3), dtype=np.uint8)
-    found = kept_features(Slow(), pixels, key="k", cache=Path(sys.argv[2]), augmentation=shaken)
-    np.save(sys.stdout.buffer, found)
+    np.save(sys.stdout.buffer, cached_features(Slow(), pixels, Path(sys.argv[2], "k"), augmentation=shaken))
     """
 )
 
 
 def _worker(cache: Path, pause_s: float) -> "subprocess.Popen[bytes]":
-    arguments = [sys.executable, "-c", WORKER, str(Path(__file__).parent), str(cache), str(pause_s)]
+    arguments = [sys.executable, "-c", WORKER, str(Path(__file__).parents[1]), str(cache), str(pause_s)]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 
@@ -168,7 +147,7 @@ def _files(cache: Path) -> list[Path]:
 
 def test_what_a_killed_process_finished_is_used_and_the_rest_computed(pixels: np.ndarray, tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    expected = kept_features(Trunk(), pixels, key="k", cache=tmp_path / "whole", augmentation=shaken)
+    expected = cached_features(Trunk(), pixels, tmp_path / "whole" / "k", augmentation=shaken)
     process = _worker(tmp_path / "killed", 0.15)
     for _ in range(1200):
         if _files(tmp_path / "killed") or process.poll() is not None:
@@ -179,8 +158,8 @@ def test_what_a_killed_process_finished_is_used_and_the_rest_computed(pixels: np
     finished = len(_files(tmp_path / "killed"))
     assert 1 <= finished < len(_files(tmp_path / "whole"))
     trunk = Trunk()
-    found = kept_features(trunk, pixels, key="k", cache=tmp_path / "killed", augmentation=shaken)
-    assert trunk.asked == IMAGES - finished * features.CHUNK_BATCHES * BATCH
+    found = cached_features(trunk, pixels, tmp_path / "killed" / "k", augmentation=shaken)
+    assert trunk.computed == IMAGES - finished * features.CHUNK_BATCHES * BATCH
     assert np.array_equal(found, expected)
 
 
@@ -194,7 +173,7 @@ def test_two_processes_at_once_give_the_same_and_leave_one_set_of_files(tmp_path
 
 @pytest.mark.parametrize("harm", ["a bit", "the end", "everything", "the name"])
 def test_a_damaged_file_is_computed_anew(pixels: np.ndarray, tmp_path: Path, harm: str) -> None:
-    expected = kept_features(Trunk(), pixels, key="k", cache=tmp_path)
+    expected = cached_features(Trunk(), pixels, tmp_path / "k")
     path = _files(tmp_path)[1]
     content = path.read_bytes()
     if harm == "a bit":
@@ -206,11 +185,11 @@ def test_a_damaged_file_is_computed_anew(pixels: np.ndarray, tmp_path: Path, har
     else:
         path.rename(path.with_name(f".{path.name}-x3"))
     trunk = Trunk()
-    assert np.array_equal(kept_features(trunk, pixels, key="k", cache=tmp_path), expected)
-    assert 0 < trunk.asked < IMAGES
+    assert np.array_equal(cached_features(trunk, pixels, tmp_path / "k"), expected)
+    assert 0 < trunk.computed < IMAGES
     again = Trunk()
-    kept_features(again, pixels, key="k", cache=tmp_path)
-    assert again.asked == 0
+    cached_features(again, pixels, tmp_path / "k")
+    assert again.computed == 0
     assert all(hashlib.sha256(each.read_bytes()).hexdigest() == each.stem for each in _files(tmp_path))
 
 
@@ -220,14 +199,14 @@ def test_a_whole_file_with_something_else_in_it_is_not_used(pixels: np.ndarray, 
     for content in (b"", b"hello", b"\x02\0\0\0\0\0\0\0{}"):
         (folder / f"{hashlib.sha256(content).hexdigest()}.safetensors").write_bytes(content)
     trunk = Trunk()
-    kept_features(trunk, pixels, key="k", cache=tmp_path)
-    assert trunk.asked == IMAGES
+    cached_features(trunk, pixels, tmp_path / "k")
+    assert trunk.computed == IMAGES
 
 
 def test_a_folder_that_cannot_be_written_is_named(pixels: np.ndarray, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError) as refused:
-        kept_features(Trunk(), pixels, key="k", cache=tmp_path / "file")
+    with pytest.raises(MachineError) as refused:
+        cached_features(Trunk(), pixels, tmp_path / "file" / "k")
     where = tmp_path / "file" / "k"
     assert str(refused.value) == f"features cannot be kept in {where}: Not a directory. Name another folder with SIGHTLINE_CACHE."
 
@@ -237,7 +216,7 @@ def test_features_that_are_no_numbers_are_refused_and_not_kept(pixels: np.ndarra
     with torch.no_grad():
         trunk.map.bias[2] = float("nan")
     with pytest.raises(DataError, match="the backbone's features are no finite numbers"):
-        kept_features(trunk, pixels, key="k", cache=tmp_path)
+        cached_features(trunk, pixels, tmp_path / "k")
     assert not _files(tmp_path)
 
 
@@ -255,7 +234,7 @@ def random_weights() -> Weights:
 @pytest.fixture
 def network(random_weights: Weights) -> Network:
     body = Transferred(trunk_of(NAME), nn.Linear(512, 10))
-    pour(body, random_weights)
+    load_weights(body, random_weights)
     return Network(CARD, body)
 
 
@@ -271,7 +250,7 @@ FLIPPED = Recipe(
 
 def test_views_of_a_recipe_are_the_plain_images_and_augmented_ones(network: Network, random_weights: Weights, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
-    views = [features_of(network, random_weights, NAME, FLIPPED, images, view, tmp_path) for view in (0, 1)]
+    views = [FeatureSource(network, NAME, random_weights, FLIPPED, tmp_path).features(images, view) for view in (0, 1)]
     with torch.inference_mode():
         for view, shown in zip(views, (images, images[:, :, ::-1].copy()), strict=True):
             expected = network.body.trunk.eval()(network.normalise(torch.from_numpy(shown))).numpy()
@@ -284,7 +263,7 @@ def test_whatever_decides_the_features_decides_where_they_are_kept(
     network: Network, random_weights: Weights, tmp_path: Path, differing: str
 ) -> None:
     images = np.zeros((2, 32, 32, 3), np.uint8)
-    features_of(network, random_weights, NAME, FLIPPED, images, 1, tmp_path)
+    FeatureSource(network, NAME, random_weights, FLIPPED, tmp_path).features(images, 1)
     weights, recipe, backbone, view = random_weights, FLIPPED, NAME, 1
     if differing == "weights":
         weights = replace(weights, sha256="0" * 64)
@@ -296,7 +275,7 @@ def test_whatever_decides_the_features_decides_where_they_are_kept(
         backbone = replace(backbone, part="features")
     else:
         view = 2
-    features_of(network, weights, backbone, recipe, images, view, tmp_path)
+    FeatureSource(network, backbone, weights, recipe, tmp_path).features(images, view)
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -314,4 +293,4 @@ def test_the_cache_is_where_the_environment_says(settings: dict[str, str], expec
         monkeypatch.delenv(name, raising=False)
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    assert default_cache() == Path(expected)
+    assert cache_folder("features") == Path(expected)

@@ -11,7 +11,9 @@ from torch import nn
 
 from sightline.errors import DataError, SightlineError
 from sightline_training.loop.batches import Memory
-from sightline_training.loop.fit import Watched, fit, kept_epoch, one_cycle
+from sightline_training.loop.fit import FitSettings, Watched, fit
+from sightline_training.loop.history import kept_epoch
+from sightline_training.loop.schedule import one_cycle
 from sightline_training.networks.mlp import mlp
 from sightline_training.networks.transfer import Headed
 from sightline_training.networks.wrappers import Network
@@ -48,11 +50,15 @@ def _memory(seed: int, count: int = 128) -> Memory:
     return Memory(pixels, labels)
 
 
+def _settings(folder: Path) -> FitSettings:
+    return FitSettings(seed=0, device="cpu", checkpoints=folder)
+
+
 def _fit(recipe: Recipe, folder: Path, valid: Memory | None = None, *, chooses: bool = True) -> tuple[Network, list[dict[str, float]]]:
     torch.manual_seed(0)
     network = Network(CARD, recipe.build(CARD, None))
     watched = Watched(valid or _memory(2), chooses=chooses)
-    return network, fit(network, recipe, _memory(1), watched, seed=0, device="cpu", checkpoints=folder)
+    return network, fit(network, recipe, _memory(1), watched, _settings(folder))
 
 
 def test_stages_follow_each_other_and_a_frozen_trunk_stays_as_it_is(tmp_path: Path) -> None:
@@ -74,24 +80,22 @@ def test_a_frozen_trunk_is_asked_once_and_the_head_learns_from_every_view(tmp_pa
     def features_of(of: str, view: int) -> np.ndarray:
         asked.append((of, view))
         with torch.inference_mode():
-            return network.body.trunk(network.normalise(memories[of].given)).numpy()
+            return network.body.trunk(network.normalise(memories[of].inputs)).numpy()
 
     history = fit(
         network,
         recipe,
         memories["train"],
         Watched(memories["watched"], chooses=False),
-        seed=0,
-        device="cpu",
-        checkpoints=tmp_path,
-        features_of=features_of,
+        _settings(tmp_path),
+        features_of,
     )
     assert asked == [("train", 0), ("train", 1), ("train", 2), ("watched", 0)]
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     checkpoint = torch.load(tmp_path / "stage-1" / "last.ckpt", weights_only=True)
     assert {name for name in checkpoint["state_dict"] if "learner" in name} == {"learner.weight", "learner.bias"}, "not the trunk"
     with torch.inference_mode():
-        answers = network(memories["watched"].given).argmax(dim=1)
+        answers = network(memories["watched"].inputs).argmax(dim=1)
     assert (answers == memories["watched"].labels).float().mean() == pytest.approx(history[-1]["watched_accuracy"])
 
 
@@ -102,7 +106,7 @@ def test_images_that_are_reported_choose_nothing_and_the_last_epoch_is_kept(tmp_
     assert len(history) == 12
     assert kept_epoch(history, chooses=False) is history[-1]
     with torch.inference_mode():
-        answers = network.eval()(noise.given).argmax(dim=1)
+        answers = network.eval()(noise.inputs).argmax(dim=1)
     assert (answers == noise.labels).float().mean() == pytest.approx(history[-1]["watched_accuracy"])
 
 
@@ -122,7 +126,7 @@ def test_damaged_best_weights_are_named_with_the_way_out(tmp_path: Path) -> None
     with pytest.raises(DataError) as refused:
         _fit(_recipe(STAGE), tmp_path)
     assert str(refused.value).startswith(f"{best}: damaged checkpoint (")
-    assert str(refused.value).endswith("Start again with `--restart`.")
+    assert str(refused.value).endswith("Begin anew.")
 
 
 def test_training_stops_when_validation_gets_no_better_and_keeps_the_best(tmp_path: Path) -> None:

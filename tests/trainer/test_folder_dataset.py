@@ -250,10 +250,10 @@ def test_the_command_trains_on_a_folder_and_the_card_bears_its_classes_and_the_g
     run = load_run(tmp_path / "run")
     assert run.card.name == "my_pets"
     assert run.card.labels == ("cat", "dog")
-    assert run.report["judged_on"] == "valid"
-    assert run.report["chosen_on"] is None
-    assert run.report["accuracy"]["valid"]["n"] == 6
-    remarks = run.report["remarks"]
+    assert run.report.judged_on == "valid"
+    assert run.report.chosen_on is None
+    assert run.report.accuracy["valid"].n == 6
+    remarks = run.report.remarks
     assert len(remarks) == 3
     assert remarks[1].startswith("2 images are or nearly are the same as another one, such as cat/0003.png and cat/mirrored.jpg")
     assert remarks[2].startswith("1 file was left out: dog/broken.jpg (")

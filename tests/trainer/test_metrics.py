@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sightline_training.run.metrics import accuracy_figures, confusion, per_class, seen_before, wilson_interval, worst_mistakes
+from sightline_training.run.metrics import accuracy_of, class_figures, confusion_counts, seen_before, wilson_interval, worst_mistakes
 
 ANSWERS = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.6, 0.3, 0.1], [0.1, 0.7, 0.2], [0.99, 0.01, 0.0]], np.float32)
 LABELS = np.array([0, 1, 1, 0, 1])
@@ -30,22 +30,25 @@ def test_all_right_is_not_certain() -> None:
 
 
 def test_accuracy_is_counted_over_every_image() -> None:
-    figures = accuracy_figures(ANSWERS, LABELS)
-    assert (figures["n"], figures["correct"], figures["accuracy"]) == (5, 2, 0.4)
-    assert figures["loss"] == pytest.approx(-np.log([0.9, 0.8, 0.3, 0.1, 0.01]).mean(), rel=1e-6)
+    figures = accuracy_of(ANSWERS, LABELS)
+    assert figures is not None
+    assert (figures.n, figures.correct, figures.accuracy) == (5, 2, 0.4)
+    assert figures.loss == pytest.approx(-np.log([0.9, 0.8, 0.3, 0.1, 0.01]).mean(), rel=1e-6)
 
 
 def test_a_probability_of_zero_for_the_truth_gives_a_finite_loss() -> None:
-    assert np.isfinite(accuracy_figures(np.array([[1.0, 0.0]], np.float32), np.array([1]))["loss"])
+    figures = accuracy_of(np.array([[1.0, 0.0]], np.float32), np.array([1]))
+    assert figures is not None
+    assert np.isfinite(figures.loss)
 
 
 def test_rows_of_the_confusion_matrix_are_the_truth() -> None:
-    assert confusion(ANSWERS, LABELS).tolist() == [[1, 1, 0], [2, 1, 0], [0, 0, 0]]
+    assert confusion_counts(ANSWERS, LABELS).tolist() == [[1, 1, 0], [2, 1, 0], [0, 0, 0]]
 
 
 def test_a_class_without_images_or_answers_has_no_recall_or_precision() -> None:
-    rows = per_class(confusion(ANSWERS, LABELS), ("a", "b", "c"))
-    assert rows == [
+    rows = class_figures(confusion_counts(ANSWERS, LABELS), ("a", "b", "c"))
+    assert [row.model_dump() for row in rows] == [
         {"label": "a", "n": 2, "recall": 1 / 2, "precision": 1 / 3},
         {"label": "b", "n": 3, "recall": 1 / 3, "precision": 1 / 2},
         {"label": "c", "n": 0, "recall": None, "precision": None},

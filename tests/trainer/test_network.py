@@ -7,7 +7,7 @@ from torch import nn
 
 from sightline.card import ModelCard
 from sightline_training.networks.backbones import Backbone
-from sightline_training.networks.wrappers import Answering, Network, Normalise, probabilities
+from sightline_training.networks.wrappers import Answering, Network, Normalise, probabilities_of
 from sightline_training.recipe import Recipe
 from sightline_training.recipes import RECIPES
 from sightline_training.recipes.mnist import CARD
@@ -40,7 +40,7 @@ def built(recipe: Recipe) -> nn.Module:
 def test_every_recipe_maps_pixels_of_its_card_to_probabilities_of_its_labels(recipe) -> None:
     network = Answering(Network(recipe.card, built(recipe))).eval()
     pixels = np.random.default_rng(1).integers(0, 256, (3, *recipe.card.preprocess.shape), dtype=np.uint8)
-    answers = probabilities(network, pixels)
+    answers = probabilities_of(network, pixels)
     assert answers.shape == (3, len(recipe.card.labels))
     assert np.abs(answers.sum(axis=1) - 1).max() < 1e-6
     assert (answers >= 0).all()
@@ -64,5 +64,5 @@ def test_batching_does_not_change_an_answer(digits_run) -> None:
     card: ModelCard = digits_run.card
     pixels = digits_run.images("test").pixels(card.preprocess, range(33))
     network = digits_run.network()
-    one_by_one = np.concatenate([probabilities(network, pixels[at : at + 1]) for at in range(33)])
-    assert np.abs(one_by_one - probabilities(network, pixels)).max() < 1e-6
+    one_by_one = np.concatenate([probabilities_of(network, pixels[at : at + 1]) for at in range(33)])
+    assert np.abs(one_by_one - probabilities_of(network, pixels)).max() < 1e-6

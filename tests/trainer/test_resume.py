@@ -107,7 +107,7 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(folder: Path) -> None:
     with pytest.raises(DataError) as refused:
         sightline([*COMMAND, str(folder)])
     assert str(refused.value).startswith(f"{last}: damaged checkpoint (")
-    assert str(refused.value).endswith("Start again with `--restart`.")
+    assert str(refused.value).endswith("Begin anew. (Options: `--restart`)")
 
 
 @pytest.mark.parametrize("history", [None, 3, ["epoch"], [{"epoch": 1}], {"epoch": 1}])

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from sightline.errors import ContractError, DataError
-from sightline_training.files import MAX_JSON_BYTES
+from sightline_training.run.report import MAX_REPORT_BYTES, write_report
 from sightline_training.run.run import Run, load_run
 
 
@@ -39,12 +39,10 @@ def _edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], obje
     _edit_report(folder, lambda report: report.update(weights_sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
 
 
-def test_a_missing_folder_is_said_with_the_command_that_makes_one(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named_with_the_command_that_makes_one(tmp_path: Path) -> None:
     with pytest.raises(DataError) as refused:
         load_run(tmp_path / "none")
-    assert (
-        str(refused.value) == f"there is no run folder {tmp_path / 'none'}. `sightline train RECIPE --run {tmp_path / 'none'}` makes one."
-    )
+    assert str(refused.value) == f"there is no run folder {tmp_path / 'none'}. `sightline train` makes one."
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "card.json"])
@@ -52,7 +50,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(DataError) as refused:
         load_run(folder)
-    assert str(refused.value) == f"{folder / name}: cannot be read: No such file or directory. Train again with `--restart`."
+    assert str(refused.value) == f"{folder / name}: cannot be read: No such file or directory. Train it anew."
 
 
 def test_weights_of_another_run_are_refused(folder: Path) -> None:
@@ -62,7 +60,7 @@ def test_weights_of_another_run_are_refused(folder: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError) as refused:
         load_run(folder)
-    assert str(refused.value) == f"{path}: the weights are not those that report.json describes. Train again with `--restart`."
+    assert str(refused.value) == f"{path}: the weights are not those that report.json describes. Train it anew."
 
 
 def test_weights_changed_after_loading_are_refused_too(folder: Path) -> None:
@@ -76,8 +74,8 @@ def test_a_tensor_of_the_wrong_shape_is_named(folder: Path) -> None:
     _edit_weights(folder, lambda weights: weights.update({"body.2.weight": torch.zeros(512, 783)}))
     with pytest.raises(DataError) as refused:
         load_run(folder).network()
-    found, needed = "torch.float32 (512, 783)", "torch.float32 (512, 784)"
-    assert str(refused.value) == f"{folder / 'weights.safetensors'}: the tensor body.2.weight is {found}; the network needs {needed}."
+    shapes = "has the shape [512, 783]; the network needs [512, 784]."
+    assert str(refused.value) == f"{folder / 'weights.safetensors'}: the tensor body.2.weight {shapes}"
 
 
 def test_a_missing_tensor_is_named(folder: Path) -> None:
@@ -91,7 +89,7 @@ def test_a_tensor_too_many_is_named(folder: Path) -> None:
     _edit_weights(folder, lambda weights: weights.update({"extra": torch.zeros(1)}))
     with pytest.raises(DataError) as refused:
         load_run(folder).network()
-    assert str(refused.value) == f"{folder / 'weights.safetensors'}: the tensor extra belongs to another network."
+    assert str(refused.value) == f"{folder / 'weights.safetensors'}: the tensor 'extra' belongs to another network."
 
 
 def test_a_tensor_with_a_nan_is_named(folder: Path) -> None:
@@ -122,19 +120,24 @@ def test_a_changed_mean_in_the_card_is_refused(folder: Path) -> None:
     ("change", "message"),
     [
         (lambda report: report.update(recipe="../evil"), r"the recipe '../evil' is not known here. Known: "),
-        (lambda report: report.update(recipe=["mnist"]), r"the recipe \"\['mnist'\]\" is not known here"),
-        (lambda report: report.pop("dataset"), r"dataset.name is missing or names no known dataset \(.*digits, .*mnist.*\)\."),
-        (lambda report: report["dataset"].update(name={}), r"dataset.name is missing or names no known dataset"),
-        (lambda report: report["dataset"]["splits"]["valid"].pop("fingerprint"), r"dataset.splits.valid.fingerprint is missing"),
-        (lambda report: report["dataset"]["splits"].pop("test"), r"dataset.splits and judged_on do not say what it was judged on"),
-        (lambda report: report.update(judged_on="exam"), r"dataset.splits and judged_on do not say what it was judged on"),
+        (lambda report: report.update(recipe=["mnist"]), r"recipe: Input should be a valid string"),
+        (lambda report: report.pop("dataset"), r"dataset: Field required\."),
+        (lambda report: report["dataset"].update(name={}), r"dataset.name: Input should be a valid string"),
+        (lambda report: report["dataset"].update(name="minst"), r"dataset.name is 'minst', which is none of .*digits, .*mnist"),
+        (lambda report: report["dataset"]["splits"]["valid"].pop("fingerprint"), r"dataset.splits.valid.fingerprint: Field required"),
+        (lambda report: report["dataset"]["splits"].pop("test"), r"dataset.splits or accuracy does not hold judged_on, test\."),
+        (lambda report: report["accuracy"].pop("test"), r"dataset.splits or accuracy does not hold judged_on, test\."),
+        (lambda report: report.update(judged_on="exam"), r"judged_on: Input should be 'train', 'valid' or 'test'"),
         (
-            lambda report: report.update(backbone={"name": "vgg16", "part": "network"}),
+            lambda report: report.update(backbone={"name": "vgg16", "part": "network", "source": "random", "sha256": "0"}),
             r"backbone names no network that the recipe mnist can",
         ),
-        (lambda report: report.update(backbone={"name": "../evil", "part": "network"}), r"backbone names no network that the recipe"),
-        (lambda report: report.update(weights_sha256=3), r"weights_sha256 is missing"),
-        (lambda report: report.pop("card_sha256"), r"card_sha256 is missing"),
+        (
+            lambda report: report.update(backbone={"name": "../evil", "part": "network", "source": "random", "sha256": "0"}),
+            r"backbone names no network that the recipe",
+        ),
+        (lambda report: report.update(weights_sha256=3), r"weights_sha256: Input should be a valid string"),
+        (lambda report: report.pop("card_sha256"), r"card_sha256: Field required"),
     ],
 )
 def test_a_report_without_what_is_needed_is_refused(folder: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
@@ -145,7 +148,7 @@ def test_a_report_without_what_is_needed_is_refused(folder: Path, change: Callab
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"{", "not JSON"), (b"[]", "a JSON list where an object was expected"), (b"[" * 100_000, "not JSON"), (b"\xff\xfe\x00", "not JSON")],
+    [(b"{", "Invalid JSON"), (b"[]", "should be an object"), (b"[" * 100_000, "Invalid JSON"), (b"\xff\xfe\x00", "Invalid JSON")],
 )
 def test_a_report_that_is_no_json_object_is_refused(folder: Path, content: bytes, message: str) -> None:
     (folder / "report.json").write_bytes(content)
@@ -155,7 +158,7 @@ def test_a_report_that_is_no_json_object_is_refused(folder: Path, content: bytes
 
 def test_a_huge_report_is_refused_unparsed(folder: Path) -> None:
     with (folder / "report.json").open("wb") as file:
-        file.truncate(MAX_JSON_BYTES + 1)
+        file.truncate(MAX_REPORT_BYTES + 1)
     with pytest.raises(DataError, match=r"larger than 64 MiB"):
         load_run(folder)
 
@@ -177,3 +180,20 @@ def test_the_weights_hash_is_that_of_the_file(digits_run: Run) -> None:
 def test_the_saved_weights_hold_no_copy_of_the_preprocessing(digits_run: Run) -> None:
     weights = safetensors.torch.load_file(digits_run.folder / "weights.safetensors")
     assert all(name.startswith("body.") for name in weights)
+
+
+def test_a_report_without_a_schema_number_is_read_and_one_with_another_is_refused(folder: Path) -> None:
+    report = load_run(folder).report
+    _edit_report(folder, lambda content: content.pop("schema"))
+    assert load_run(folder).report == report
+    _edit_report(folder, lambda content: content.update(schema=2))
+    with pytest.raises(DataError, match=r"schema: 2 is not known here, only 1: it was written by another version of Sightline\."):
+        load_run(folder)
+
+
+def test_a_report_is_written_again_as_it_was_read(folder: Path) -> None:
+    _edit_report(folder, lambda content: content["training"].update(later="a field that is not known here"))
+    report = load_run(folder).report
+    write_report(folder / "report.json", report)
+    assert load_run(folder).report == report
+    assert json.loads((folder / "report.json").read_text())["training"]["later"] == "a field that is not known here"

@@ -1,7 +1,6 @@
 """`sightline train` as a user sees it: what it writes, what it says, what it refuses."""
 
 import csv
-import json
 import shutil
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from PIL import Image
 
 from sightline.card import unseal
 from sightline.cli import run as sightline
-from sightline.errors import DataError, UsageError
+from sightline.errors import DataError, MachineError, UsageError
 from sightline_training import train as training
-from sightline_training.networks.wrappers import probabilities
+from sightline_training.networks.wrappers import probabilities_of
 from sightline_training.recipes import RECIPES
 from sightline_training.run import plots
 from sightline_training.run.folder import claimed
@@ -48,44 +47,44 @@ def test_the_reports_accuracy_is_what_the_saved_network_gives_on_the_images(digi
     assert not network.training
     for split in ("test", "valid", "train"):
         images = digits_run.images(split)
-        answers = probabilities(network, images.pixels(digits_run.card.preprocess))
-        figures = digits_run.report["accuracy"][split]
+        answers = probabilities_of(network, images.pixels(digits_run.card.preprocess))
+        figures = digits_run.report.accuracy[split]
         assert answers.dtype == np.float32
         assert np.abs(answers.sum(axis=1) - 1).max() < 1e-5
-        assert figures["n"] == len(images) == digits_run.report["dataset"]["splits"][split]["n"]
-        assert figures["correct"] == (answers.argmax(axis=1) == images.labels).sum()
-        assert figures["accuracy"] == figures["correct"] / figures["n"]
+        assert figures.n == len(images) == digits_run.report.dataset.splits[split].n
+        assert figures.correct == (answers.argmax(axis=1) == images.labels).sum()
+        assert figures.accuracy == figures.correct / figures.n
     # Chance is 10 %; an untrained network, a permuted card or unnormalised pixels stay near it.
-    assert digits_run.report["accuracy"]["test"]["accuracy"] > 0.85
+    assert digits_run.report.accuracy["test"].accuracy > 0.85
 
 
 def test_the_reports_parts_agree_with_each_other(digits_run: Run) -> None:
     report = digits_run.report
-    counts = np.array(report["confusion"]["counts"])
-    test = report["accuracy"]["test"]
-    assert counts.sum() == test["n"] == 360
-    assert counts.trace() == test["correct"]
-    assert test["interval_95"][0] < test["accuracy"] < test["interval_95"][1]
-    for index, row in enumerate(report["per_class"]):
-        assert row["label"] == digits_run.card.labels[index]
-        assert row["n"] == counts[index].sum()
-        assert row["recall"] == counts[index, index] / counts[index].sum()
-        assert row["precision"] == counts[index, index] / counts[:, index].sum()
+    counts = np.array(report.confusion.counts)
+    test = report.accuracy["test"]
+    assert counts.sum() == test.n == 360
+    assert counts.trace() == test.correct
+    assert test.interval_95[0] < test.accuracy < test.interval_95[1]
+    for index, row in enumerate(report.per_class):
+        assert row.label == digits_run.card.labels[index]
+        assert row.n == counts[index].sum()
+        assert row.recall == counts[index, index] / counts[index].sum()
+        assert row.precision == counts[index, index] / counts[:, index].sum()
 
 
 def test_the_report_says_what_it_was_made_from_and_with(digits_run: Run) -> None:
     report = digits_run.report
-    assert report["dataset"]["name"] == "digits"
-    assert report["settings"]["fingerprints"] == {split: digits_run.images(split).fingerprint for split in ("train", "valid", "test")}
-    assert (report["seed"], report["recipe"], report["settings"]["augmented"]) == (0, "mnist", True)
-    assert report["versions"]["torch"] == __import__("torch").__version__.split("+")[0]
-    assert report["hardware"]["cores"] >= 1
-    assert report["hardware"]["gpu"] is None
-    assert report["training"]["seconds"] > 0
-    assert report["training"]["cpu_seconds"] > 0
-    assert report["card_sha256"] == digits_run.card.sha256
+    assert report.dataset.name == "digits"
+    assert report.settings.fingerprints == {split: digits_run.images(split).fingerprint for split in ("train", "valid", "test")}
+    assert (report.seed, report.recipe, report.settings.augmented) == (0, "mnist", True)
+    assert report.versions["torch"] == __import__("torch").__version__.split("+")[0]
+    assert report.hardware.cores >= 1
+    assert report.hardware.gpu is None
+    assert report.training.seconds > 0
+    assert report.training.cpu_seconds > 0
+    assert report.card_sha256 == digits_run.card.sha256
     # The promise is for MNIST, these were other images.
-    assert report["target"] == {"accuracy": None, "reached": None}
+    assert (report.target.accuracy, report.target.reached) == (None, None)
 
 
 def test_metrics_has_a_line_an_epoch_and_the_kept_one_is_the_best_on_validation(digits_folder: Path, digits_run: Run) -> None:
@@ -93,9 +92,9 @@ def test_metrics_has_a_line_an_epoch_and_the_kept_one_is_the_best_on_validation(
         lines = list(csv.DictReader(file))
     assert [int(line["epoch"]) for line in lines] == list(range(1, EPOCHS + 1))
     best = max(lines, key=lambda line: (float(line["watched_accuracy"]), -float(line["watched_loss"])))
-    assert digits_run.report["training"]["kept_epoch"] == int(best["epoch"])
-    assert digits_run.report["accuracy"]["valid"]["accuracy"] == pytest.approx(float(best["watched_accuracy"]), abs=1e-5)
-    assert digits_run.report["accuracy"]["valid"]["loss"] == pytest.approx(float(best["watched_loss"]), rel=1e-4)
+    assert digits_run.report.training.kept_epoch == int(best["epoch"])
+    assert digits_run.report.accuracy["valid"].accuracy == pytest.approx(float(best["watched_accuracy"]), abs=1e-5)
+    assert digits_run.report.accuracy["valid"].loss == pytest.approx(float(best["watched_loss"]), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["curves.png", "confusion.png", "mistakes.png", "augmentations.png"])
@@ -137,7 +136,8 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(tmp_path: Path) -
     with pytest.raises(UsageError) as refused:
         sightline([*QUICK, str(folder), "--seed", "9"])
     assert str(refused.value) == (
-        f"{folder} holds a run with other settings: seed was 0, now 9. Begin anew with `--restart`, or name another folder with `--run`."
+        f"{folder} holds a run with other settings: seed was 0, now 9. Begin anew, or name another run folder. "
+        "(Options: `--restart`, `--run`)"
     )
 
 
@@ -146,7 +146,7 @@ def test_restart_begins_anew_with_the_new_settings(tmp_path: Path) -> None:
     sightline([*QUICK, str(folder)])
     before = load_run(folder).weights_sha256
     sightline([*QUICK, str(folder), "--seed", "9", "--restart"])
-    assert load_run(folder).report["seed"] == 9
+    assert load_run(folder).report.seed == 9
     assert load_run(folder).weights_sha256 != before
 
 
@@ -155,7 +155,7 @@ def test_a_folder_of_other_things_is_never_touched(tmp_path: Path, flags: list[s
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UsageError) as refused:
         sightline([*QUICK, str(tmp_path), *flags])
-    assert str(refused.value) == f"{tmp_path} is no run folder: it holds thesis.tex. Name a new or empty one with `--run`."
+    assert str(refused.value) == f"{tmp_path} is no run folder: it holds thesis.tex. Name a new or an empty one. (Options: `--run`)"
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
@@ -163,7 +163,9 @@ def test_two_trainings_in_one_folder_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with claimed(folder), pytest.raises(UsageError) as refused:
         sightline([*QUICK, str(folder)])
-    assert str(refused.value) == f"another `sightline train` is at work in {folder}. Wait for it, or name another with `--run`."
+    assert str(refused.value) == (
+        f"another training is at work in the run folder {folder}. Wait for it, or name another folder. (Options: `--run`)"
+    )
 
 
 def test_an_unknown_recipe_lists_the_known_ones(tmp_path: Path) -> None:
@@ -183,9 +185,10 @@ def test_a_data_folder_without_images_leaves_no_run_folder_behind(tmp_path: Path
 
 def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(UsageError) as refused:
+    with pytest.raises(MachineError) as refused:
         sightline(["train", "mnist", "--data", "digits", "--run", str(tmp_path / "run"), "--device", "gpu"])
-    assert str(refused.value) == "torch finds no GPU here. Leave out `--device gpu` to train on the CPU."
+    said = "torch finds no GPU here. Leave out the choice of a device to train on the CPU. (Options: `--device`)"
+    assert str(refused.value) == said
 
 
 def test_what_fails_after_training_is_made_up_for_without_training_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,8 +199,10 @@ def test_what_fails_after_training_is_made_up_for_without_training_again(tmp_pat
 
     with monkeypatch.context() as patched:
         patched.setattr(plots, "draw_mistakes", full_disk)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(MachineError) as full:
             sightline([*QUICK, str(folder)])
+    advice = "Make room and run the same command again: it continues."
+    assert str(full.value) == f"the run folder {folder} cannot be written: No space left on device. {advice}"
     with pytest.raises(DataError) as refused:
         load_run(folder)
     assert (
@@ -208,7 +213,7 @@ def test_what_fails_after_training_is_made_up_for_without_training_again(tmp_pat
     sightline([*QUICK, str(folder)])
     # The seconds in it would differ if an epoch had run again.
     assert (folder / "metrics.csv").read_bytes() == metrics
-    assert load_run(folder).report["training"]["epochs"] == 1
+    assert load_run(folder).report.training.epochs == 1
 
 
 def test_changed_images_do_not_continue_a_run_begun_with_others(small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,16 +242,16 @@ def test_an_interrupted_user_is_told_how_to_continue(
 def test_a_moved_run_folder_is_still_the_same_run(digits_folder: Path, digits_run: Run, tmp_path: Path) -> None:
     shutil.copytree(digits_folder, tmp_path / "moved")
     assert load_run(tmp_path / "moved").weights_sha256 == digits_run.weights_sha256
-    assert json.loads((tmp_path / "moved" / "report.json").read_text()) == digits_run.report
+    assert load_run(tmp_path / "moved").report == digits_run.report
 
 
 @pytest.mark.realdata
 def test_three_epochs_on_the_real_mnist_reach_97_percent(data_folder: Path, tmp_path: Path) -> None:
     sightline(["train", "mnist", "--data", str(data_folder), "--epochs", "3", "--device", "cpu", "--run", str(tmp_path / "run")])
     report = load_run(tmp_path / "run").report
-    assert report["accuracy"]["test"]["n"] == 10_000
-    assert report["accuracy"]["test"]["accuracy"] > 0.97
-    assert report["target"]["accuracy"] == 0.986
-    assert report["target"]["reached"] == (report["accuracy"]["test"]["accuracy"] >= 0.986)
+    assert report.accuracy["test"].n == 10_000
+    assert report.accuracy["test"].accuracy > 0.97
+    assert report.target.accuracy == 0.986
+    assert report.target.reached == (report.accuracy["test"].accuracy >= 0.986)
     # Known of MNIST: no test image is, pixel for pixel, also a training image.
-    assert report["duplicates"]["seen"] == 0
+    assert report.duplicates.seen == 0

@@ -42,11 +42,11 @@ def trained(pets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ones_own_images_give_the_card_its_labels_and_the_command_its_name(trained: Path) -> None:
     run = load_run(trained)
     assert (run.card.name, run.card.labels, run.card.preprocess.size) == ("pets", ("cats", "dogs"), (32, 32))
-    assert run.report["backbone"]["source"] == "random"
-    assert run.report["judged_on"] == "valid"
-    assert run.report["chosen_on"] is None
-    assert any("dogs/notes.txt" in remark for remark in run.report["remarks"])
-    assert {split: entry["n"] for split, entry in run.report["dataset"]["splits"].items()} == {"train": 10, "valid": 2}
+    assert run.report.backbone.source == "random"
+    assert run.report.judged_on == "valid"
+    assert run.report.chosen_on is None
+    assert any("dogs/notes.txt" in remark for remark in run.report.remarks)
+    assert {split: entry.n for split, entry in run.report.dataset.splits.items()} == {"train": 10, "valid": 2}
 
 
 def test_where_the_images_lie_is_remembered_but_not_reported(trained: Path, pets: Path) -> None:
@@ -85,15 +85,18 @@ def test_a_run_whose_backbone_was_changed_in_its_report_is_refused(trained: Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["folder"], "`sightline train folder` needs your images: name their folder with `--data DIR`."),
+        (["folder"], "the recipe folder is trained on your own images: name their folder. (Options: `--data DIR`)"),
         (
             ["mnist", "--data", "digits", "--backbone", "vgg16"],
-            "the recipe mnist is not built on a pre-trained network: leave out `--backbone`.",
+            "the recipe mnist is not built on a pre-trained network: leave out backbone. (Options: `--backbone`)",
         ),
-        (["mnist", "--data", "digits", "--size", "64"], "the recipe mnist is not built on a pre-trained network: leave out `--size`."),
+        (
+            ["mnist", "--data", "digits", "--size", "64"],
+            "the recipe mnist is not built on a pre-trained network: leave out size. (Options: `--size`)",
+        ),
         (
             ["mnist", "--data", "digits", "--every-block"],
-            "the recipe mnist is not built on a pre-trained network: leave out `--every-block`.",
+            "the recipe mnist is not built on a pre-trained network: leave out every_block. (Options: `--every-block`)",
         ),
         (["mnist", "--data", "digits", "--name", "a/b"], "no card can be made: name: String should match pattern"),
     ],

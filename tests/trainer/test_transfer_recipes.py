@@ -12,11 +12,11 @@ import torch
 from sightline.card import ModelCard
 from sightline.cli import run as sightline
 from sightline_export.graph.torch_to_onnx import export_onnx
+from sightline_training.datasets.imagenet_labels import CATS, DOGS, LABELS
 from sightline_training.networks.backbones import Backbone, feature_count, preprocess_of, trunk_of
-from sightline_training.networks.imagenet_labels import CATS, DOGS, LABELS
 from sightline_training.networks.transfer import Headed, PooledBlocks, Transferred, learning
-from sightline_training.networks.weights import pour, weights_from
-from sightline_training.networks.wrappers import Answering, Network, probabilities
+from sightline_training.networks.weights import load_weights, weights_from
+from sightline_training.networks.wrappers import Answering, Network, probabilities_of
 from sightline_training.recipe import Recipe
 from sightline_training.recipes.bo import BO
 from sightline_training.recipes.doggy_door import DOGGY_DOOR, GROUPS, Summed
@@ -36,7 +36,7 @@ def _by_name(recipe: Recipe) -> str:
 
 def _answering(recipe: Recipe, card: ModelCard) -> Answering:
     body = recipe.build(card, SMALL)
-    pour(body, weights_from(SMALL.name, "random"))
+    load_weights(body, weights_from(SMALL.name, "random"))
     return Answering(Network(card, body)).eval()
 
 
@@ -63,7 +63,7 @@ def test_it_is_exported_with_a_free_batch_and_answers_the_same(recipe: Recipe) -
     network = _answering(recipe, card)
     session = onnxruntime.InferenceSession(export_onnx(network, card), providers=["CPUExecutionProvider"])
     pixels = np.random.default_rng(0).integers(0, 256, (7, *card.preprocess.shape), dtype=np.uint8)
-    expected = probabilities(network, pixels)
+    expected = probabilities_of(network, pixels)
     assert expected.shape == (7, len(card.labels))
     for count in (1, 2, 3, 7):
         (found,) = session.run([card.output], {card.input: pixels[:count]})
@@ -109,7 +109,7 @@ def test_the_door_knows_a_dog_a_bear_and_a_cat(data_folder: Path, tmp_path: Path
     given = ["--backbone", "mobilenet_v2", "--weights", str(weights), "--data", str(data_folder), "--run", str(tmp_path / "run")]
     sightline(["train", "doggy_door", *given])
     run = load_run(tmp_path / "run")
-    answers = probabilities(run.network(), run.images("test", data_folder).pixels(run.card.preprocess))
+    answers = probabilities_of(run.network(), run.images("test", data_folder).pixels(run.card.preprocess))
     assert [run.card.labels[row.argmax()] for row in answers] == ["dog", "other", "cat"]
     assert answers[0, 1] > 0.9
     assert answers[1, 2] > 0.9
@@ -173,7 +173,7 @@ def test_a_run_can_learn_from_every_block_and_another_can_be_built_on_its_trunk(
     given = ["--size", "64", "--epochs", "1", "--data", str(drawn), "--device", "cpu", "--backbone", name, "--every-block"]
     sightline(["train", "bo", *given, "--weights", "random", "--run", str(tmp_path / "run")])
     run = load_run(tmp_path / "run")
-    assert run.report["backbone"]["part"] == "blocks"
+    assert run.report.backbone.part == "blocks"
     body = run.network().network.body
     assert isinstance(body, Transferred)
     assert isinstance(body.trunk, PooledBlocks)
@@ -181,14 +181,14 @@ def test_a_run_can_learn_from_every_block_and_another_can_be_built_on_its_trunk(
     sightline(["train", "bo", *given, "--weights", str(tmp_path / "run"), "--run", str(tmp_path / "next")])
     onwards = load_run(tmp_path / "next").report
     assert onwards["backbone"]["source"] == "run of bo"
-    assert (run.report["target"]["accuracy"], onwards["target"]["accuracy"]) == (1.0, None), "only ImageNet's weights promise that"
+    assert (run.report.target.accuracy, onwards["target"]["accuracy"]) == (1.0, None), "only ImageNet's weights promise that"
 
 
 def _accuracy(data_folder: Path, recipe: str, folder: Path) -> dict[str, dict[str, float]]:
     weights = data_folder / "weights" / "mobilenet_v2_imagenet.safetensors"
     given = ["--backbone", "mobilenet_v2", "--weights", str(weights), "--data", str(data_folder), "--run", str(folder)]
     sightline(["train", recipe, *given])
-    return load_run(folder).report["accuracy"]
+    return load_run(folder).report.accuracy
 
 
 @pytest.mark.slow
@@ -206,6 +206,6 @@ def test_every_validation_photo_of_bo_is_right(data_folder: Path, tmp_path: Path
 def test_fruit_reaches_its_target_also_without_near_duplicates(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
     accuracy = _accuracy(data_folder, "fruit", tmp_path / "run")
-    assert accuracy["valid"]["n"] == 233
-    assert accuracy["valid"]["accuracy"] >= 0.985
-    assert accuracy["without_near_duplicates"]["accuracy"] >= 0.985
+    assert accuracy["valid"].n == 233
+    assert accuracy["valid"].accuracy >= 0.985
+    assert accuracy["without_near_duplicates"].accuracy >= 0.985

@@ -21,12 +21,12 @@ from torchvision.transforms._presets import ImageClassification
 from sightline.card import ModelCard, seal
 from sightline.errors import ContractError, DataError, UsageError
 from sightline.reformat import reformat
-from sightline_training.networks import weights as module
+from sightline_training.datasets.imagenet_labels import LABELS
+from sightline_training.networks import weight_files
 from sightline_training.networks.backbones import Backbone, built, feature_count, preprocess_of, trunk_of, whole
-from sightline_training.networks.imagenet_labels import LABELS
 from sightline_training.networks.transfer import Transferred
-from sightline_training.networks.weights import pour, weights_from
-from sightline_training.networks.wrappers import Answering, Network, probabilities
+from sightline_training.networks.weights import load_weights, weights_from
+from sightline_training.networks.wrappers import Answering, Network, probabilities_of
 from sightline_training.recipes.cifar10 import CARD as SMALL_COLOUR_IMAGES
 
 NAME = "mobilenet_v3_small"
@@ -72,7 +72,7 @@ def test_a_safetensors_file_fills_the_whole_network(state: State, path: Path) ->
     assert (found.part, found.source, found.preprocess) == ("network", "file given.safetensors", None)
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     network = whole(BACKBONE)
-    pour(network, found)
+    load_weights(network, found)
     assert _same(network.state_dict(), state)
 
 
@@ -87,21 +87,21 @@ def test_features_alone_are_told_by_their_names(state: State, path: Path) -> Non
     found = weights_from(NAME, _saved(features, path))
     assert found.part == "features"
     trunk = trunk_of(Backbone(NAME, found.part))
-    pour(trunk, found)
+    load_weights(trunk, found)
     assert _same(trunk.state_dict(), features)
 
 
 def test_weights_go_into_the_trunk_of_a_network_with_a_head_and_leave_the_head_alone(state: State, path: Path) -> None:
     body = Transferred(trunk_of(BACKBONE), nn.Linear(feature_count(BACKBONE), 2))
     head = {name: tensor.clone() for name, tensor in body.head.state_dict().items()}
-    pour(body, weights_from(NAME, _saved(state, path)))
+    load_weights(body, weights_from(NAME, _saved(state, path)))
     assert _same(body.head.state_dict(), head)
     assert all(torch.equal(tensor, state[name]) for name, tensor in body.trunk.state_dict().items())
 
 
-def test_what_is_poured_is_a_copy(state: State, path: Path) -> None:
+def test_what_is_loaded_is_a_copy(state: State, path: Path) -> None:
     found, trunk = weights_from(NAME, _saved(state, path)), trunk_of(BACKBONE)
-    pour(trunk, found)
+    load_weights(trunk, found)
     with torch.no_grad():
         next(iter(trunk.parameters())).zero_()
     assert _same(found.state, state)
@@ -110,9 +110,9 @@ def test_what_is_poured_is_a_copy(state: State, path: Path) -> None:
 def test_a_network_that_told_other_classes_apart_is_as_good_a_trunk(state: State, path: Path) -> None:
     state |= {"classifier.3.weight": torch.zeros(7, 1024), "classifier.3.bias": torch.zeros(7)}
     found = weights_from(NAME, _saved(state, path))
-    pour(trunk_of(BACKBONE), found)
+    load_weights(trunk_of(BACKBONE), found)
     with pytest.raises(DataError) as refused:
-        pour(whole(BACKBONE), found)
+        load_weights(whole(BACKBONE), found)
     said = "file given.safetensors: the tensor classifier.3.weight has the shape [7, 1024]; the network needs [1000, 1024]."
     assert str(refused.value) == said
 
@@ -121,9 +121,9 @@ def test_without_its_last_layer_a_network_is_a_trunk_but_not_a_classifier(state:
     del state["classifier.3.weight"], state["classifier.3.bias"]
     found = weights_from(NAME, _saved(state, path))
     assert found.part == "network"
-    pour(trunk_of(BACKBONE), found)
+    load_weights(trunk_of(BACKBONE), found)
     with pytest.raises(DataError) as refused:
-        pour(whole(BACKBONE), found)
+        load_weights(whole(BACKBONE), found)
     assert str(refused.value) == "file given.safetensors: the tensor classifier.3.weight is missing."
 
 
@@ -227,13 +227,13 @@ def test_anything_but_names_with_tensors_is_refused_in_one_sentence(content: byt
 
 
 def test_a_larger_file_than_any_network_has_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_WEIGHTS_BYTES", 1000)
+    monkeypatch.setattr(weight_files, "MAX_WEIGHTS_BYTES", 1000)
     path.write_bytes(bytes(1001))
-    assert _refusal(str(path)) == f"{path}: larger than 1,000 bytes, the most that such a file may have."
+    assert _refusal(str(path)) == f"{path}: cannot be read: larger than 1,000 bytes, the most that such a file may have."
 
 
 def test_a_small_file_that_unpacks_to_a_large_one_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_WEIGHTS_BYTES", 100_000)
+    monkeypatch.setattr(weight_files, "MAX_WEIGHTS_BYTES", 100_000)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data/0", bytes(200_000))
     assert path.stat().st_size < 1000
@@ -296,7 +296,7 @@ def test_a_run_gives_its_trunk_and_its_preprocessing(run: Path, state: State) ->
     assert found.preprocess == SMALL_COLOUR_IMAGES.preprocess
     assert found.sha256 == hashlib.sha256((run / "weights.safetensors").read_bytes()).hexdigest()
     trunk = trunk_of(BACKBONE)
-    pour(trunk, found)
+    load_weights(trunk, found)
     assert all(torch.equal(tensor, state[name]) for name, tensor in trunk.state_dict().items())
 
 
@@ -305,7 +305,7 @@ def test_a_run_on_the_convolutional_part_gives_that(run: Path, state: State) -> 
     _saved(features | {"body.head.weight": torch.zeros(2, 576)}, run / "weights.safetensors")
     found = weights_from(NAME, str(run))
     assert found.part == "features"
-    pour(trunk_of(Backbone(NAME, "features")), found)
+    load_weights(trunk_of(Backbone(NAME, "features")), found)
 
 
 def test_a_run_on_another_network_is_refused_by_the_name_of_a_tensor(run: Path) -> None:
@@ -395,9 +395,7 @@ def test_what_cannot_be_fetched_is_named_with_the_way_out(published) -> None:
     _stopped(server)
     said = _refusal(None)
     assert said.startswith(f"the weights of {NAME} could not be fetched from http://127.0.0.1:{server.server_port}/{file.name} (")
-    assert said.endswith(
-        "). Fetch the file elsewhere and name it with `--weights FILE`, or see whether everything runs with `--weights random`."
-    )
+    assert said.endswith("). Fetch the file elsewhere and name it as the weights, or see whether everything runs with `random` ones.")
 
 
 def test_a_file_that_was_damaged_on_the_way_or_since_is_not_taken(published, tmp_path: Path) -> None:
@@ -435,10 +433,10 @@ def test_mobilenet_with_folded_batch_normalisation_loads_as_it_is_and_knows_a_br
     assert f"{found.sha256}  ./weights/{file.name}" in listed or f"{found.sha256}  weights/{file.name}" in listed
     backbone = Backbone("mobilenet_v2", found.part)
     network = whole(backbone)
-    pour(network, found)
+    load_weights(network, found)
     spec = preprocess_of(backbone)
     card = ModelCard(name="imagenet", description="", labels=LABELS, preprocess=spec, max_batch_size=1)
     photo = data_folder / "doggy_door" / "doggy_door_images" / "brown_bear.jpg"
-    answer = probabilities(Answering(Network(card, network)).eval(), np.stack([reformat(photo, spec)]))[0]
+    answer = probabilities_of(Answering(Network(card, network)).eval(), np.stack([reformat(photo, spec)]))[0]
     assert LABELS[answer.argmax()] == "brown bear"
     assert answer.max() > 0.9

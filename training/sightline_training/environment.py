@@ -1,57 +1,77 @@
-"""Where and with what a run was made: without that, seconds mean nothing and a difference in the last digit has no explanation."""
+"""Tells where and with what a run is made: without that, seconds mean nothing and a difference in the last digit has no explanation."""
 
 import os
 import platform
-import resource
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
+
+Device = Literal["cpu", "gpu"]
+"""Where torch computes."""
 
 PACKAGES: Final = ("sightline", "torch", "torchvision", "lightning", "torchmetrics", "numpy", "pillow", "safetensors")
 
 
 def versions() -> dict[str, str]:
-    """Python's version and those of the packages that decide the result."""
+    """Return Python's version and those of the packages that decide the result."""
     return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
 
 
-def hardware(device: str) -> dict[str, Any]:
-    """CPU, cores that this process may use, torch's threads, and the GPU if one was used."""
+def hardware(device: Device) -> dict[str, Any]:
+    """Return the CPU, cores that this process may use, torch's threads, and the GPU if one was used."""
     return {
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "torch_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(0) if device == "gpu" else None,
     }
 
 
 class Stopwatch:
-    """What a process has taken since this was made: wall and CPU seconds; and the most memory that it ever held, in bytes."""
+    """Measures what this process takes from now on."""
 
     def __init__(self) -> None:
         self.wall, self.cpu = time.perf_counter(), time.process_time()
 
-    def read(self) -> dict[str, float | int]:
-        """For report.json. Getting the images, features of a frozen trunk and the evaluation count too, starting Python does not."""
-        return {
-            "seconds": round(time.perf_counter() - self.wall, 2),
-            "cpu_seconds": round(time.process_time() - self.cpu, 2),
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        }
+    @property
+    def seconds(self) -> float:
+        """Wall seconds. All that the process did since then counts, starting Python does not."""
+        return round(time.perf_counter() - self.wall, 2)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Seconds of CPU, of all threads."""
+        return round(time.process_time() - self.cpu, 2)
 
 
-def has_bfloat16(device: str) -> bool:
-    """Whether products in bfloat16 are faster than in float32 there: GPUs from Ampere on, CPUs with AVX512_BF16 or AMX."""
+def peak_memory_bytes() -> int:
+    """Return the most memory that this process ever held; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    # macOS counts in bytes, Linux in KiB.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+
+
+def has_bfloat16(device: Device) -> bool:
+    """Return whether products in bfloat16 are faster than in float32 there: GPUs from Ampere on, CPUs with AVX512_BF16 or AMX."""
     if device == "gpu":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    # Only Linux knows which cores a process may use.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def usable_threads() -> int:
-    """Threads that torch should use: its own choice, but not more than the container's CPU quota allows.
+    """Return the number of threads that torch should use: its own choice, but not more than the container's CPU quota allows.
 
     torch counts cores and knows no quota (cgroup v2, cpu.max); with more threads than quota each step waits for the slowest.
     """

@@ -9,6 +9,7 @@ from torch import nn
 
 from sightline.card import ModelCard
 from sightline.errors import UsageError
+from sightline.host.text import first_problem
 from sightline.preprocess import Preprocess
 from sightline_training.augment.kornia_ops import Augmentation
 from sightline_training.networks.backbones import Backbone
@@ -74,7 +75,7 @@ class Recipe:
     """What `--augment` trains instead: the same card and the same layers; stages and dropout may differ."""
 
     def build(self, card: ModelCard, backbone: Backbone | None) -> nn.Module:
-        """The untrained body: normalised float32 [N, C, H, W] in, logits [N, classes] out. `backbone` belongs to `transfer`."""
+        """Return the untrained body: normalised float32 [N, C, H, W] in, logits [N, classes] out. `backbone` belongs to `transfer`."""
         if self.transfer is not None and backbone is not None:
             return self.transfer(card, backbone)
         if self.network is not None and backbone is None:
@@ -82,27 +83,25 @@ class Recipe:
         raise ValueError(f"the recipe {self.name} and the backbone {backbone} do not go together")
 
     def with_epochs(self, epochs: int) -> "Recipe":
-        """The same recipe with every stage cut or stretched to `epochs`."""
+        """Return the same recipe with every stage cut or stretched to `epochs`."""
         return replace(self, stages=tuple(replace(stage, epochs=epochs) for stage in self.stages))
 
     def with_preprocess(self, of_weights: Preprocess, size: int | None) -> "Recipe":
-        """The same recipe for the images that its pre-trained weights know; `size` (pixels a side) instead of theirs.
+        """Return the same recipe for the images that its pre-trained weights know; `size` (pixels a side) instead of theirs.
 
-        What is not trained is asked exactly as it was trained. What learns anew keeps the way in which this recipe's card fits a
+        What is not trained gets images exactly as it was trained. What learns anew keeps the way in which this recipe's card fits an
         image, and takes size, mean and deviation from the weights.
         """
         preprocess = of_weights
         if self.stages:
-            taken = {"size": of_weights.size, "mean": of_weights.mean, "std": of_weights.std}
-            preprocess = self.card.preprocess.with_fields(**taken)
+            preprocess = self.card.preprocess.with_fields(size=of_weights.size, mean=of_weights.mean, std=of_weights.std)
         if size is not None:
             preprocess = preprocess.with_fields(size=(size, size))
         return self.with_card(preprocess=preprocess)
 
     def with_card(self, **changes: object) -> "Recipe":
-        """The same recipe with these fields of its card changed, checked like any card. Raises UsageError."""
+        """Return the same recipe with these fields of its card changed, checked like any card. Raises UsageError."""
         try:
             return replace(self, card=ModelCard.model_validate({**dict(self.card), **changes}))
         except ValidationError as error:
-            first = error.errors()[0]
-            raise UsageError(f"no card can be made: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise UsageError(f"no card can be made: {first_problem(error)}") from None

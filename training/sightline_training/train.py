@@ -1,10 +1,12 @@
 """Trains a recipe from images to a finished run folder. The report is written last, so that a folder with one is complete."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy.typing as npt
 import safetensors.torch
@@ -12,257 +14,270 @@ import torch
 from numpy import float32
 
 from sightline.card import ModelCard, seal
-from sightline.errors import DataError, UsageError
-from sightline_training import environment as provenance
-from sightline_training.datasets import Dataset, open_dataset
-from sightline_training.datasets.image_set import UNKNOWN, ImageSet, Split
-from sightline_training.files import write_json, write_whole
+from sightline.console import messages
+from sightline.errors import DataError, MachineError, UsageError
+from sightline.host.files import reason_of, write_atomically
+from sightline_training.datasets import DATASETS, Dataset, open_dataset
+from sightline_training.datasets.image_set import UNKNOWN, ImageSet, Labels, Pixels, Split
+from sightline_training.environment import Device, Stopwatch, hardware, peak_memory_bytes, usable_threads, versions
 from sightline_training.loop.allocator import keep_freed_memory
 from sightline_training.loop.batches import Memory, seed_of
-from sightline_training.loop.feature_cache import features_of
-from sightline_training.loop.fit import Epoch, FeaturesOf, Watched, fit
+from sightline_training.loop.feature_cache import FeatureSource
+from sightline_training.loop.fit import FeaturesOf, FitSettings, Watched, fit
+from sightline_training.loop.history import Epoch
 from sightline_training.networks.backbones import Backbone, preprocess_of
-from sightline_training.networks.weights import Weights, pour, weights_from
-from sightline_training.networks.wrappers import Answering, Network, probabilities
-from sightline_training.progress import talk
+from sightline_training.networks.weights import Weights, load_weights, weights_from
+from sightline_training.networks.wrappers import Answering, Network, probabilities_of
 from sightline_training.recipe import Recipe
-from sightline_training.run import figures as drawings
-from sightline_training.run import folder as run_folder
-from sightline_training.run.metrics import Labels, Pixels
-from sightline_training.run.report import history_as_csv, judged, taught
-from sightline_training.run.run import CARD, OWN_IMAGES, REPORT, SETTINGS, WEIGHTS, Run, load_run
+from sightline_training.run.evaluation import Evaluation, history_as_csv, training_figures
+from sightline_training.run.figures import draw_figures
+from sightline_training.run.folder import (
+    CARD,
+    CHECKPOINTS,
+    METRICS,
+    PIXELS,
+    REPORT,
+    WEIGHTS,
+    begin,
+    begun_with,
+    claimed,
+    clear,
+    demand_same,
+    drop_pixels,
+)
+from sightline_training.run.report import (
+    BackboneFigures,
+    DatasetFigures,
+    Hardware,
+    Process,
+    RunReport,
+    RunSettings,
+    SplitFigures,
+    write_report,
+)
+from sightline_training.run.run import Run, load_run
+from sightline_training.settings import DeviceChoice, TrainSettings
 
-Device = Literal["auto", "cpu", "gpu"]
 
-
-@dataclass(frozen=True)
-class Trained:
-    """What came of `train`."""
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """A finished run, and whether `train` made it now."""
 
     run: Run
     fresh: bool
     """False if the folder already held the finished run."""
 
 
-@dataclass(frozen=True)
-class _Pretrained:
-    """What a network is built on."""
-
-    backbone: Backbone
-    weights: Weights
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Plan:
     """What a run will be, settled before an image is read."""
 
     recipe: Recipe
-    pretrained: _Pretrained | None
-    settings: dict[str, Any]
+    backbone: Backbone | None
+    weights: Weights | None
+    """Both None if the network is made from nothing."""
+    settings: RunSettings
+
+    def with_images(self, dataset: Dataset) -> "_Plan":
+        """Return the plan with the fingerprints of its images."""
+        fingerprints = {images.split: images.fingerprint for images in dataset.splits}
+        return replace(self, settings=self.settings.model_copy(update={"fingerprints": fingerprints}))
 
 
-def train(
-    recipe: Recipe,
-    folder: Path,
-    *,
-    dataset: str | None = None,
-    data: Path | None = None,
-    seed: int = 0,
-    epochs: int | None = None,
-    restart: bool = False,
-    device: Device = "auto",
-    backbone: str | None = None,
-    weights: str | None = None,
-    size: int | None = None,
-    every_block: bool = False,
-    name: str | None = None,
-) -> Trained:
+def train(recipe: Recipe, folder: Path, settings: TrainSettings | None = None) -> TrainResult:
     """Train `recipe` into the run folder `folder`: begin, or continue what was interrupted there.
 
-    `dataset` names another dataset than the recipe's own; `data` is the data folder, or that of the user's own images.
-    `backbone`, `weights` (see `weights_from`), `size` (pixels a side) and `every_block` (whether the head sees what each block of the
-    convolutional part makes, not the last one alone) are for recipes that build on a pre-trained network, `name` is the model's name
-    on its card. Raises UsageError if an option does not fit or the folder holds a run with other settings,
-    DataError if the images or weights are missing or damaged.
+    Raises UsageError if a setting does not fit the recipe or the folder holds a run with other settings, DataError if the images or
+    weights are missing or damaged, MachineError if the folder cannot be written or there is no GPU that was asked for.
     """
-    began = provenance.Stopwatch()
-    images = None
-    if recipe.own_images:
-        if data is None:
-            raise UsageError(f"`sightline train {recipe.name}` needs your images: name their folder with `--data DIR`.")
-        data = data.resolve()
-        images = open_dataset(recipe.data, data)
-        recipe = recipe.with_card(labels=images.labels)
-    plan = _planned(recipe, dataset or recipe.data, seed, epochs, backbone, weights, size, every_block, name)
-    settings = plan.settings | ({} if images is None else _fingerprints(images))
-    with run_folder.claimed(folder):
-        begun = run_folder.begun_with(folder)
-        if restart:
-            run_folder.clear(folder)
+    settings = settings or TrainSettings()
+    stopwatch = Stopwatch()
+    recipe, own_images, dataset = _with_own_images(recipe, settings)
+    plan = _planned(recipe, settings)
+    if dataset is not None:
+        plan = plan.with_images(dataset)
+    with claimed(folder), _disk_errors_named(folder):
+        begun = begun_with(folder)
+        if settings.restart:
+            clear(folder)
             begun = None
         if begun is not None:
-            run_folder.demand_same(begun, settings, folder)
+            demand_same(begun, plan.settings, folder)
             if (folder / REPORT).is_file():
-                return Trained(load_run(folder), fresh=False)
-        chosen = _device(device)
-        torch.set_num_threads(provenance.usable_threads())
+                return TrainResult(load_run(folder), fresh=False)
+        device = _device(settings.device)
+        torch.set_num_threads(usable_threads())
         keep_freed_memory()
-        images = images or open_dataset(settings["dataset"], data)
-        settings |= _fingerprints(images)
+        dataset = dataset or open_dataset(plan.settings.dataset, settings.data)
+        plan = plan.with_images(dataset)
         if begun is None:
-            # Where a user's images lie is this machine's business: it stays out of the report, which is published.
-            write_json(folder / SETTINGS, settings | ({OWN_IMAGES: str(data)} if recipe.own_images else {}))
+            begin(folder, plan.settings, own_images)
         else:
-            run_folder.demand_same(begun, settings, folder)
-            talk().print(f"continuing the run in {folder}")
-        _fill(folder, replace(plan, settings=settings), images, seed, chosen, began, resumed=begun is not None)
-        return Trained(load_run(folder), fresh=True)
+            demand_same(begun, plan.settings, folder)
+            messages().print(f"continuing the run in {folder}")
+        _Training(plan, folder, dataset, device).run(stopwatch, resumed=begun is not None)
+        return TrainResult(load_run(folder), fresh=True)
 
 
-def _fingerprints(images: Dataset) -> dict[str, Any]:
-    return {"fingerprints": {each.split: each.fingerprint for each in images.splits}}
-
-
-def _planned(
-    recipe: Recipe,
-    dataset: str,
-    seed: int,
-    epochs: int | None,
-    backbone: str | None,
-    weights: str | None,
-    size: int | None,
-    every_block: bool,
-    name: str | None,
-) -> _Plan:
-    """Fit the recipe to what was asked for, and write down all that decides the result."""
-    if epochs is not None:
-        recipe = recipe.with_epochs(epochs)
-    if name is not None:
-        recipe = recipe.with_card(name=name)
-    pretrained = None
-    if recipe.transfer is not None:
-        found = weights_from(backbone or recipe.backbone, weights)
-        pretrained = _Pretrained(Backbone(backbone or recipe.backbone, "blocks" if every_block else found.part), found)
-        if found.of_run:
-            recipe = replace(recipe, target_accuracy=recipe.target_on_run)
-        recipe = recipe.with_preprocess(found.preprocess or preprocess_of(pretrained.backbone), size)
-    else:
-        for option, value in (("--backbone", backbone), ("--weights", weights), ("--size", size), ("--every-block", every_block or None)):
-            if value is not None:
-                raise UsageError(f"the recipe {recipe.name} is not built on a pre-trained network: leave out `{option}`.")
-    settings = {
-        "recipe": recipe.name,
-        "augmented": recipe.augmentation is not None,
-        "dataset": dataset,
-        "seed": seed,
-        "stages": [asdict(stage) for stage in recipe.stages],
-        "augmentation": None if recipe.augmentation is None else repr(recipe.augmentation),
-        "backbone": _described(pretrained),
-        "card_sha256": recipe.card.sha256,
-    }
-    return _Plan(recipe, pretrained, settings)
-
-
-def _described(pretrained: _Pretrained | None) -> dict[str, Any] | None:
-    if pretrained is None:
-        return None
-    return {**asdict(pretrained.backbone), "source": pretrained.weights.source, "sha256": pretrained.weights.sha256}
-
-
-def _device(device: Device) -> Literal["cpu", "gpu"]:
-    if device == "gpu" and not torch.cuda.is_available():
-        raise UsageError("torch finds no GPU here. Leave out `--device gpu` to train on the CPU.")
-    return "gpu" if device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def _fill(
-    folder: Path, plan: _Plan, images: Dataset, seed: int, device: Literal["cpu", "gpu"], began: provenance.Stopwatch, *, resumed: bool
-) -> None:
+@dataclass(frozen=True, eq=False)
+class _Training:
     """Everything from pixels to the report."""
-    recipe, card = plan.recipe, plan.recipe.card
-    labels = {each.split: _labels_of(each, card) for each in images.splits}
-    spilled = folder / run_folder.PIXELS
-    spilled.mkdir(exist_ok=True)
-    pixels = {each.split: each.pixels(card.preprocess, spill=spilled / f"{each.split}.npy") for each in images.splits}
 
-    torch.manual_seed(seed_of(seed, "weights"))
-    network = Network(card, recipe.build(card, None if plan.pretrained is None else plan.pretrained.backbone))
-    if plan.pretrained is not None:
-        pour(network.body, plan.pretrained.weights)
-    history = _taught(network, plan, images, pixels, labels, seed, device, folder) if recipe.stages else []
+    plan: _Plan
+    folder: Path
+    dataset: Dataset
+    device: Device
 
-    weights = safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()})
-    write_whole(folder / WEIGHTS, weights)
-    write_whole(folder / CARD, seal(card))
-    if history:
-        write_whole(folder / run_folder.METRICS, history_as_csv(history))
+    def run(self, stopwatch: Stopwatch, *, resumed: bool) -> None:
+        """Train what is still to be trained, evaluate it on every image, and write the files of the run."""
+        plan, folder, recipe, card = self.plan, self.folder, self.plan.recipe, self.plan.recipe.card
+        labels = {images.split: _labels_of(images, card) for images in self.dataset.splits}
+        pixels = self._reformatted(card)
 
-    # Judged where it is exported and compared: on the CPU.
-    answering = Answering(network.cpu()).eval()
-    answers = {split: probabilities(answering, pixels[split]) for split in pixels}
-    report = {
-        "recipe": recipe.name,
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        **judged(recipe, images, pixels, labels, answers),
-        "seed": seed,
-        "training": taught(recipe, history, images.choosing is not None, device),
-        "dataset": {
-            "name": images.name,
-            "splits": {each.split: {"n": len(each), "fingerprint": each.fingerprint} for each in images.splits},
-        },
-        "backbone": plan.settings["backbone"],
-        "settings": plan.settings,
-        "card_sha256": card.sha256,
-        "weights_sha256": sha256(weights).hexdigest(),
-        "versions": provenance.versions(),
-        "hardware": provenance.hardware(device),
-        "process": {**began.read(), "resumed": resumed},
-    }
-    drawings.draw(folder, recipe, report, history, pixels, labels, answers)
-    run_folder.drop_pixels(folder)
-    write_json(folder / REPORT, report)
+        torch.manual_seed(seed_of(plan.settings.seed, "weights"))
+        network = Network(card, recipe.build(card, plan.backbone))
+        if plan.weights is not None:
+            load_weights(network.body, plan.weights)
+        history = self._fit(network, pixels, labels) if recipe.stages else []
+
+        weights = safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()})
+        write_atomically(folder / WEIGHTS, weights)
+        write_atomically(folder / CARD, seal(card))
+        if history:
+            write_atomically(folder / METRICS, history_as_csv(history))
+
+        # Evaluated where it is exported and compared: on the CPU.
+        answering = Answering(network.cpu()).eval()
+        probabilities = {split: probabilities_of(answering, pixels[split]) for split in pixels}
+        evaluation = Evaluation(recipe, self.dataset, pixels, labels, probabilities)
+        report = RunReport(
+            recipe=recipe.name,
+            written=datetime.now(UTC).isoformat(timespec="seconds"),
+            **evaluation.figures(),
+            seed=plan.settings.seed,
+            training=training_figures(recipe, history, self.dataset.choosing is not None, self.device),
+            dataset=DatasetFigures(
+                name=self.dataset.name,
+                splits={images.split: SplitFigures(n=len(images), fingerprint=images.fingerprint) for images in self.dataset.splits},
+            ),
+            backbone=plan.settings.backbone,
+            settings=plan.settings,
+            card_sha256=card.sha256,
+            weights_sha256=sha256(weights).hexdigest(),
+            versions=versions(),
+            hardware=Hardware(**hardware(self.device)),
+            process=Process(
+                seconds=stopwatch.seconds,
+                cpu_seconds=stopwatch.cpu_seconds,
+                peak_memory_bytes=peak_memory_bytes(),
+                resumed=resumed,
+            ),
+        )
+        draw_figures(folder, evaluation, report, history)
+        drop_pixels(folder)
+        write_report(folder / REPORT, report)
+
+    def _reformatted(self, card: ModelCard) -> dict[Split, Pixels]:
+        """Return the pixels of each split; those that are too many for the memory lie in the run folder meanwhile."""
+        folder = self.folder / PIXELS
+        folder.mkdir(exist_ok=True)
+        return {images.split: images.pixels(card.preprocess, spill=folder / f"{images.split}.npy") for images in self.dataset.splits}
+
+    def _fit(self, network: Network, pixels: Mapping[Split, Pixels], labels: Mapping[Split, Labels]) -> list[Epoch]:
+        """Train the network through the recipe's stages."""
+        watched = (self.dataset.choosing or self.dataset.judged).split
+        return fit(
+            network,
+            self.plan.recipe,
+            Memory(pixels["train"], labels["train"]),
+            Watched(Memory(pixels[watched], labels[watched]), chooses=self.dataset.choosing is not None),
+            FitSettings(seed=self.plan.settings.seed, device=self.device, checkpoints=self.folder / CHECKPOINTS),
+            self._features(network, pixels["train"], pixels[watched]),
+        )
+
+    def _features(self, network: Network, train: Pixels, watched: Pixels) -> FeaturesOf | None:
+        """Return what gives the frozen trunk's features of the images, kept on disk for the next run; None without a backbone."""
+        if self.plan.backbone is None or self.plan.weights is None:
+            return None
+        source = FeatureSource(network, self.plan.backbone, self.plan.weights, self.plan.recipe)
+
+        def features_of(images: Literal["train", "watched"], view: int) -> npt.NDArray[float32]:
+            return source.features(train if images == "train" else watched, view)
+
+        return features_of
 
 
-def _taught(
-    network: Network,
-    plan: _Plan,
-    images: Dataset,
-    pixels: dict[Split, Pixels],
-    labels: dict[Split, Labels],
-    seed: int,
-    device: Literal["cpu", "gpu"],
-    folder: Path,
-) -> list[Epoch]:
-    """Train the network through the recipe's stages."""
-    on = (images.choosing or images.judged).split
+def _with_own_images(recipe: Recipe, settings: TrainSettings) -> tuple[Recipe, Path | None, Dataset | None]:
+    """Return the recipe with the labels of the user's own images, their folder and them, if it is trained on such; else as it is."""
+    if not recipe.own_images:
+        return recipe, None, None
+    if settings.data is None:
+        raise UsageError(f"the recipe {recipe.name} is trained on your own images: name their folder.", settings=("data",))
+    folder = settings.data.resolve()
+    dataset = open_dataset(recipe.data, folder)
+    return recipe.with_card(labels=dataset.labels), folder, dataset
 
-    pretrained = plan.pretrained
-    kept = None if pretrained is None else _kept_features(network, plan.recipe, pretrained, pixels["train"], pixels[on])
-    return fit(
-        network,
-        plan.recipe,
-        Memory(pixels["train"], labels["train"]),
-        Watched(Memory(pixels[on], labels[on]), chooses=images.choosing is not None),
+
+def _planned(recipe: Recipe, settings: TrainSettings) -> _Plan:
+    """Fit the recipe to the settings, and write down all that decides the result."""
+    dataset = settings.dataset or recipe.data
+    if dataset not in DATASETS:
+        raise UsageError(f"there is no dataset {dataset!r:.80}. Known: {', '.join(sorted(DATASETS))}.", settings=("dataset",))
+    if settings.epochs is not None:
+        recipe = recipe.with_epochs(settings.epochs)
+    if settings.name is not None:
+        recipe = recipe.with_card(name=settings.name)
+    backbone = weights = None
+    if recipe.transfer is not None:
+        name = settings.backbone or recipe.backbone
+        weights = weights_from(name, settings.weights)
+        backbone = Backbone(name, "blocks" if settings.every_block else weights.part)
+        if weights.of_run:
+            recipe = replace(recipe, target_accuracy=recipe.target_on_run)
+        recipe = recipe.with_preprocess(weights.preprocess or preprocess_of(backbone), settings.size)
+    elif settings.of_backbone:
+        misplaced = settings.of_backbone[0]
+        raise UsageError(f"the recipe {recipe.name} is not built on a pre-trained network: leave out {misplaced}.", settings=(misplaced,))
+    return _Plan(recipe, backbone, weights, _run_settings(recipe, dataset, settings.seed, backbone, weights))
+
+
+def _run_settings(recipe: Recipe, dataset: str, seed: int, backbone: Backbone | None, weights: Weights | None) -> RunSettings:
+    return RunSettings(
+        recipe=recipe.name,
+        augmented=recipe.augmentation is not None,
+        dataset=dataset,
         seed=seed,
-        device=device,
-        checkpoints=folder / run_folder.CHECKPOINTS,
-        features_of=kept,
+        stages=tuple(asdict(stage) for stage in recipe.stages),
+        augmentation=None if recipe.augmentation is None else repr(recipe.augmentation),
+        backbone=None
+        if backbone is None or weights is None
+        else BackboneFigures(name=backbone.name, part=backbone.part, source=weights.source, sha256=weights.sha256),
+        card_sha256=recipe.card.sha256,
     )
 
 
-def _kept_features(network: Network, recipe: Recipe, pretrained: _Pretrained, train: Pixels, watched: Pixels) -> FeaturesOf:
-    """What the frozen trunk makes of the images, kept on disk for the next run."""
-
-    def features(of: Literal["train", "watched"], view: int) -> npt.NDArray[float32]:
-        given = train if of == "train" else watched
-        return features_of(network, pretrained.weights, pretrained.backbone, recipe, given, view)
-
-    return features
+def _device(choice: DeviceChoice) -> Device:
+    if choice == "gpu" and not torch.cuda.is_available():
+        raise MachineError("torch finds no GPU here. Leave out the choice of a device to train on the CPU.", settings=("device",))
+    return "gpu" if choice != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _labels_of(images: ImageSet, card: ModelCard) -> Labels:
-    least = 0 if images.split == "train" else UNKNOWN
-    if not len(images) or images.labels.min() < least or images.labels.max() >= len(card.labels):
+    lowest = 0 if images.split == "train" else UNKNOWN
+    if not len(images) or images.labels.min() < lowest or images.labels.max() >= len(card.labels):
         where = f"{images.name}/{images.split}"
         raise DataError(f"{where}: expected images of classes 0 to {len(card.labels) - 1}, as the card of {card.name} names them.")
     return images.labels
+
+
+@contextmanager
+def _disk_errors_named(folder: Path) -> Iterator[None]:
+    """Raise MachineError, with the way out, for what the disk refuses while a run is written."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # of whoever reads what is printed
+    except OSError as error:
+        raise MachineError(
+            f"the run folder {folder} cannot be written: {reason_of(error)}. Make room and run the same command again: it continues."
+        ) from None

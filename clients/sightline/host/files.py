@@ -5,11 +5,14 @@ replaces a file leaves the old or the new one behind, never a part.
 """
 
 import errno
+import json
 import os
 import stat
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from sightline.host.text import one_line
 
 MIB: Final = 1024 * 1024
 
@@ -58,6 +61,17 @@ def read_text(path: str | os.PathLike[str], limit_bytes: int) -> str:
         return read_bytes(path, limit_bytes).decode("utf-8")
     except UnicodeDecodeError:
         raise FileRefused("not UTF-8 text", path) from None
+
+
+def read_json(path: str | os.PathLike[str], limit_bytes: int) -> dict[str, Any]:
+    """Return the JSON object that a file holds. Raises OSError as `read_bytes` does, FileRefused if it holds no JSON object."""
+    try:
+        content = json.loads(read_bytes(path, limit_bytes))
+    except (ValueError, RecursionError) as error:
+        raise FileRefused(f"not JSON ({one_line(error)})", path) from None
+    if not isinstance(content, dict):
+        raise FileRefused(f"a JSON {type(content).__name__} where an object was expected", path)
+    return content
 
 
 def reason_of(error: OSError) -> str:

@@ -8,17 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import DataError, UsageError
+from sightline.host.files import read_json, reason_of
 from sightline.host.text import one_line
 from sightline_export.sources.hf_image_processor import processor_preprocess
 from sightline_export.sources.imported_model import ImportedModel, demand_float32, library, seeded
 from sightline_export.sources.labels import demand_label_count, distinct_labels
-from sightline_training.files import read_json
 from sightline_training.networks.weights import sha256_of
 
 CONFIG, PROCESSOR, WEIGHTS, INDEX = "config.json", "preprocessor_config.json", "model.safetensors", "model.safetensors.index.json"
 
 FOREIGN: Final = ("auto_map", "quantization_config")
 """Keys of config.json under which a folder brings code of its own, or weights that are no float32."""
+
+
+MAX_JSON_BYTES: Final = 64 * 1024 * 1024
 
 
 class Logits(nn.Module):
@@ -44,7 +47,7 @@ def from_huggingface(path: str, weights: str | None, labels: tuple[str, ...] | N
         raise DataError(f"there is no folder {folder}: huggingface:DIR names one with {CONFIG}, {PROCESSOR} and {WEIGHTS} in it")
     if weights not in (None, "random"):
         raise UsageError(f"the weights of huggingface:{folder} lie in it, as {WEIGHTS}: name none, or `random`")
-    content = read_json(folder / CONFIG)
+    content = _json_of(folder / CONFIG)
     for key in FOREIGN:
         if content.get(key) is not None:
             raise UsageError(
@@ -52,7 +55,7 @@ def from_huggingface(path: str, weights: str | None, labels: tuple[str, ...] | N
             )
     if content.get("problem_type") == "multi_label_classification":
         raise UsageError(f"{folder / CONFIG}: problem_type is multi_label_classification, whose answers do not sum to 1")
-    processor = processor_preprocess(read_json(folder / PROCESSOR), str(content.get("model_type")))
+    processor = processor_preprocess(_json_of(folder / PROCESSOR), str(content.get("model_type")))
     transformers = library("transformers", "huggingface")
     config = _config(transformers, folder)
     classes = int(config.num_labels)
@@ -76,6 +79,13 @@ def from_huggingface(path: str, weights: str | None, labels: tuple[str, ...] | N
         versions={"transformers": transformers.__version__},
         notes=(*notes, *processor.notes),
     )
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path, MAX_JSON_BYTES)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {reason_of(error)}") from None
 
 
 def _config(transformers: Any, folder: Path) -> Any:

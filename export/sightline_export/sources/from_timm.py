@@ -9,18 +9,12 @@ from typing import Any
 from sightline.errors import DataError, UsageError
 from sightline.host.text import one_line
 from sightline.preprocess import Preprocess
-from sightline_export.sources.imported_model import (
-    ImportedModel,
-    Transform,
-    demand_float32,
-    fill,
-    library,
-    preprocess_from,
-    resample_named,
-    seeded,
-)
+from sightline_export.sources.imported_model import ImportedModel, demand_float32, library, seeded
 from sightline_export.sources.labels import demand_label_count, distinct_labels
-from sightline_training.networks.weights import sha256_of, weights_in
+from sightline_training.networks.library_transforms import Transform, preprocess_from, resample_named
+from sightline_training.networks.state import load_state
+from sightline_training.networks.weight_files import read_tensors
+from sightline_training.networks.weights import sha256_of
 
 
 def from_timm(name: str, weights: str | None, labels: tuple[str, ...] | None) -> ImportedModel:
@@ -45,8 +39,8 @@ def from_timm(name: str, weights: str | None, labels: tuple[str, ...] | None) ->
         model = seeded(lambda: timm.create_model(name, pretrained=False, num_classes=classes))
         description, sha256 = "random", ""
         if weights != "random":
-            state, sha256 = weights_in(Path(weights))
-            fill(model, state, weights)
+            state, sha256 = read_tensors(Path(weights))
+            load_state(model, state, weights)
             description = f"file {Path(weights).name}"
     demand_float32(model, source)
     return ImportedModel(

@@ -10,7 +10,7 @@ from sightline.preprocess import Preprocess
 from sightline_export.sources.imported_model import ImportedModel
 from sightline_export.sources.labels import demand_label_count
 from sightline_training.networks.backbones import Backbone, last_layer, preprocess_of, published, whole
-from sightline_training.networks.weights import Weights, pour, weights_from
+from sightline_training.networks.weights import Weights, load_weights, weights_from
 
 
 def from_torchvision(named: str, weights: str | None, labels: tuple[str, ...] | None) -> ImportedModel:
@@ -39,7 +39,7 @@ def from_torchvision(named: str, weights: str | None, labels: tuple[str, ...] | 
         )
     if classes != len(categories):
         network.set_submodule(last, _resized(network.get_submodule(last), classes))
-    pour(network, loaded)
+    load_weights(network, loaded)
     transforms: Any = versions[version].transforms()
     return ImportedModel(
         source=f"torchvision:{name}/{version}",

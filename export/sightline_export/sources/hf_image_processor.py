@@ -13,7 +13,8 @@ from PIL import Image
 
 from sightline.errors import UsageError
 from sightline.preprocess import Preprocess
-from sightline_export.sources.imported_model import Transform, library, preprocess_from, resample_named
+from sightline_export.sources.imported_model import library
+from sightline_training.networks.library_transforms import Transform, preprocess_from, resample_named
 
 PLAIN: Final = frozenset(
     f"{name}ImageProcessor" for name in ("ViT", "DeiT", "Beit", "Bit", "CLIP", "MobileNetV1", "MobileNetV2", "Pvt", "Siglip")

@@ -12,7 +12,8 @@ from sightline_export.graph.calibration import Calibration, CalibrationSettings,
 from sightline_export.graph.sampling import fitting, spread
 from sightline_export.pipeline import NOBODY, Exported, Listeners, export_candidate
 from sightline_export.settings import ExportSettings, ImageSelection
-from sightline_training.run.run import CARD, REPORT, Run, load_run
+from sightline_training.run.folder import CARD, REPORT
+from sightline_training.run.run import Run, load_run
 
 __all__ = ["Run", "candidate_from_run", "card_file", "export_run", "images_of_run", "is_finished_run", "load_run"]
 
@@ -33,7 +34,7 @@ def export_run(
 
 
 def candidate_from_run(run: Run, data: Path | None = None) -> ExportCandidate:
-    """Return what may be published of a run. Raises DataError if its report does not say how accurate it is."""
+    """Return what may be published of a run."""
     judged = _judged(run)
     return ExportCandidate(
         card=run.card,
@@ -74,7 +75,7 @@ def _calibration(run: Run, card: ModelCard, data: Path | None, settings: Calibra
     """Up to `count` of the run's training images, or of those in a folder, to calibrate with, and as many others to compare on."""
     if settings.folder is not None:
         return calibration_from(settings.folder, card, settings.count)
-    if "train" not in run.report["dataset"]["splits"]:
+    if "train" not in run.report.dataset.splits:
         raise DataError(
             f"the run {run.folder} has no training images, and INT8 must be calibrated with some: "
             "name a folder of images such as the model will see to calibrate with"
@@ -92,31 +93,28 @@ def _calibration(run: Run, card: ModelCard, data: Path | None, settings: Calibra
 def _judged(run: Run) -> Mapping[str, Any] | None:
     """What the training run measured on the images that it was judged on: split, n, accuracy (0..1), its 95 % interval.
 
-    None if nobody knows what those images show. Raises DataError.
+    None if nobody knows what those images show.
     """
-    accuracy = run.report.get("accuracy")
-    if isinstance(accuracy, dict) and run.judged_on in accuracy and accuracy[run.judged_on] is None:
+    accuracy = run.report.judged_accuracy
+    if accuracy is None:
         return None
-    judged = accuracy.get(run.judged_on) if isinstance(accuracy, dict) else None
-    if not isinstance(judged, dict) or not all(isinstance(judged.get(key), int | float) for key in ("n", "accuracy")):
-        raise DataError(f"the report of the run {run.folder} says nothing of its accuracy on the {run.judged_on} images: train it anew")
-    return {"split": run.judged_on, **{key: judged.get(key) for key in ("n", "accuracy", "interval_95")}}
+    return {"split": run.judged_on, "n": accuracy.n, "accuracy": accuracy.accuracy, "interval_95": list(accuracy.interval_95)}
 
 
 def _provenance(run: Run, judged: Mapping[str, Any] | None) -> dict[str, Any]:
     """Where a version comes from, in terms that mean the same on every machine: no paths."""
-    report = run.report
+    report, document = run.report, run.report.model_dump(mode="json", by_alias=True)
     return {
         "run": run.folder.resolve().name,
-        "recipe": report["recipe"],
-        "seed": report.get("seed"),
-        "trained": report.get("written"),
+        "recipe": report.recipe,
+        "seed": report.seed,
+        "trained": report.written,
         "weights_sha256": run.weights_sha256,
         "card_sha256": run.card.sha256,
-        "dataset": report["dataset"],
+        "dataset": document["dataset"],
         "judged": judged,
-        "backbone": report["backbone"],
-        "settings": report.get("settings"),
-        "versions": report.get("versions"),
-        "hardware": report.get("hardware"),
+        "backbone": document["backbone"],
+        "settings": document["settings"],
+        "versions": document["versions"],
+        "hardware": document["hardware"],
     }

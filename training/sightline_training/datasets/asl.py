@@ -14,11 +14,12 @@ from typing import Final, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from sightline.console import messages
 from sightline.errors import DataError
+from sightline.host.files import reason_of
 from sightline_training.datasets.dataset import Dataset
 from sightline_training.datasets.fetch import fetch_from_kaggle, why_not_fetched
 from sightline_training.datasets.image_set import image_set_of
-from sightline_training.progress import talk
 
 LETTERS: Final = tuple("ABCDEFGHIKLMNOPQRSTUVWXY")
 """The classes 0 to 23. J and Z are movements, which no photo shows; the files number the letters as if J were there."""
@@ -77,7 +78,7 @@ def read_csv(path: Path) -> _Rows:
         advice = "Delete it to have it fetched again, or put a good copy in its place."
         raise DataError(f"{path}: damaged gzip file ({error}). {advice}") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise DataError(f"{path}: cannot be read: {reason_of(error)}") from None
     if not parts:
         raise DataError(f"{path}: a header without a row.")
     return np.concatenate([planes for planes, _ in parts]), np.concatenate([labels for _, labels in parts])
@@ -156,7 +157,7 @@ def _shown(value: bytes) -> str:
 
 
 def _fetch(missing: list[str], folder: Path) -> None:
-    talk().print(f"fetching Sign Language MNIST into {folder} ({len(missing)} of {len(SHA256)} files)")
+    messages().print(f"fetching Sign Language MNIST into {folder} ({len(missing)} of {len(SHA256)} files)")
     try:
         fetch_from_kaggle(folder, HANDLE, {name: SHA256[name] for name in missing})
     except (OSError, RuntimeError) as error:

@@ -5,7 +5,7 @@ from typing import Final
 
 from sightline.errors import DataError
 from sightline_training.datasets.dataset import Dataset
-from sightline_training.datasets.given_splits import open_given
+from sightline_training.datasets.split_folders import open_split_folders
 
 LABELS: Final = ("bo", "not_bo")
 
@@ -21,4 +21,4 @@ def open_bo(root: Path) -> Dataset:
             f"the images of Bo are not in {folder}, and cannot be fetched. Put the course's folders train/ and valid/ there, "
             "each with the images in bo/ and not_bo/."
         )
-    return open_given("bo", folder, {"train": "train", "valid": "valid"}, LABELS)
+    return open_split_folders("bo", folder, {"train": "train", "valid": "valid"}, LABELS)

@@ -10,13 +10,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from sightline.console import messages
 from sightline.errors import DataError
 from sightline_training.datasets.dataset import Dataset, hold_out
-from sightline_training.datasets.encoded import Encoded, encoded_images
+from sightline_training.datasets.encoded_images import EncodedImage, encoded_image_set
 from sightline_training.datasets.fetch import fetch_from_mirrors, why_not_fetched
 from sightline_training.datasets.image_set import ImageSet, Split, image_set_of
 from sightline_training.datasets.zipped import zipped_images
-from sightline_training.progress import talk
 
 CLASSES: Final = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 """In the order of the published labels 0 to 9."""
@@ -71,9 +71,9 @@ def _of_zips(folder: Path) -> Dataset:
     )
 
 
-def _encoded(folder: Path, split: Split, images: list[Encoded], labels: _Labels) -> ImageSet:
+def _encoded(folder: Path, split: Split, images: list[EncodedImage], labels: _Labels) -> ImageSet:
     places = tuple(each.place.removeprefix(f"{folder}/") for each in images)
-    return encoded_images("cifar10", split, images, labels, places=places)
+    return encoded_image_set("cifar10", split, images, labels, places=places)
 
 
 def _unpacked(path: Path) -> tuple[dict[str, npt.NDArray[np.uint8]], dict[str, _Labels]]:
@@ -132,7 +132,7 @@ class _Bounded(io.RawIOBase):
 
 
 def _fetch(folder: Path) -> None:
-    talk().print(f"fetching CIFAR-10 into {folder} (162 MiB)")
+    messages().print(f"fetching CIFAR-10 into {folder} (162 MiB)")
     try:
         fetch_from_mirrors(folder, {ARCHIVE: MD5}, MIRRORS)
     except (OSError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Images that lie in one folder a class: found, tried, and described, so that nothing unreadable meets the training."""
+"""Reads images that lie in one folder a class: finds and tries every file, so that nothing unreadable meets the training."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,11 +10,12 @@ from typing import Final, overload
 import numpy as np
 
 from sightline.errors import DataError, ImageError
+from sightline.host.files import reason_of
 from sightline.image import name_of, open_image
-from sightline_training.datasets.duplicates import LOOK, Ints, Looks, look_of
-from sightline_training.datasets.encoded import Encoded, encoded_images, read_file, reason_of
+from sightline_training.datasets.duplicates import HASH_DTYPE, ImageHashes, Ints, hash_image
+from sightline_training.datasets.encoded_images import EncodedImage, encoded_image_set, image_reason, read_file
+from sightline_training.datasets.hash_cache import cache_hashes, cached_hashes
 from sightline_training.datasets.image_set import ImageSet, Split
-from sightline_training.datasets.known_looks import known_looks, remember
 from sightline_training.datasets.listing import classes_in, enumerated, files_in
 from sightline_training.progress import tracked
 
@@ -29,16 +30,16 @@ BATCH: Final = 64
 def class_folders(
     name: str, split: Split, folder: Path, classes: Sequence[str] | None = None
 ) -> tuple[ImageSet, tuple[str, ...], tuple[str, ...]]:
-    """The images of `folder`/<class>/**, the names of the classes in order, and remarks: what was left out.
+    """Return the images of `folder`/<class>/**, the names of the classes in order, and remarks on what was left out.
 
-    As `Found` and `look_through` say; places begin with the name of `folder`.
+    As `ClassFolders` and `read_class_folders` say; places begin with the name of `folder`.
     """
-    found = look_through(folder, classes, below=folder.name)
-    return found.images(name, split), found.classes, found.remarks
+    contents = read_class_folders(folder, classes, below=folder.name)
+    return contents.images(name, split), contents.classes, contents.remarks
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class ClassFolders:
     """The readable images of a folder, by class and path."""
 
     folder: Path
@@ -51,15 +52,15 @@ class Found:
     """Class index of each image, shape (N,)."""
     digests: tuple[bytes, ...]
     """sha256 of each file's bytes."""
-    looks: Looks
+    hashes: ImageHashes
     """What duplicates are found by, shape (N,)."""
     remarks: tuple[str, ...]
     """A sentence on the files that were left out, if there are any."""
 
     def images(self, name: str, split: Split, indices: Ints | None = None) -> ImageSet:
-        """Those images, all of them if None, as a set; a file that changes from now on is refused when it is opened."""
+        """Return those images, all of them if None, as a set; a file that changes from now on is refused when it is opened."""
         chosen = np.arange(len(self.places)) if indices is None else indices
-        return encoded_images(
+        return encoded_image_set(
             name,
             split,
             _Files(self.folder, [self.places[at] for at in chosen]),
@@ -69,11 +70,11 @@ class Found:
         )
 
     def place(self, index: int) -> str:
-        """What image `index` is called in lists and remarks."""
+        """Return what image `index` is called in lists and remarks."""
         return name_of(f"{self.below}/{self.places[index]}" if self.below else self.places[index])
 
 
-def look_through(folder: Path, classes: Sequence[str] | None = None, *, below: str = "") -> Found:
+def read_class_folders(folder: Path, classes: Sequence[str] | None = None, *, below: str = "") -> ClassFolders:
     """Find and decode the images of `folder`/<class>/**: one class a folder, by name unless `classes` gives the order.
 
     Links to folders are followed, but no folder is read twice. Raises DataError, naming the place, if a folder cannot be read, a
@@ -84,29 +85,29 @@ def look_through(folder: Path, classes: Sequence[str] | None = None, *, below: s
     listing = files_in(folder, list(named.values()))
     places = [place for of_class in listing.places for place in of_class]
     labels = np.repeat(np.arange(len(named)), [len(of_class) for of_class in listing.places])
-    digests, looks, reasons = _tried(folder, places)
-    good = np.array([reason is None for reason in reasons], bool)
+    digests, hashes, reasons = _decoded(folder, places)
+    readable = np.array([reason is None for reason in reasons], bool)
     left_out = [f"{name_of(place)} ({reason})" for place, reason in zip(places, reasons, strict=True) if reason is not None]
-    present = np.bincount(labels[good], minlength=len(named))
+    present = np.bincount(labels[readable], minlength=len(named))
     if not present.all():
         first = list(named.values())[int(np.argmin(present))]
-        why = [each for each in [*left_out, *listing.passed_over] if each.startswith(f"{name_of(first)}/")]
-        told = f": {enumerated(why, 3)} cannot be used" if why else ""
-        raise DataError(f"{name_of(folder / first)}: the class has no readable image{told}. Add images, or remove the folder.")
-    return Found(
+        unusable = [remark for remark in [*left_out, *listing.passed_over] if remark.startswith(f"{name_of(first)}/")]
+        reason = f": {enumerated(unusable, 3)} cannot be used" if unusable else ""
+        raise DataError(f"{name_of(folder / first)}: the class has no readable image{reason}. Add images, or remove the folder.")
+    return ClassFolders(
         folder,
         tuple(named),
-        tuple(place for place, kept in zip(places, good, strict=True) if kept),
+        tuple(place for place, kept in zip(places, readable, strict=True) if kept),
         below,
-        labels[good],
-        tuple(digest for digest, kept in zip(digests, good, strict=True) if kept),
-        looks[good],
+        labels[readable],
+        tuple(digest for digest, kept in zip(digests, readable, strict=True) if kept),
+        hashes[readable],
         _remarks([*listing.passed_over, *left_out], below),
     )
 
 
-class _Files(Sequence[Encoded]):
-    """Files below a folder, as `Encoded` when they are asked for: a million of those would take a gigabyte."""
+class _Files(Sequence[EncodedImage]):
+    """The files below a folder, as `EncodedImage` when they are asked for: a million of those would take a gigabyte."""
 
     def __init__(self, folder: Path, places: Sequence[str]) -> None:
         self.folder, self.places = folder, places
@@ -115,46 +116,46 @@ class _Files(Sequence[Encoded]):
         return len(self.places)
 
     @overload
-    def __getitem__(self, at: int) -> Encoded: ...
+    def __getitem__(self, at: int) -> EncodedImage: ...
     @overload
     def __getitem__(self, at: slice) -> "_Files": ...
-    def __getitem__(self, at: int | slice) -> "Encoded | _Files":
+    def __getitem__(self, at: int | slice) -> "EncodedImage | _Files":
         if isinstance(at, slice):
             return _Files(self.folder, self.places[at])
         path = self.folder / self.places[at]
-        return Encoded(name_of(path), lambda: read_file(path))
+        return EncodedImage(name_of(path), lambda: read_file(path))
 
 
-def _tried(folder: Path, places: Sequence[str]) -> tuple[list[bytes], Looks, list[str | None]]:
-    """sha256 and look of each file, and why it cannot be used, if so. Files that were decoded before are only read."""
-    known = known_looks(folder)
+def _decoded(folder: Path, places: Sequence[str]) -> tuple[list[bytes], ImageHashes, list[str | None]]:
+    """Return sha256 and hash of each file, and why it cannot be used, if so. Files that were decoded before are only read."""
+    known = cached_hashes(folder)
     digests: list[bytes] = []
     reasons: list[str | None] = []
-    looks = np.zeros(len(places), LOOK)
+    hashes = np.zeros(len(places), HASH_DTYPE)
 
-    def tried(place: str) -> tuple[bytes, Looks | None, str | None]:
+    def decode(place: str) -> tuple[bytes, ImageHashes | None, str | None]:
         digest = b""
         try:
             content = read_file(folder / place)
             digest = hashlib.sha256(content).digest()
-            look = known.get(digest)
-            return digest, look if look is not None else look_of(open_image(content)), None
+            image_hash = known.get(digest)
+            return digest, image_hash if image_hash is not None else hash_image(open_image(content)), None
         except ImageError as error:
-            return digest, None, reason_of(error)
+            return digest, None, image_reason(error)
         except OSError as error:
-            return digest, None, f"cannot be read: {error.strerror or error}"
+            return digest, None, f"cannot be read: {reason_of(error)}"
 
     with ThreadPoolExecutor(WORKERS) as pool:
         for top in tracked(range(0, len(places), BATCH), f"reading {name_of(folder)}", bar_from=8):
-            for digest, look, reason in pool.map(tried, places[top : top + BATCH]):
-                if look is not None:
-                    looks[len(digests)] = look
+            for digest, image_hash, reason in pool.map(decode, places[top : top + BATCH]):
+                if image_hash is not None:
+                    hashes[len(digests)] = image_hash
                 digests.append(digest)
                 reasons.append(reason)
-    good = [at for at, reason in enumerate(reasons) if reason is None]
-    if good and any(digests[at] not in known for at in good):
-        remember(folder, [digests[at] for at in good], looks[good])
-    return digests, looks, reasons
+    readable = [index for index, reason in enumerate(reasons) if reason is None]
+    if any(digests[index] not in known for index in readable):
+        cache_hashes(folder, [digests[index] for index in readable], hashes[readable])
+    return digests, hashes, reasons
 
 
 def _remarks(left_out: Sequence[str], below: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from sightline.errors import DataError
 from sightline_training.datasets.dataset import Dataset
-from sightline_training.datasets.encoded import Encoded, encoded_images, read_file
+from sightline_training.datasets.encoded_images import EncodedImage, encoded_image_set, read_file
 from sightline_training.datasets.image_set import ImageSet
 
 LABELS: Final = ("cat", "dog", "other")
@@ -34,10 +34,10 @@ def photos(root: Path, name: str, labels: list[int]) -> ImageSet:
             f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not in {folder}, and cannot be fetched. Put "
             f"{', '.join(PHOTOS)} there: any three photos of a dog, a bear and a cat."
         )
-    return encoded_images(
+    return encoded_image_set(
         name,
         "test",
-        [Encoded(str(folder / each), partial(read_file, folder / each)) for each in PHOTOS],
+        [EncodedImage(str(folder / each), partial(read_file, folder / each)) for each in PHOTOS],
         np.array(labels, np.int64),
         places=tuple(f"doggy_door_images/{each}" for each in PHOTOS),
     )

@@ -23,10 +23,10 @@ from sightline.preprocess import PreprocessV1
 from sightline.reformat import reformat
 from sightline_training.progress import tracked
 
-Looks: TypeAlias = npt.NDArray[np.void]
-"""What duplicates are found by: an array of LOOK, one for each image."""
+ImageHashes: TypeAlias = npt.NDArray[np.void]
+"""What duplicates are found by: an array of HASH_DTYPE, one entry an image."""
 Ints: TypeAlias = npt.NDArray[np.int64]
-Found = TypeVar("Found")
+Matches = TypeVar("Matches")
 
 SIDE: Final = 128
 """Pixels a side at which images are compared."""
@@ -34,9 +34,9 @@ BITS: Final = 192
 """Of one print: phash (Zauner 2010, "Implementation and benchmarking of perceptual image hash functions") and dhash along the rows and
 along the columns (Krawetz 2013, "Kind of like that"), 64 each."""
 VERSION: Final = 1
-"""Of what a look holds: looks of two versions cannot be compared."""
+"""Of what an image hash holds: hashes of two versions cannot be compared."""
 
-LOOK: Final = np.dtype(
+HASH_DTYPE: Final = np.dtype(
     [
         ("exact", np.uint8, (32,)),  # sha256 of the upright RGB pixels at SIDE x SIDE: equal if the decoded images are
         ("prints", np.uint8, (8, BITS // 8)),  # of the image, and of its other seven quarter turns and mirror images
@@ -78,8 +78,8 @@ PIXELS: Final = PreprocessV1(
 )
 
 
-def look_of(image: Image.Image) -> Looks:
-    """The look of a decoded image, shape (). Raises ImageError if it has no defined 8-bit pixels."""
+def hash_image(image: Image.Image) -> ImageHashes:
+    """Return the hash of a decoded image, shape (). Raises ImageError if it has no defined 8-bit pixels."""
     from imagehash import dhash, dhash_vertical, phash  # half a second that only folders of images need
 
     pixels = reformat(image, PIXELS)
@@ -87,52 +87,52 @@ def look_of(image: Image.Image) -> Looks:
     luma, *tints = (np.asarray(plane) for plane in trimmed.convert("YCbCr").split())
     # Each hash scales the image down by itself, so let it begin with less.
     small = Image.fromarray(luma).resize((SIDE // 2, SIDE // 2), Image.Resampling.LANCZOS)
-    look = np.zeros((), LOOK)
-    look["exact"] = np.frombuffer(hashlib.sha256(pixels.tobytes()).digest(), np.uint8)
-    look["tint"] = [round(float(plane.mean())) for plane in tints]
-    look["plain"] = float(luma.std()) < PLAIN
-    for at, turned in enumerate([small, *(small.transpose(each) for each in Image.Transpose)]):
-        look["prints"][at] = np.packbits([kind(turned).hash for kind in (phash, dhash, dhash_vertical)])
-    return look
+    image_hash = np.zeros((), HASH_DTYPE)
+    image_hash["exact"] = np.frombuffer(hashlib.sha256(pixels.tobytes()).digest(), np.uint8)
+    image_hash["tint"] = [round(float(plane.mean())) for plane in tints]
+    image_hash["plain"] = float(luma.std()) < PLAIN
+    for at, turned in enumerate([small, *(small.transpose(turn) for turn in Image.Transpose)]):
+        image_hash["prints"][at] = np.packbits([kind(turned).hash for kind in (phash, dhash, dhash_vertical)])
+    return image_hash
 
 
-def near_duplicates(known: Looks, known_labels: Ints, judged: Looks, judged_labels: Ints) -> dict[int, int]:
-    """Index of each judged image that is or nearly is a known one → index of the known one, the most alike."""
-    exact = {look.tobytes(): at for at, look in reversed(list(enumerate(known["exact"])))}
-    copies = {at: exact[look.tobytes()] for at, look in enumerate(judged["exact"]) if look.tobytes() in exact}
+def near_duplicates(known: ImageHashes, known_labels: Ints, judged: ImageHashes, judged_labels: Ints) -> dict[int, int]:
+    """Return the index of each judged image that is or nearly is a known one → index of the known one, the most alike."""
+    exact = {digest.tobytes(): at for at, digest in reversed(list(enumerate(known["exact"])))}
+    copies = {at: exact[digest.tobytes()] for at, digest in enumerate(judged["exact"]) if digest.tobytes() in exact}
     if len(known) * len(judged) > MOST_COMPARED**2:
         return copies
 
-    def found(bits: int) -> tuple[dict[int, int], int]:
+    def nearest(bits: int) -> tuple[dict[int, int], int]:
         partner, distance = np.full(len(judged), -1), np.full(len(judged), BITS + 1)
         for pairs in _alike(judged, known, bits):
             # The nearest comes last: of several writes to one place the last one counts.
-            rows, columns, apart = (each[np.lexsort((-pairs[1], -pairs[2]))] for each in pairs)
-            better = apart < distance[rows]
-            partner[rows[better]], distance[rows[better]] = columns[better], apart[better]
+            rows, columns, apart = (values[np.lexsort((-pairs[1], -pairs[2]))] for values in pairs)
+            nearer = apart < distance[rows]
+            partner[rows[nearer]], distance[rows[nearer]] = columns[nearer], apart[nearer]
         near = {int(at): int(partner[at]) for at in np.flatnonzero(partner >= 0)} | copies
         return near, sum(known_labels[near[at]] != judged_labels[at] for at in near.keys() - copies.keys())
 
-    return dict(sorted(_strict_enough(found, len(judged), copies).items()))
+    return dict(sorted(_strict_enough(nearest, len(judged), copies).items()))
 
 
-def same_photo(looks: Looks, labels: Ints) -> Ints:
-    """A group number for each image, shape (N,): images in one group are, or nearly are, linked by being the same."""
-    exact: Ints = np.unique(looks["exact"], axis=0, return_inverse=True)[1].reshape(-1)
-    if len(looks) > MOST_COMPARED:
+def same_photo(hashes: ImageHashes, labels: Ints) -> Ints:
+    """Return a group number for each image, shape (N,): images in one group are, or nearly are, linked by being the same."""
+    exact: Ints = np.unique(hashes["exact"], axis=0, return_inverse=True)[1].reshape(-1)
+    if len(hashes) > MOST_COMPARED:
         return exact
     mixed_anyway = mixed(exact, labels)
 
     def joined(bits: int) -> tuple[Ints, int]:
-        groups = _joined(looks, exact, bits)
+        groups = _joined(hashes, exact, bits)
         return groups, int((mixed(groups, labels) & ~mixed_anyway).sum())
 
-    groups: Ints = _strict_enough(joined, len(looks), exact)
+    groups: Ints = _strict_enough(joined, len(hashes), exact)
     return groups
 
 
 def mixed(groups: Ints, labels: Ints) -> npt.NDArray[np.bool_]:
-    """Which images stand in a group with images of another class; groups are numbered below N."""
+    """Return which images stand in a group with images of another class; groups are numbered below N."""
     least, most = np.full(len(groups), np.iinfo(np.int64).max), np.full(len(groups), -1)
     np.minimum.at(least, groups, labels)
     np.maximum.at(most, groups, labels)
@@ -140,20 +140,20 @@ def mixed(groups: Ints, labels: Ints) -> npt.NDArray[np.bool_]:
     return between
 
 
-def _strict_enough(search: Callable[[int], tuple[Found, int]], count: int, otherwise: Found) -> Found:
-    """What `search` finds within the loosest distance at which hardly any image (its second answer) is taken for one of another class.
+def _strict_enough(search: Callable[[int], tuple[Matches, int]], count: int, otherwise: Matches) -> Matches:
+    """Return what `search` gives at the loosest distance at which hardly any image (its second answer) is taken for one of another class.
 
     Two classes seldom hold one photo. If many images of `count` seem to, it is because they are all alike, as digits or scans are.
     """
     for bits in NEAR_BITS:
-        found, confused = search(bits)
+        matches, confused = search(bits)
         if confused <= max(10, count // 100):
-            return found
+            return matches
     return otherwise
 
 
-def _joined(looks: Looks, exact: Ints, bits: int) -> Ints:
-    """Connected components of the relation "nearly the same", starting from groups of exact copies."""
+def _joined(hashes: ImageHashes, exact: Ints, bits: int) -> Ints:
+    """Return connected components of the relation "nearly the same", starting from groups of exact copies."""
     from scipy.sparse import coo_array  # type: ignore[import-untyped]
     from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
@@ -162,23 +162,23 @@ def _joined(looks: Looks, exact: Ints, bits: int) -> Ints:
     pending: list[Ints] = []
 
     def fold() -> None:
-        one, other = np.concatenate(pending, axis=1)
-        graph = coo_array((np.ones(len(one), bool), (one, other)), shape=(len(looks), len(looks)))
+        left, right = np.concatenate(pending, axis=1)
+        graph = coo_array((np.ones(len(left), bool), (left, right)), shape=(len(hashes), len(hashes)))
         groups[:] = connected_components(graph, directed=False)[1][groups]
         pending.clear()
 
-    for rows, columns, _ in _alike(looks[first], looks[first], bits, later_only=True):
+    for rows, columns, _ in _alike(hashes[first], hashes[first], bits, later_only=True):
         pair = np.stack([groups[first[rows]], groups[first[columns]]])
         pending.append(np.unique(pair[:, pair[0] != pair[1]], axis=1))
-        if sum(each.shape[1] for each in pending) > EDGES:
+        if sum(pairs.shape[1] for pairs in pending) > EDGES:
             fold()
     if pending:
         fold()
     return groups
 
 
-def _alike(of: Looks, among: Looks, bits: int, later_only: bool = False) -> Iterator[tuple[Ints, Ints, Ints]]:
-    """Pairs (indices into `of`, into `among`, bits apart) that are nearly the same; with `later_only` only the later ones of one set.
+def _alike(of: ImageHashes, among: ImageHashes, bits: int, later_only: bool = False) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """Yield pairs (indices into `of`, into `among`, bits apart) that are nearly the same; with `later_only` only the later ones of one set.
 
     The distance of two prints is a product: of bits as ±1, BITS minus twice the number that differs. BLAS is much faster at that than
     numpy at counting bits.
@@ -205,7 +205,7 @@ def _signs(prints: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def _trimmed(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """What of pixels [H, W, 3] differs from the border's median colour: other crops of a thing on even ground become alike."""
+    """Return what of pixels [H, W, 3] differs from the border's median colour: other crops of a thing on even ground become alike."""
     levels = pixels.astype(np.int16)
     border = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
     differs = np.abs(levels - np.median(border, axis=0)).max(axis=2) > GROUND

@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from sightline.console import messages
 from sightline.errors import DataError
+from sightline.host.files import read_bytes, reason_of
+from sightline.host.text import one_line
 from sightline_training.datasets.dataset import Dataset
 from sightline_training.datasets.fetch import downloaded_from_kaggle, why_not_fetched
-from sightline_training.datasets.given_splits import open_given
-from sightline_training.progress import talk
+from sightline_training.datasets.split_folders import open_split_folders
 
 LABELS: Final = ("freshapples", "freshbanana", "freshoranges", "rottenapples", "rottenbanana", "rottenoranges")
 HANDLE: Final = "sriramr/fruits-fresh-and-rotten-for-classification/versions/1"
@@ -24,24 +26,24 @@ AUGMENTED: Final = (
 
 
 def open_fruits(root: Path) -> Dataset:
-    """1,182 training and 233 validation images from `root`/fruits/{train,valid}/<class>: then validation is what is reported.
+    """Return 1,182 training and 233 validation images from `root`/fruits/{train,valid}/<class>: then validation is what is reported.
 
-    Judged images count as near-duplicates if they are listed in near_duplicates.csv or found by their looks: the list finds crops
-    that no hash sees, the hash finds mirrored copies that the list lacks. If test/ lies there instead of valid/, or nothing at all, it is
+    Judged images count as near-duplicates if they are listed in near_duplicates.csv or found by perceptual hashes: the list finds crops
+    that no hash sees, the hashes find mirrored copies that the list lacks. If test/ lies there instead of valid/, or nothing at all, it is
     the whole Kaggle dataset, read from there or through kagglehub. Raises DataError if it is damaged, or missing and not to be had.
     """
     folder = root / "fruits"
     if (folder / "train").is_dir() and (folder / "valid").is_dir():
-        return _with_listed(folder, open_given("fruits", folder, {"train": "train", "valid": "valid"}, LABELS))
+        return _with_listed(folder, open_split_folders("fruits", folder, {"train": "train", "valid": "valid"}, LABELS))
     whole = _whole(folder) or _whole(_downloaded(folder))
     if whole is None:
         raise DataError(f"kagglehub's copy of {HANDLE} holds no folders train/ and test/. {_advice(folder)}")
-    dataset = open_given("fruits", whole, {"train": "train", "test": "test"}, LABELS)
+    dataset = open_split_folders("fruits", whole, {"train": "train", "test": "test"}, LABELS)
     return replace(dataset, remarks=(AUGMENTED, *dataset.remarks))
 
 
 def _with_listed(folder: Path, dataset: Dataset) -> Dataset:
-    """The dataset with the listed images among its near-duplicates; listed names that are not there are passed over."""
+    """Return the dataset with the listed images among its near-duplicates; listed names that are not there are passed over."""
     listed = _listed(folder / LISTED)
     known = frozenset(at for at, place in enumerate(dataset.judged.places) if place in listed)
     if not known:
@@ -49,42 +51,37 @@ def _with_listed(folder: Path, dataset: Dataset) -> Dataset:
     both = known | dataset.near_duplicates
     remark = (
         f"{len(both):,} of {len(dataset.judged):,} images in valid/ are other crops or copies of training images, {len(known):,} by "
-        f"{LISTED} and {len(both - known):,} more by their looks: the accuracy without them stands beside the other."
+        f"{LISTED} and {len(both - known):,} more by perceptual hashes: the accuracy without them stands beside the other."
     )
-    # This remark says more than the first one of `open_given`, which is on near-duplicates if it found any.
+    # This remark says more than the first one of `open_split_folders`, which is on near-duplicates if it found any.
     others = dataset.remarks[1:] if dataset.near_duplicates else dataset.remarks
     return replace(dataset, near_duplicates=both, remarks=(remark, *others))
 
 
 def _listed(path: Path) -> frozenset[str]:
-    """The validation images that the list names; none if there is no list."""
+    """Return the validation images that the list names; none if there is no list."""
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_LIST_BYTES + 1)
+        rows = csv.DictReader(io.StringIO(read_bytes(path, MAX_LIST_BYTES).decode("utf-8-sig"), newline=""))
+        if "valid_file" in (rows.fieldnames or ()):
+            return frozenset(row["valid_file"] for row in rows if row["valid_file"])
+        reason = "no column valid_file"
     except FileNotFoundError:
         return frozenset()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    reason = f"larger than {MAX_LIST_BYTES // 1024**2} MiB"
-    if len(content) <= MAX_LIST_BYTES:
-        try:
-            rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
-            if "valid_file" in (rows.fieldnames or ()):
-                return frozenset(row["valid_file"] for row in rows if row["valid_file"])
-            reason = "no column valid_file"
-        except (UnicodeDecodeError, csv.Error) as error:
-            reason = str(error)
+        reason = reason_of(error)
+    except (UnicodeDecodeError, csv.Error) as error:
+        reason = one_line(error)
     raise DataError(f"{path}: no list of near-duplicates ({reason}). Put a good copy in its place, or remove it.")
 
 
 def _whole(folder: Path) -> Path | None:
-    """Where train/ and test/ of the Kaggle dataset lie: it packs them into a folder dataset/, for a while into two."""
+    """Return where train/ and test/ of the Kaggle dataset lie: it packs them into a folder dataset/, for a while into two."""
     places = (folder, folder / "dataset", folder / "dataset" / "dataset")
-    return next((each for each in places if (each / "train").is_dir() and (each / "test").is_dir()), None)
+    return next((place for place in places if (place / "train").is_dir() and (place / "test").is_dir()), None)
 
 
 def _downloaded(folder: Path) -> Path:
-    talk().print(f"fetching {HANDLE} (gigabytes) from Kaggle, since there are no fruits in {folder}")
+    messages().print(f"fetching {HANDLE} (gigabytes) from Kaggle, since there are no fruits in {folder}")
     try:
         return downloaded_from_kaggle(HANDLE)
     except (OSError, RuntimeError) as error:

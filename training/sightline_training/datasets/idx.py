@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.errors import DataError
+from sightline.host.files import reason_of
 
 MAX_BYTES: Final = 512 * 1024 * 1024
 """The most data that one file may announce; MNIST's largest has 47 million bytes."""
@@ -41,7 +42,7 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged gzip file ({error}). {_ADVICE}") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise DataError(f"{path}: cannot be read: {reason_of(error)}") from None
     if len(content) != size:
         found = f"only {len(content):,}" if len(content) < size else "more"
         raise DataError(f"{path}: the header announces {' x '.join(map(str, shape))} = {size:,} bytes, the file holds {found}. {_ADVICE}")

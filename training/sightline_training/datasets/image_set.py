@@ -17,6 +17,11 @@ from sightline_training.progress import tracked
 
 Split = Literal["train", "valid", "test"]
 
+Pixels = npt.NDArray[np.uint8]
+"""Reformatted images [N, H, W, C]."""
+Labels = npt.NDArray[np.int64]
+"""Class indices [N]."""
+
 UNKNOWN: Final = -1
 """The class of an image that is asked about, but not counted."""
 

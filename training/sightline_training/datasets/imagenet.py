@@ -1,4 +1,4 @@
-"""ImageNet's validation images (Russakovsky et al. 2015) where somebody has them; otherwise three photos to look at."""
+"""ImageNet's validation images (Russakovsky et al. 2015) where somebody has them; otherwise three photos of which nothing is counted."""
 
 import re
 from collections.abc import Sequence
@@ -9,22 +9,24 @@ from typing import Final
 import numpy as np
 
 from sightline.errors import DataError
+from sightline.host.files import read_json, reason_of
 from sightline.image import name_of
-from sightline_training.datasets.class_folders import look_through
+from sightline_training.datasets.class_folders import read_class_folders
 from sightline_training.datasets.dataset import Dataset
 from sightline_training.datasets.doggy_door import PHOTOS, photos
 from sightline_training.datasets.image_set import UNKNOWN
+from sightline_training.datasets.imagenet_labels import LABELS
 from sightline_training.datasets.listing import folders_in
-from sightline_training.files import read_json
-from sightline_training.networks.imagenet_labels import LABELS
 
 INDEX: Final = "imagenet_class_index.json"
+MAX_INDEX_BYTES: Final = 1024 * 1024
+"""Keras's has 35,000."""
 NUMBER: Final = re.compile(r"n\d{8}")
 """Of a synset of WordNet."""
 
 
 def open_imagenet(root: Path) -> Dataset:
-    """The images of `root`/imagenet/val/<class>/** as test images; nothing is learned, and nothing chosen.
+    """Return the images of `root`/imagenet/val/<class>/** as test images; nothing is learned, and nothing chosen.
 
     A class folder is called by its WordNet number (n01440764) or by torchvision's name of the class (tench), with blanks or
     underscores. If not all 1,000 numbers are there, imagenet_class_index.json (Keras publishes it) must lie in `root`/imagenet or
@@ -38,14 +40,14 @@ def open_imagenet(root: Path) -> Dataset:
         )
         return Dataset(test=photos(root, "imagenet", [UNKNOWN] * len(PHOTOS)), remarks=(remark,))
     index = _index(root, folders_in(folder))
-    found = look_through(folder, below="val")
-    classes = np.array([index[name] for name in found.classes], np.int64)
-    judged = replace(found, labels=classes[found.labels])
-    return Dataset(test=judged.images("imagenet", "test"), remarks=found.remarks)
+    contents = read_class_folders(folder, below="val")
+    classes = np.array([index[name] for name in contents.classes], np.int64)
+    judged = replace(contents, labels=classes[contents.labels])
+    return Dataset(test=judged.images("imagenet", "test"), remarks=contents.remarks)
 
 
 def _index(root: Path, names: Sequence[str]) -> dict[str, int]:
-    """Name of a class folder → class."""
+    """Return name of a class folder → class."""
     # torchvision's weights number the classes in the order of their WordNet numbers.
     numbered = sorted(name for name in names if NUMBER.fullmatch(name))
     known = {label: at for at, label in enumerate(LABELS)}
@@ -63,15 +65,17 @@ def _index(root: Path, names: Sequence[str]) -> dict[str, int]:
 
 
 def _published(root: Path) -> dict[str, int]:
-    """WordNet number → class, from Keras's file {"0": ["n01440764", "tench"], ...}."""
+    """Return WordNet number → class, from Keras's file {"0": ["n01440764", "tench"], ...}."""
     places = [root / "imagenet" / INDEX, root / "weights" / INDEX]
-    path = next((each for each in places if each.is_file()), None)
+    path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise DataError(
             f"{places[0].parent / 'val'}: of ImageNet's 1,000 folders some are missing. To tell which these are, put {INDEX} beside val/."
         )
-    content = read_json(path)
     try:
-        return {str(content[str(at)][0]): at for at in range(len(LABELS))}
+        content = read_json(path, MAX_INDEX_BYTES)
+        return {str(content[str(number)][0]): number for number in range(len(LABELS))}
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {reason_of(error)}.") from None
     except (LookupError, TypeError):
         raise DataError(f'{path}: expected 1,000 entries such as "0": ["n01440764", "tench"]. Put a good copy in its place.') from None

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 
 from sightline.card import ModelCard
 from sightline.errors import DataError
+from sightline.host.files import reason_of
+from sightline.host.text import first_problem
 from sightline.image import name_of
 from sightline_training.datasets.duplicates import PIXELS
 
@@ -101,7 +103,7 @@ def _demand_label(label: str, folder: Path) -> None:
     try:
         ModelCard(name="folder", description="", labels=(label, f"{label}."), preprocess=PIXELS, max_batch_size=1)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, labels[0] ")
+        reason = first_problem(error).removeprefix("labels[0] ")
         raise DataError(f"{name_of(folder)}: the folder's name cannot be a label: {reason}. Rename the folder.") from None
 
 
@@ -124,7 +126,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
                 if len(entries) > MAX_FILES:
                     raise _too_many(folder)
     except OSError as error:
-        raise DataError(f"{name_of(folder)}: the folder cannot be read: {error.strerror or error}.") from None
+        raise DataError(f"{name_of(folder)}: the folder cannot be read: {reason_of(error)}.") from None
     return sorted(entries, key=lambda each: each.name)
 
 
@@ -143,5 +145,5 @@ def _identity(folder: Path) -> tuple[int, int]:
     try:
         status = folder.stat()
     except OSError as error:
-        raise DataError(f"{name_of(folder)}: the folder cannot be read: {error.strerror or error}.") from None
+        raise DataError(f"{name_of(folder)}: the folder cannot be read: {reason_of(error)}.") from None
     return status.st_dev, status.st_ino

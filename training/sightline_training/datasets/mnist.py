@@ -6,12 +6,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from sightline.console import messages
 from sightline.errors import DataError
 from sightline_training.datasets.dataset import Dataset, hold_out
 from sightline_training.datasets.fetch import fetch_from_mirrors, why_not_fetched
 from sightline_training.datasets.idx import read_idx
 from sightline_training.datasets.image_set import image_set_of
-from sightline_training.progress import talk
 
 SIDE: Final = 28
 CLASSES: Final = 10
@@ -60,12 +60,13 @@ def _fetch(missing: list[str], folder: Path) -> None:
     from torchvision.datasets import MNIST
 
     checksums = dict(MNIST.resources)
-    talk().print(f"fetching MNIST into {folder} ({len(missing)} of {len(FILES)} files)")
+    messages().print(f"fetching MNIST into {folder} ({len(missing)} of {len(FILES)} files)")
     try:
         fetch_from_mirrors(folder, {f"{name}.gz": checksums[f"{name}.gz"] for name in missing}, MNIST.mirrors)
     except (OSError, RuntimeError) as error:
         wanted = f"{', '.join(f'{name}.gz' for name in FILES[:-1])} and {FILES[-1]}.gz"
         raise DataError(
             f"MNIST is not in {folder} and could not be fetched ({why_not_fetched(error)}). Put {wanted} into {folder}, "
-            "or train on scikit-learn's bundled digits with `--data digits`."
+            "or train on scikit-learn's bundled digits.",
+            settings=("dataset",),
         ) from None

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.errors import DataError
-from sightline_training.datasets.encoded import Encoded
+from sightline_training.datasets.encoded_images import EncodedImage
 
 MAX_ZIP_BYTES: Final = 256 * 1024**2
 """Of the file: zipfile reads its whole list of members at once, and 46 bytes a member are enough."""
@@ -21,7 +21,7 @@ MAX_BYTES: Final = 1024**3
 """Of all members together, unpacked: they are kept in memory."""
 
 
-def zipped_images(path: Path, classes: Sequence[str]) -> tuple[list[Encoded], npt.NDArray[np.int64]]:
+def zipped_images(path: Path, classes: Sequence[str]) -> tuple[list[EncodedImage], npt.NDArray[np.int64]]:
     """The images `<class>/<anything>` of a zip file in the order of their names, encoded as they are, and their class indices.
 
     Raises DataError, naming the file and the member, if it is damaged, encrypted, packed in a way that is not deflate, larger than
@@ -43,7 +43,7 @@ def zipped_images(path: Path, classes: Sequence[str]) -> tuple[list[Encoded], np
                 total += len(content)
                 if total > MAX_BYTES:
                     raise DataError(f"{path}: its members have more than {MAX_BYTES // 1024**2} MiB unpacked.")
-                images.append(Encoded(f"{path}/{member.filename}", partial(bytes, content)))
+                images.append(EncodedImage(f"{path}/{member.filename}", partial(bytes, content)))
                 labels.append(classes.index(kind))
     except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error

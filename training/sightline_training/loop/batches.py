@@ -10,22 +10,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 Batch = tuple[Tensor, Tensor]
-"""What the learning part is given, and class indices int64 [N]: pixels uint8 [N, H, W, C], or features float32 [N, views, F]."""
+"""The inputs of the part that learns, and class indices int64 [N]: pixels uint8 [N, H, W, C], or features float32 [N, views, F]."""
 
 
 class Memory(Dataset[Batch]):
     """Pixels (or features) and labels in memory; an index is a whole batch of indices."""
 
-    def __init__(self, given: npt.NDArray[np.uint8] | npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> None:
-        self.given, self.labels = torch.from_numpy(given), torch.from_numpy(labels)
+    def __init__(self, inputs: npt.NDArray[np.uint8] | npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> None:
+        self.inputs, self.labels = torch.from_numpy(inputs), torch.from_numpy(labels)
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self.labels)
 
     def __getitem__(self, indices: Tensor) -> Batch:
-        """The batch of those images."""
-        return self.given[indices], self.labels[indices]
+        """Return the batch of those images."""
+        return self.inputs[indices], self.labels[indices]
 
 
 class Shuffled(Sampler[Tensor]):
@@ -35,26 +35,26 @@ class Shuffled(Sampler[Tensor]):
         self.count, self.steps, self.seed, self.epoch = count, -(-count // batch_size), seed, epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch, but after it has begun to fetch the first one: hence the `epoch` to begin with."""
+        """Set the epoch. Lightning calls this before each, but after it has begun to fetch the first one: hence `epoch` above."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Steps an epoch."""
+        """Return the steps an epoch."""
         return self.steps
 
     def __iter__(self) -> Iterator[Tensor]:
-        """One epoch."""
+        """Iterate over the batches of one epoch."""
         order = torch.randperm(self.count, generator=torch.Generator().manual_seed(seed_of(self.seed, self.epoch, "order")))
         return iter(order.tensor_split(self.steps))
 
 
 def train_batches(memory: Memory, batch_size: int, seed: str, epoch: int = 0) -> DataLoader[Batch]:
-    """Shuffled batches for training that begins, or goes on, with `epoch` (from 0)."""
+    """Return shuffled batches for training that begins, or goes on, with `epoch` (from 0)."""
     return _loader(memory, Shuffled(len(memory), batch_size, seed, epoch))
 
 
 def watched_batches(memory: Memory, batch_size: int) -> DataLoader[Batch]:
-    """Batches in order; the last one may be short."""
+    """Return batches in order; the last one may be short."""
     return _loader(memory, _in_order(len(memory), batch_size))
 
 
@@ -69,5 +69,5 @@ def _in_order(count: int, batch_size: int) -> list[Tensor]:
 
 
 def seed_of(*parts: object) -> int:
-    """A 63-bit seed for one purpose: sha256 of the parts, so that neighbouring seeds and epochs share nothing."""
+    """Return a 63-bit seed for one purpose: sha256 of the parts, so that neighbouring seeds and epochs share nothing."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1

@@ -1,4 +1,4 @@
-"""What one sees while a network trains: on a terminal one bar with the time left for the whole stage, elsewhere a line an epoch."""
+"""Shows how a network trains: on a terminal one bar with the time left for the whole stage, elsewhere a line an epoch."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from sightline_training.progress import talk
+from sightline.console import messages
 
 
 class EpochProgress(Callback):
-    """Lightning's hooks, drawn. `line` gives the text of the epoch that just ended."""
+    """Draws the progress of a stage through Lightning's hooks."""
 
     def __init__(self) -> None:
-        self.console = talk()
+        self.console = messages()
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -32,14 +32,14 @@ class EpochProgress(Callback):
         self.bar.start()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Say which epoch it is."""
+        """Show which epoch it is."""
         self.bar.update(self.task, description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Move the bar."""
         self.bar.update(self.task, completed=trainer.global_step)
 
-    def said(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Print the line of an epoch, above the bar."""
         (self.bar.console if self.console.is_terminal else self.console).print(line)
 

@@ -4,20 +4,18 @@ import copy
 import difflib
 import functools
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from sightline.errors import UsageError
-from sightline.preprocess import Preprocess, PreprocessV1, Resample
+from sightline.preprocess import Preprocess
+from sightline_training.networks.library_transforms import Transform, preprocess_from, resample_named
 from sightline_training.networks.transfer import PooledBlocks, PooledFeatures
 
 Part = Literal["network", "features", "blocks"]
-
-WHITE: Final = (255, 255, 255)
-"""Under transparent pixels, of which torchvision's transforms say nothing: images with a clear ground are made for white pages."""
 
 RENORMALISING: Final = ("googlenet", "inception_v3")
 """Trained elsewhere, on pixels scaled to -1..1: they undo torchvision's mean and deviation by themselves (`transform_input`)."""
@@ -36,14 +34,14 @@ class Backbone:
 
 @functools.cache
 def known_backbones() -> tuple[str, ...]:
-    """The names of torchvision's classifiers, sorted."""
+    """Return the names of torchvision's classifiers, sorted."""
     from torchvision import models
 
     return tuple(sorted(models.list_models(module=models)))
 
 
 def trunk_of(backbone: Backbone) -> nn.Module:
-    """The backbone without its last layer: normalised float32 [N, 3, H, W] → features [N, F]. Layers are zero: see `weights.pour`.
+    """Return the backbone without its last layer: normalised float32 [N, 3, H, W] → features [N, F]. Layers are zero: see `load_weights`.
 
     Its tensors have torchvision's names. Raises UsageError if there is no such network, or no convolutional part of it.
     """
@@ -51,13 +49,14 @@ def trunk_of(backbone: Backbone) -> nn.Module:
 
 
 def whole(backbone: Backbone) -> nn.Module:
-    """The backbone with its own classifier: normalised float32 [N, 3, H, W] → logits [N, 1000]. Layers are zero: see `weights.pour`.
+    """Return the backbone with its own classifier: normalised float32 [N, 3, H, W] → logits [N, 1000]. Layers are zero: see `load_weights`.
 
     Raises UsageError if there is no such network, or if the backbone is only a part of it.
     """
     if backbone.part == "blocks":
         raise UsageError(
-            f"{backbone.name} is to answer with its own classifier, which stands on the last block: leave out `--every-block`."
+            f"{backbone.name} is to answer with its own classifier, which stands on the last block: not on every block.",
+            settings=("every_block",),
         )
     if backbone.part != "network":
         raise UsageError(f"only the convolutional part of {backbone.name} is there: it has no classifier of its own to answer with.")
@@ -66,7 +65,7 @@ def whole(backbone: Backbone) -> nn.Module:
 
 @functools.cache
 def feature_count(backbone: Backbone) -> int:
-    """F, the number of features that `trunk_of` gives of one image."""
+    """Return F, the number of features that `trunk_of` gives of one image."""
     height, width = preprocess_of(backbone).size
     with torch.inference_mode():
         trunk = _trunk_structure(backbone).eval().to("meta")
@@ -76,7 +75,7 @@ def feature_count(backbone: Backbone) -> int:
 
 @functools.cache
 def preprocess_of(backbone: Backbone, version: str | None = None) -> Preprocess:
-    """How torchvision's weights of the backbone see an image, from the transforms that come with them.
+    """Return how torchvision's weights of the backbone see an image, from the transforms that come with them.
 
     `version` is a name such as "IMAGENET1K_V2"; None means the first that was published, whose preprocessing is the usual one of
     its family. Raises UsageError if the card's specification cannot say the same.
@@ -85,25 +84,25 @@ def preprocess_of(backbone: Backbone, version: str | None = None) -> Preprocess:
     if version is not None and version not in versions:
         raise UsageError(f"torchvision has no weights {version} of {backbone.name}, only {', '.join(versions)}.")
     weights = versions[version] if version is not None else next(iter(versions.values()))
-    return _expressed(weights.transforms(), f"{backbone.name} with torchvision's {weights}")
+    return _preprocess_from(weights.transforms(), f"the preprocessing of {backbone.name} with torchvision's {weights}")
 
 
 def published(name: str) -> dict[str, Any]:
-    """What torchvision publishes of a network: name of the version → member of its weights enumeration, the oldest first."""
+    """Return what torchvision publishes of a network: name of the version → member of its weights enumeration, the oldest first."""
     _demand_known(name)
     from torchvision.models import get_model_weights
 
-    return {each.name: each for each in get_model_weights(name)}
+    return {weights.name: weights for weights in get_model_weights(name)}
 
 
 def structure(name: str) -> nn.Module:
-    """The whole network with its layers' weights on torch's meta device: no memory for them, and no seconds of random numbers."""
+    """Return the whole network with its layers' weights on torch's meta device: no memory for them, and no seconds of random numbers."""
     with _Unfilled():
         return built(name)
 
 
 def built(name: str) -> nn.Module:
-    """The whole network with torchvision's random initial weights, drawn from torch's global generator; its auxiliary heads left out."""
+    """Return the network with torchvision's random initial weights, drawn from torch's global generator, without its auxiliary heads."""
     _demand_known(name)
     from torchvision.models import get_model
 
@@ -118,7 +117,7 @@ def built(name: str) -> nn.Module:
 
 
 def last_layer(network: nn.Module) -> str:
-    """The name of the layer that makes the logits: the last linear one, or the last convolution where there is none (SqueezeNet)."""
+    """Return the name of the layer that makes the logits: the last linear one, or the last convolution where there is none (SqueezeNet)."""
     for kind in (nn.Linear, nn.Conv2d):
         names: list[str] = [name for name, module in network.named_modules() if isinstance(module, kind)]
         if names:
@@ -138,7 +137,7 @@ def _trunk_structure(backbone: Backbone) -> nn.Module:
     ]
     if backbone.part == "blocks":
         if not isinstance(features, nn.Sequential):
-            raise UsageError(f"{backbone.name} has no convolutional part in blocks. Leave out `--every-block`.")
+            raise UsageError(f"{backbone.name} has no convolutional part in blocks to learn from.", settings=("every_block",))
         return PooledBlocks(features, _ends(features, preprocess_of(backbone).size))
     if backbone.part == "features" and between:
         if features is None:
@@ -149,7 +148,7 @@ def _trunk_structure(backbone: Backbone) -> nn.Module:
 
 
 def _ends(features: nn.Sequential, size: tuple[int, int]) -> list[int]:
-    """The places of the modules that make the maps smaller, and of the last one."""
+    """Return the places of the modules that make the maps smaller, and of the last one."""
     ends, sides = [], torch.Size(size)
     maps = torch.zeros(1, 3, *size, device="meta")
     for at, module in enumerate(copy.deepcopy(features).eval().to("meta")):
@@ -188,28 +187,13 @@ def _demand_known(name: str) -> None:
         raise UsageError(f"torchvision has no classifier {name!r:.80}. {advice}")
 
 
-def _expressed(transforms: Any, whose: str) -> Preprocess:
-    """The card's words for torchvision's `ImageClassification`: resize the shorter side, centre crop, scale to 0..1, normalise."""
+def _preprocess_from(transforms: Any, whose: str) -> Preprocess:
+    """Return the card's preprocessing for torchvision's `ImageClassification`: resize the shorter side, centre crop, normalise."""
     try:
-        (crop,), (resize,), filtered = transforms.crop_size, transforms.resize_size, transforms.interpolation.value
+        (crop,), (resize,), resample = transforms.crop_size, transforms.resize_size, transforms.interpolation.value
         mean, std = tuple(map(float, transforms.mean)), tuple(map(float, transforms.std))
     except (AttributeError, TypeError, ValueError):
-        raise UsageError(f"the preprocessing of {whose} is not a resize of the shorter side and a square centre crop.") from None
-    if filtered not in get_args(Resample):
-        raise UsageError(f"the preprocessing of {whose} resizes with {filtered}, which a model card cannot say.")
-    fraction = crop / resize
-    if fraction > 1 or round(crop / fraction) != resize:
-        raise UsageError(f"the preprocessing of {whose} resizes to {resize} and crops {crop} pixels, which a model card cannot say.")
-    return PreprocessV1(
-        version=1,
-        mode="RGB",
-        size=(crop, crop),
-        fit="crop",
-        crop_fraction=fraction,
-        resample=filtered,
-        background=WHITE,
-        exif="apply",
-        polarity="as-is",
-        mean=mean,
-        std=std,
+        raise UsageError(f"{whose} is not a resize of the shorter side and a square centre crop.") from None
+    return preprocess_from(
+        Transform(whose=whose, size=(crop, crop), fit="crop", resample=resample_named(resample, whose), mean=mean, std=std, scaled=resize)
     )

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from sightline.card import ModelCard
 from sightline.preprocess import Preprocess
 
+Probabilities = npt.NDArray[np.float32]
+"""Of each class for each image, [N, classes]."""
+
 
 class Normalise(nn.Module):
     """The card's arithmetic: pixels [N, H, W, C] on the 0..255 scale (uint8, or float after augmentation) → float32 [N, C, H, W].
@@ -58,14 +61,14 @@ class Answering(nn.Module):
         return torch.softmax(self.network(pixels), dim=1)
 
 
-def probabilities(answering: nn.Module, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Ask an `Answering` network in eval mode about pixels [N, H, W, C]: probabilities [N, classes], computed where its weights lie."""
-    device, size = next(answering.parameters()).device, comfortable_batch(pixels.shape[1:])
+def probabilities_of(network: nn.Module, pixels: npt.NDArray[np.uint8]) -> Probabilities:
+    """Return what an `Answering` network in eval mode gives for pixels [N, H, W, C], computed in batches where its weights lie."""
+    device, size = next(network.parameters()).device, comfortable_batch(pixels.shape[1:])
     with torch.inference_mode():
-        parts = [answering(torch.from_numpy(pixels[at : at + size]).to(device)).cpu() for at in range(0, len(pixels), size)]
+        parts = [network(torch.from_numpy(pixels[at : at + size]).to(device)).cpu() for at in range(0, len(pixels), size)]
     return torch.cat(parts).numpy()
 
 
 def comfortable_batch(shape: tuple[int, ...]) -> int:
-    """Images of shape (H, W, C) that are asked about at a time: 1000 of MNIST's, 26 of 224 x 224, where VGG16 then takes a gigabyte."""
+    """Return how many images of shape (H, W, C) make a batch: 1000 of MNIST's, 26 of 224 x 224, where VGG16 takes a gigabyte."""
     return max(1, min(1000, 4_000_000 // math.prod(shape)))

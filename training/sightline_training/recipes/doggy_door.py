@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline.card import ModelCard
+from sightline_training.datasets.imagenet_labels import CATS, DOGS, LABELS
 from sightline_training.networks.backbones import Backbone, whole
-from sightline_training.networks.imagenet_labels import CATS, DOGS, LABELS
 from sightline_training.networks.transfer import Headed
 from sightline_training.recipe import Recipe
 from sightline_training.recipes.imagenet import PREPROCESS

@@ -12,8 +12,8 @@ from torch import nn
 
 from sightline.card import ModelCard
 from sightline.preprocess import PreprocessV1
+from sightline_training.datasets.imagenet_labels import LABELS
 from sightline_training.networks.backbones import Backbone, whole
-from sightline_training.networks.imagenet_labels import LABELS
 from sightline_training.recipe import Recipe
 
 PREPROCESS: Final = PreprocessV1(

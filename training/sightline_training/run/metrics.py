@@ -1,40 +1,36 @@
-"""What a trained network is worth, counted over every image: accuracy with its interval, figures per class, the mistakes."""
+"""Measures what a trained network is worth, over every image: accuracy with its interval, figures per class, the mistakes."""
 
 import hashlib
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sightline_training.datasets.image_set import UNKNOWN
-
-Probabilities = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int64]
-Pixels = npt.NDArray[np.uint8]
+from sightline_training.datasets.image_set import UNKNOWN, Labels, Pixels
+from sightline_training.networks.wrappers import Probabilities
+from sightline_training.run.report import Accuracy, ClassFigures
 
 
-def accuracy_figures(answers: Probabilities, labels: Labels) -> dict[str, Any] | None:
-    """Accuracy of probabilities [N, classes] against class indices [N]: n, correct, accuracy, Wilson's 95 % interval, mean loss.
+def accuracy_of(probabilities: Probabilities, labels: Labels) -> Accuracy | None:
+    """Return the accuracy of probabilities [N, classes] against class indices [N], with Wilson's 95 % interval and the mean loss.
 
     Images of UNKNOWN class are not counted; None if no other is there.
     """
     known = labels != UNKNOWN
-    answers, labels = answers[known], labels[known]
+    probabilities, labels = probabilities[known], labels[known]
     count = len(labels)
     if not count:
         return None
-    correct = int((answers.argmax(axis=1) == labels).sum())
-    low, high = wilson_interval(correct, count)
-    chosen = answers[np.arange(count), labels].astype(np.float64)
-    loss = float(-np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean())
-    return {"n": count, "correct": correct, "accuracy": correct / count, "interval_95": [low, high], "loss": loss}
+    correct = int((probabilities.argmax(axis=1) == labels).sum())
+    of_truth = probabilities[np.arange(count), labels].astype(np.float64)
+    loss = float(-np.log(np.maximum(of_truth, np.finfo(np.float32).tiny)).mean())
+    return Accuracy(n=count, correct=correct, accuracy=correct / count, interval_95=wilson_interval(correct, count), loss=loss)
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Score interval of a proportion (E. B. Wilson 1927, "Probable inference, the law of succession, and statistical inference",
-    Journal of the American Statistical Association 22, 209-212); `z` is the normal quantile, 1.959964 for 95 %.
+    """Return the score interval of a proportion (E. B. Wilson 1927, "Probable inference, the law of succession, and statistical
+    inference", Journal of the American Statistical Association 22, 209-212); `z` is the normal quantile, 1.959964 for 95 %.
 
     It says how far the accuracy on other images of the same kind may lie, not how much another seed would change it.
     """
@@ -45,36 +41,30 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def confusion(answers: Probabilities, labels: Labels) -> npt.NDArray[np.int64]:
-    """Counts [classes, classes]: row the true class, column the answer."""
-    classes, known = answers.shape[1], labels != UNKNOWN
-    answers, labels = answers[known], labels[known]
-    return np.bincount(labels * classes + answers.argmax(axis=1), minlength=classes * classes).reshape(classes, classes)
+def confusion_counts(probabilities: Probabilities, labels: Labels) -> npt.NDArray[np.int64]:
+    """Return counts [classes, classes]: row the true class, column the answer."""
+    classes, known = probabilities.shape[1], labels != UNKNOWN
+    answers, labels = probabilities[known].argmax(axis=1), labels[known]
+    return np.bincount(labels * classes + answers, minlength=classes * classes).reshape(classes, classes)
 
 
-def per_class(matrix: npt.NDArray[np.int64], labels: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Label, n, recall (None without an image of the class) and precision (None if it was never answered) of each class."""
+def class_figures(counts: npt.NDArray[np.int64], labels: tuple[str, ...]) -> tuple[ClassFigures, ...]:
+    """Return recall and precision of each class from the confusion matrix."""
     rows = []
     for index, label in enumerate(labels):
-        hits, present, answered = int(matrix[index, index]), int(matrix[index].sum()), int(matrix[:, index].sum())
-        rows.append(
-            {
-                "label": label,
-                "n": present,
-                "recall": hits / present if present else None,
-                "precision": hits / answered if answered else None,
-            }
-        )
-    return rows
+        hits, present, answered = int(counts[index, index]), int(counts[index].sum()), int(counts[:, index].sum())
+        recall = hits / present if present else None
+        rows.append(ClassFigures(label=label, n=present, recall=recall, precision=hits / answered if answered else None))
+    return tuple(rows)
 
 
 def seen_before(pixels: Pixels, known: Iterable[npt.NDArray[np.uint8]]) -> npt.NDArray[np.bool_]:
-    """Which of `pixels` [N, H, W, C] are, byte for byte, also among the images `known`, each [H, W, C]."""
-    seen = {hashlib.sha256(image.tobytes()).digest() for image in known}
-    return np.fromiter((hashlib.sha256(image.tobytes()).digest() in seen for image in pixels), bool, len(pixels))
+    """Return which of `pixels` [N, H, W, C] are, byte for byte, also among the images `known`, each [H, W, C]."""
+    digests = {hashlib.sha256(image.tobytes()).digest() for image in known}
+    return np.fromiter((hashlib.sha256(image.tobytes()).digest() in digests for image in pixels), bool, len(pixels))
 
 
-def worst_mistakes(answers: Probabilities, labels: Labels, most: int) -> npt.NDArray[np.int64]:
-    """Indices of wrongly answered images, the surest wrong answer first, at most so many."""
-    wrong = np.flatnonzero((answers.argmax(axis=1) != labels) & (labels != UNKNOWN))
-    return wrong[np.argsort(-answers[wrong].max(axis=1), kind="stable")][:most]
+def worst_mistakes(probabilities: Probabilities, labels: Labels, limit: int) -> npt.NDArray[np.int64]:
+    """Return the indices of at most `limit` wrongly answered images, the surest wrong answer first."""
+    wrong = np.flatnonzero((probabilities.argmax(axis=1) != labels) & (labels != UNKNOWN))
+    return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:limit]

@@ -1,4 +1,4 @@
-"""The images of a run folder: curves, confusion matrix, worst mistakes, augmentations. Drawn without pyplot, so no state is shared."""
+"""Draws the figures of a run folder: curves, confusion matrix, worst mistakes, augmentations. Without pyplot, so no state is shared."""
 
 import io
 import math
@@ -14,9 +14,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from sightline_training.files import write_whole
-
-Pixels = npt.NDArray[np.uint8]
+from sightline.host.files import write_atomically
+from sightline_training.datasets.image_set import Pixels
 
 TRAIN, WATCHED, BEST = "#8a8f98", "#1f6feb", "#d1242f"
 DPI: Final = 120
@@ -30,7 +29,7 @@ WIDE: Final = 15
 
 
 def draw_curves(path: Path, history: Sequence[dict[str, float]], best: dict[str, float], watched: str) -> None:
-    """Loss and accuracy over the epochs of all stages, on training and on `watched` images; the kept epoch is marked.
+    """Draw loss and accuracy over the epochs of all stages, on training and on `watched` images; the kept epoch is marked.
 
     Training is measured as taught: with dropout, augmented.
     """
@@ -52,15 +51,15 @@ def draw_curves(path: Path, history: Sequence[dict[str, float]], best: dict[str,
         axes.spines[["top", "right"]].set_visible(False)
         if name == "accuracy":
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
-            _look_at_the_end(axes, history)
+            _set_limits_from_median(axes, history)
             axes.legend(loc="lower right", framealpha=1, edgecolor="none")
         else:
             axes.set_yscale("log")
     _save(figure, path)
 
 
-def _look_at_the_end(axes: Axes, history: Sequence[dict[str, float]]) -> None:
-    """The first epochs' low accuracies would flatten what matters: show from the median's double error up."""
+def _set_limits_from_median(axes: Axes, history: Sequence[dict[str, float]]) -> None:
+    """Show accuracies from the median's double error up: the first epochs' low ones would flatten what matters."""
     values = [epoch[f"{split}_accuracy"] for epoch in history for split in ("train", "watched")]
     lowest, typical = min(values), float(np.median(values))
     floor = max(lowest, 1 - 4 * (1 - typical)) if len(history) > 2 else lowest
@@ -69,7 +68,7 @@ def _look_at_the_end(axes: Axes, history: Sequence[dict[str, float]]) -> None:
 
 
 def draw_confusion(path: Path, matrix: npt.NDArray[np.int64], labels: Sequence[str], title: str) -> None:
-    """Row the true class, column the answer; colour is the share of the row, mistakes made visible by a square-root scale."""
+    """Draw a confusion matrix: row the true class, column the answer; colour is the share of the row, on a root scale."""
     classes = len(labels)
     side = min(14.0, max(5.0, 0.55 * classes + 1.5))
     figure = Figure(figsize=(side, side), layout="constrained")
@@ -91,12 +90,12 @@ def draw_confusion(path: Path, matrix: npt.NDArray[np.int64], labels: Sequence[s
 
 
 def draw_mistakes(path: Path, pixels: Pixels, captions: Sequence[str], title: str) -> None:
-    """Images [N, H, W, C] as the network saw them, each with its caption; none at all is said in words."""
+    """Draw images [N, H, W, C] as the network gets them, each with its caption; none at all is said in words."""
     _grid(path, pixels, captions, title if len(pixels) else f"{title}: none")
 
 
 def draw_augmentations(path: Path, rows: Mapping[str, npt.NDArray[np.float32]], title: str) -> None:
-    """A row of images, float32 [N, H, W, C] on the 0..255 scale, under the name of each; the same image stands in a column."""
+    """Draw rows of images, float32 [N, H, W, C] on the 0..255 scale, under the name of each; the same image stands in a column."""
     columns = len(next(iter(rows.values())))
     pixels = np.clip(np.rint(np.concatenate(list(rows.values()))), 0, 255).astype(np.uint8)
     captions = [name if at == 0 else "" for name in rows for at in range(columns)]
@@ -120,4 +119,4 @@ def _save(figure: Figure, path: Path) -> None:
     content = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(content, format="png", dpi=DPI)
-    write_whole(path, content.getvalue())
+    write_atomically(path, content.getvalue())

@@ -1,79 +1,204 @@
-"""The parts of report.json that are computed: how good the network is, and what its training took."""
+"""What report.json of a run says, as one typed value: written here, read back here, and handed on to whoever shows or publishes it."""
 
-import csv
-import io
-import itertools
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from sightline_training.datasets import Dataset
+from sightline.errors import DataError
+from sightline.host.files import read_bytes, reason_of, write_atomically
+from sightline.host.text import first_problem
 from sightline_training.datasets.image_set import Split
-from sightline_training.environment import has_bfloat16
-from sightline_training.loop.fit import Epoch, kept_epoch
-from sightline_training.recipe import Recipe
-from sightline_training.run import metrics as judgement
-from sightline_training.run.metrics import Labels, Pixels, Probabilities
+from sightline_training.networks.backbones import Part
+from sightline_training.run.json_text import json_text
+
+SCHEMA: Final = 1
+"""Of the reports that are written here. Those without a number are of the same schema."""
+
+MAX_REPORT_BYTES: Final = 64 * 1024 * 1024
+"""A report with the confusion matrix of 1,000 classes has 3 million bytes."""
 
 
-def judged(
-    recipe: Recipe,
-    images: Dataset,
-    pixels: Mapping[Split, Pixels],
-    labels: Mapping[Split, Labels],
-    answers: Mapping[Split, Probabilities],
-) -> dict[str, Any]:
-    """The part of the report that says how good the network is."""
-    on = images.judged.split
-    figures: dict[str, Any] = {split: judgement.accuracy_figures(answers[split], labels[split]) for split in answers}
-    known = [pixels[each.split] for each in images.splits if each.split != on]
-    seen = judgement.seen_before(pixels[on], itertools.chain.from_iterable(known))
-    near = np.isin(np.arange(len(seen)), sorted(images.near_duplicates))
-    for name, left_out in (("without_seen", seen), ("without_near_duplicates", seen | near)):
-        if left_out.any() and not left_out.all() and (name == "without_seen" or near.any()):
-            figures[name] = judgement.accuracy_figures(answers[on][~left_out], labels[on][~left_out])
-    # A recipe promises something for its own dataset only.
-    promised = recipe.target_accuracy if images.name == recipe.data and figures[on] is not None else None
-    matrix = judgement.confusion(answers[on], labels[on])
-    return {
-        "judged_on": on,
-        "chosen_on": images.choosing.split if images.choosing is not None and recipe.stages else None,
-        "accuracy": figures,
-        "gap": figures["train"]["accuracy"] - figures[on]["accuracy"] if "train" in figures and figures[on] is not None else None,
-        "target": {"accuracy": promised, "reached": None if promised is None else figures[on]["accuracy"] >= promised},
-        "duplicates": {
-            "seen": int(seen.sum()),
-            "compared": "pixels after reformat, byte for byte, with those of the other splits",
-            "near": int(near.sum()),
-        },
-        "remarks": list(images.remarks),
-        # Where nobody knows what the images show, a thousand rows of zeros would only look like figures.
-        "per_class": [] if figures[on] is None else judgement.per_class(matrix, recipe.card.labels),
-        "confusion": None
-        if figures[on] is None
-        else {"rows": "true class", "columns": "answer", "labels": list(recipe.card.labels), "counts": matrix.tolist()},
-    }
+class _Part(BaseModel):
+    """A part of the report. Keys that are not known here stay, so that a report is written again as it was read."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
 
-def taught(recipe: Recipe, history: list[Epoch], chooses: bool, device: str) -> dict[str, Any]:
-    """Epochs, the kept one, wall and CPU seconds of all epochs, those before a kill included; where products were in bfloat16."""
-    kept = kept_epoch(history, chooses) if history else {"stage": 0, "epoch": 0}
-    return {
-        "epochs": len(history),
-        "kept_stage": int(kept["stage"]),
-        "kept_epoch": int(kept["epoch"]),
-        "seconds": round(sum(epoch["seconds"] for epoch in history), 2),
-        "cpu_seconds": round(sum(epoch["cpu_seconds"] for epoch in history), 2),
-        "precision": ["bfloat16" if stage.mixed_precision and has_bfloat16(device) else "float32" for stage in recipe.stages],
-    }
+class Accuracy(_Part):
+    """How often the network is right on one set of images."""
+
+    n: int
+    correct: int
+    accuracy: float
+    """correct / n."""
+    interval_95: tuple[float, float]
+    """Wilson's."""
+    loss: float
+    """Mean cross-entropy."""
 
 
-def history_as_csv(history: list[Epoch]) -> str:
-    """metrics.csv: one line an epoch, oldest first."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    for epoch in history:
-        writer.writerow({name: int(value) if name in ("stage", "epoch") else f"{value:.6g}" for name, value in epoch.items()})
-    return text.getvalue()
+class Target(_Part):
+    """What the recipe promises for its own dataset."""
+
+    accuracy: float | None
+    reached: bool | None
+
+
+class Duplicates(_Part):
+    """Judged images that are also in another split."""
+
+    seen: int
+    compared: str
+    near: int
+
+
+class ClassFigures(_Part):
+    """One class among the judged images."""
+
+    label: str
+    n: int
+    recall: float | None
+    """None without an image of the class."""
+    precision: float | None
+    """None if the class was never answered."""
+
+
+class Confusion(_Part):
+    """Counts of the judged images by true class and answer."""
+
+    rows: str
+    columns: str
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+class TrainingFigures(_Part):
+    """What the training took. Seconds are those of all epochs, those before a kill included."""
+
+    epochs: int
+    kept_stage: int
+    kept_epoch: int
+    seconds: float
+    cpu_seconds: float
+    precision: tuple[str, ...]
+    """Of products, a stage each."""
+
+
+class SplitFigures(_Part):
+    """One split of the dataset."""
+
+    n: int
+    fingerprint: str
+    """Hexadecimal sha256, as `ImageSet.fingerprint`."""
+
+
+class DatasetFigures(_Part):
+    """The images that the run learned from and was judged on."""
+
+    name: str
+    splits: Mapping[Split, SplitFigures]
+
+
+class BackboneFigures(_Part):
+    """The pre-trained network that the run is built on."""
+
+    name: str
+    part: Part
+    source: str
+    sha256: str
+
+
+class RunSettings(_Part):
+    """All that decides the result. settings.json holds the same, so that an interrupted run is continued with the same."""
+
+    recipe: str
+    augmented: bool
+    dataset: str
+    seed: int
+    stages: tuple[Mapping[str, Any], ...]
+    """The fields of each `Stage`."""
+    augmentation: str | None
+    backbone: BackboneFigures | None
+    card_sha256: str
+    fingerprints: Mapping[str, str] = {}
+    """Split → fingerprint; empty until the images were read."""
+
+
+class Hardware(_Part):
+    """Where the run was made."""
+
+    cpu: str
+    cores: int
+    torch_threads: int
+    gpu: str | None
+
+
+class Process(_Part):
+    """What the last process took: reading images, features of a frozen trunk and the evaluation count too."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_memory_bytes: int
+    resumed: bool
+
+
+class RunReport(_Part):
+    """report.json of a run."""
+
+    schema_number: int = Field(default=SCHEMA, alias="schema")
+    recipe: str
+    written: str
+    """ISO 8601, UTC."""
+    judged_on: Split
+    chosen_on: Split | None
+    accuracy: Mapping[str, Accuracy | None]
+    """By split; None where nobody knows what the images show. `without_seen` and `without_near_duplicates` are of the judged split."""
+    gap: float | None
+    """Accuracy on the training images less that on the judged ones."""
+    target: Target
+    duplicates: Duplicates
+    remarks: tuple[str, ...]
+    per_class: tuple[ClassFigures, ...]
+    confusion: Confusion | None
+    seed: int
+    training: TrainingFigures
+    dataset: DatasetFigures
+    backbone: BackboneFigures | None
+    settings: RunSettings
+    card_sha256: str
+    weights_sha256: str
+    versions: Mapping[str, str]
+    hardware: Hardware
+    process: Process
+
+    @field_validator("schema_number")
+    @classmethod
+    def _known(cls, number: int) -> int:
+        if number != SCHEMA:
+            raise ValueError(f"{number} is not known here, only {SCHEMA}: it was written by another version of Sightline")
+        return number
+
+    @property
+    def judged_accuracy(self) -> Accuracy | None:
+        """The accuracy on the judged images; None if nobody knows what they show."""
+        return self.accuracy[self.judged_on]
+
+
+def read_report(path: Path) -> RunReport:
+    """Read a run's report. Raises DataError, naming the file and the first field that is wrong."""
+    try:
+        report = RunReport.model_validate_json(read_bytes(path, MAX_REPORT_BYTES))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {reason_of(error)}.") from None
+    except ValidationError as error:
+        raise DataError(f"{path}: no report of a run: {first_problem(error)}.") from None
+    if report.judged_on not in report.dataset.splits or report.judged_on not in report.accuracy:
+        raise DataError(f"{path}: dataset.splits or accuracy does not hold judged_on, {report.judged_on}.")
+    return report
+
+
+def write_report(path: Path, report: RunReport) -> None:
+    """Write a run's report, whole. Raises OSError."""
+    write_atomically(path, json_text(report.model_dump(mode="json", by_alias=True)))
