@@ -25,21 +25,6 @@ FOLDERS: Final = {
     "sightline": "clients/",
 }
 
-FLOORS: Final[dict[str, Layers]] = {
-    "sightline_training": [
-        ["commands"],
-        ["train"],
-        ["run"],
-        ["recipes", "loop"],
-        ["recipe"],
-        ["networks", "datasets"],
-        ["augment"],
-        ["progress"],
-    ],
-    "sightline_serving": [["commands"], ["tuning"], ["server"], ["selection"], ["process"]],
-}
-"""Of packages that have no contract of their own yet."""
-
 STYLE: Final = """
   text { font-family: Helvetica, Arial, 'DejaVu Sans', sans-serif; text-anchor: middle; fill: #17222e; }
   .paper { fill: #ffffff; } .package { fill: #f3f6fa; stroke: #33475b; stroke-width: 1.5; }
@@ -60,10 +45,9 @@ def layers_of(package: str) -> list[list[str]]:
     """Give the floors of a package as its import-linter contract has them, top floor first."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     for contract in project["tool"]["importlinter"]["contracts"]:
-        if contract["type"] == "layers" and package in (contract.get("containers") or [contract["layers"][0].split(".")[0]]):
-            floors = [floor.replace(":", "|").replace("(", "").replace(")", "").split("|") for floor in contract["layers"]]
-            return [[name.strip().removeprefix(f"{package}.") for name in floor] for floor in floors]
-    return [list(floor) for floor in FLOORS[package]]
+        if contract["type"] == "layers" and package in contract["containers"]:
+            return [[name.strip() for name in floor.split("|")] for floor in contract["layers"]]
+    raise SystemExit(f"error: no import-linter contract of pyproject.toml has the layers of {package}")
 
 
 def picture() -> str:
