@@ -14,6 +14,7 @@ import pytest
 from sightline import Classifier
 from sightline.cli import run as sightline
 from sightline.in_triton import ENCODED
+from sightline.repository import hashes, read
 from sightline.repository.config import VersionPolicy
 from sightline.repository.config_text import config_text
 from sightline.repository.edit import set_policy
@@ -195,3 +196,25 @@ def test_the_run_is_read_and_exported_anew_to_the_same_files(run: Path, tmp_path
     assert {**new_golden, "tolerance": 0} == {**old_golden, "tolerance": 0}
     if new["tools"] == old["tools"]:
         assert now["tiny/1/model.onnx"] == then["tiny/1/model.onnx"]
+
+
+@pytest.mark.triton
+def test_a_start_of_the_server_parses_each_configuration_and_hashes_each_file_once(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_policy(model_named(repository, "tiny"), VersionPolicy("all"))
+    hashed: list[Path] = []
+    parsed: list[str] = []
+    monkeypatch.setattr(hashes, "file_sha256", lambda file, real=hashes.file_sha256: hashed.append(file) or real(file))
+    monkeypatch.setattr(read, "parse_config", lambda text, where, real=read.parse_config: parsed.append(where) or real(text, where))
+    with start_server(repository, FREE_PORTS) as server:
+        assert {model.name: model.versions for model in server.models} == {"tiny": VERSIONS, "tiny_image": (1,), "tiny_reformat": (1,)}
+    assert sorted(where.split()[3] for where in parsed) == ["tiny", "tiny_image", "tiny_reformat"]
+    published = {
+        folder.folder / str(version.number) / name
+        for folder in map(read_folder, sorted(repository.glob("tiny*")))
+        for version in folder.versions
+        for name in version.report.files
+    }
+    assert len(hashed) == len(set(hashed))
+    assert set(hashed) == published

@@ -197,7 +197,7 @@ def test_a_plan_whose_file_is_missing_is_refused(version: Path) -> None:
         ({"schema": 2}, "(schema: "),
         ({"surprise": 1}, "(surprise: Extra inputs are not permitted)"),
         ({"tf32": True}, "(tf32: "),
-        ({"precision": "best"}, "(precision: "),
+        ({"precision": "FP16, best"}, "(precision: "),
         ({"build_seconds": "12"}, "(build_seconds: "),
         ({"files": {"model.plan": "ab" * 32}}, "does not list model.plan and layers.json"),
         ({"files": {"model.plan": "no hash", "layers.json": "ab" * 32}}, "(files.model.plan: "),

@@ -83,7 +83,8 @@ class PlanRecord(BaseModel):
     version: Annotated[int, Field(ge=1)]
     created: ShortText
     """ISO 8601, UTC."""
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+    """The name of one of export's precisions, which the ONNX file is in."""
     fingerprint: Fingerprint
     profile: Profile
     hardware_compatibility: Hardware
