@@ -66,7 +66,7 @@ def test_listed_and_found_near_duplicates_are_counted_together(fruits: Path) -> 
     assert {dataset.valid.places[at] for at in dataset.near_duplicates} == {"valid/rottenoranges/0105.png", "valid/freshapples/z.jpg"}
     (remark,) = dataset.remarks
     assert remark == (
-        "2 of 7 images in valid/ are other crops or copies of training images, 1 by near_duplicates.csv and 1 more by their hashes: "
+        "2 of 7 images in valid/ are other crops or copies of training images, 1 by near_duplicates.csv and 1 more by perceptual hashes: "
         "the accuracy without them stands beside the other."
     )
 
@@ -237,7 +237,7 @@ def test_of_the_45_known_crops_among_the_real_fruits_33_are_found_by_their_looks
 
     dataset = open_fruits(data_folder)
     assert {dataset.valid.places[at] for at in dataset.near_duplicates} == pairs.keys() | found.keys()
-    assert dataset.remarks[0].endswith("more by their hashes: the accuracy without them stands beside the other.")
+    assert dataset.remarks[0].endswith("more by perceptual hashes: the accuracy without them stands beside the other.")
 
 
 @pytest.mark.realdata

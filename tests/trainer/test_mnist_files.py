@@ -226,8 +226,9 @@ def test_without_a_network_the_sentence_says_which_files_go_where_and_what_works
     assert str(refused.value) == (
         f"MNIST is not in {folder} and could not be fetched (Connection refused). "
         "Put train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and t10k-labels-idx1-ubyte.gz "
-        f"into {folder}, or train on scikit-learn's bundled digits with `--data digits`."
+        f"into {folder}, or train on scikit-learn's bundled digits."
     )
+    assert refused.value.settings == ("dataset",)
 
 
 @pytest.mark.realdata

@@ -180,8 +180,8 @@ def test_a_run_can_learn_from_every_block_and_another_can_be_built_on_its_trunk(
     assert body.head.in_features == feature_count(Backbone(name, "blocks"))
     sightline(["train", "bo", *given, "--weights", str(tmp_path / "run"), "--run", str(tmp_path / "next")])
     onwards = load_run(tmp_path / "next").report
-    assert onwards["backbone"]["source"] == "run of bo"
-    assert (run.report.target.accuracy, onwards["target"]["accuracy"]) == (1.0, None), "only ImageNet's weights promise that"
+    assert onwards.backbone.source == "run of bo"
+    assert (run.report.target.accuracy, onwards.target.accuracy) == (1.0, None), "only ImageNet's weights promise that"
 
 
 def _accuracy(data_folder: Path, recipe: str, folder: Path) -> dict[str, dict[str, float]]:
@@ -197,7 +197,7 @@ def _accuracy(data_folder: Path, recipe: str, folder: Path) -> dict[str, dict[st
 def test_every_validation_photo_of_bo_is_right(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
     valid = _accuracy(data_folder, "bo", tmp_path / "run")["valid"]
-    assert (valid["n"], valid["correct"]) == (26, 26)
+    assert (valid.n, valid.correct) == (26, 26)
 
 
 @pytest.mark.slow

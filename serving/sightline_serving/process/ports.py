@@ -7,8 +7,6 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import psutil
-
 from sightline.errors import ServerStartError, UsageError
 
 
@@ -85,6 +83,8 @@ def _bind_failure(protocol: str, address: str, port: int, error: OSError) -> str
 
 def _listener(port: int) -> str:
     """Name and process id of the program that listens on `port`; empty if this user may not see it."""
+    import psutil
+
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port and connection.pid:

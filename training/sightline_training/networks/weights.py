@@ -14,6 +14,7 @@ from sightline.card import MAX_SEALED_BYTES, unseal
 from sightline.errors import DataError
 from sightline.host.files import read_bytes, reason_of
 from sightline.preprocess import Preprocess
+from sightline.repository.layout import CARD_FILE
 from sightline_training.networks.backbones import Backbone, Part, built, last_layer, preprocess_of, published, structure
 from sightline_training.networks.state import demand_finite, demand_shape, load_state
 from sightline_training.networks.torchvision_weights import fetch_published, published_as
@@ -104,7 +105,7 @@ def _random(name: str) -> Weights:
 
 
 def _of_run(name: str, folder: Path) -> Weights:
-    path, card_path = folder / "weights.safetensors", folder / "card.json"
+    path, card_path = folder / "weights.safetensors", folder / CARD_FILE
     if not path.is_file():
         raise DataError(f"{folder} holds no finished run (no {path.name}) to take weights from.")
     try:

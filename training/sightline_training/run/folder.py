@@ -9,10 +9,13 @@ from typing import Any, Final
 
 from sightline.errors import DataError, MachineError, UsageError
 from sightline.host.files import read_json, reason_of, write_atomically
+from sightline.repository.layout import CARD_FILE, REPORT_FILE
 from sightline_training.run.json_text import json_text
 from sightline_training.run.report import RunSettings
 
-REPORT, WEIGHTS, CARD, SETTINGS, METRICS = "report.json", "weights.safetensors", "card.json", "settings.json", "metrics.csv"
+REPORT, CARD = REPORT_FILE, CARD_FILE
+"""Called as in a model repository."""
+WEIGHTS, SETTINGS, METRICS = "weights.safetensors", "settings.json", "metrics.csv"
 CHECKPOINTS: Final = "checkpoints"
 PIXELS: Final = "pixels"
 CURVES, CONFUSION, MISTAKES, AUGMENTATIONS = "curves.png", "confusion.png", "mistakes.png", "augmentations.png"
