@@ -63,6 +63,10 @@ test: lint $(PERF_ANALYZER) ## Check style, types and imports, then run the test
 test-all: lint $(PERF_ANALYZER) ## Also the slow tests, and those for a GPU or a browser
 	$(BIN)/pytest
 
+.PHONY: test-base
+test-base: .venv/ready ## Test the base install on each of CPython 3.11, 3.12 and 3.13 that is found
+	scripts/test-base
+
 .PHONY: lint
 lint: .venv/ready ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check

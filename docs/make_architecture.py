@@ -56,7 +56,7 @@ def picture() -> str:
     base = layers_of("sightline")
     tallest = max(map(len, upper.values()))
     upper_height = HEAD + tallest * ROW + GAP
-    base_top = MARGIN + upper_height + 96
+    base_top = MARGIN + upper_height + 116
     base_height = HEAD + len(base) * ROW + GAP
     height = base_top + base_height + MARGIN
     parts = [
@@ -82,14 +82,14 @@ def picture() -> str:
     parts.append(f'<path class="arrow" d="M{lefts["sightline_export"]} {middle} H{lefts["sightline_training"] + COLUMN + 3}"/>')
     parts += [f'<path class="arrow" d="M{x} {bottom} V{base_top - 3}"/>' for x in (training, export - 60, serving + 60)]
     left, right = export + 20, serving - 20
-    parts.append(f'<rect class="data" x="{left}" y="{bottom + 26}" width="{right - left}" height="44" rx="8"/>')
-    parts.append(_text((left + right) // 2, bottom + 45, "model_repository/", "title"))
-    parts.append(_text((left + right) // 2, bottom + 62, "published versions: data, no code", "folder"))
-    parts.append(f'<path class="flow" d="M{left + 40} {bottom} V{bottom + 23}"/>')
-    parts.append(f'<path class="flow" d="M{right - 40} {bottom + 26} V{bottom + 3}"/>')
-    parts.append(_text(training + 32, bottom + 52, "imports", "folder"))
-    parts.append(_text(left + 78, bottom + 17, "publishes", "folder"))
-    parts.append(_text(right - 66, bottom + 17, "reads", "folder"))
+    parts.append(f'<rect class="data" x="{left}" y="{bottom + 36}" width="{right - left}" height="44" rx="8"/>')
+    parts.append(_text((left + right) // 2, bottom + 55, "model_repository/", "title"))
+    parts.append(_text((left + right) // 2, bottom + 72, "published versions: data, no code", "folder"))
+    parts.append(f'<path class="flow" d="M{left + 40} {bottom} V{bottom + 33}"/>')
+    parts.append(f'<path class="flow" d="M{right - 40} {bottom + 36} V{bottom + 3}"/>')
+    parts.append(_text(training + 32, bottom + 62, "imports", "folder"))
+    parts.append(_text(left + 78, bottom + 22, "publishes", "folder"))
+    parts.append(_text(right - 66, bottom + 22, "reads", "folder"))
     parts.append("</svg>\n")
     return "\n".join(parts)
 
