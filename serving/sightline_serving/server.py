@@ -19,9 +19,10 @@ from urllib.parse import quote
 from sightline.errors import ServerStartError, UsageError
 from sightline_serving.process.installation import CONTAINER, Installation, find_triton, prepare_backends
 from sightline_serving.process.log_summary import TritonLog, open_log
-from sightline_serving.process.ports import Ports, reserve
+from sightline_serving.process.ports import Ports
 from sightline_serving.process.process import TritonProcess, follow, run
 from sightline_serving.process.readiness import Endpoints, wait_until_ready
+from sightline_serving.process.reservation import reserve
 from sightline_serving.selection.overlay import choose_replacements, overlay
 from sightline_serving.selection.plan_selection import ALLOW_CODE, Replacement
 from sightline_serving.selection.preflight import SelectedModel, Selection, select_models

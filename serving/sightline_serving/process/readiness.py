@@ -10,8 +10,9 @@ from typing import Final
 
 from sightline.errors import ServerStartError
 from sightline_serving.process.log_summary import TritonLog
-from sightline_serving.process.ports import Ports, port_taken
+from sightline_serving.process.ports import Ports
 from sightline_serving.process.process import TritonProcess
+from sightline_serving.process.reservation import port_taken
 
 IN_USE: Final = re.compile(r"Socket '[^']*:(\d+)' already in use")
 POLL_S: Final = 0.05
