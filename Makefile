@@ -57,7 +57,7 @@ serve: .venv/ready ## Serve the published models with Triton until Ctrl-C
 
 .PHONY: test
 test: lint $(PERF_ANALYZER) ## Check style, types and imports, then run the tests (with the real server)
-	$(BIN)/pytest -m "not slow and not gpu and not browser" --numprocesses 2
+	$(BIN)/pytest -m "not slow and not gpu and not browser" --numprocesses 2 --cov --cov-report=term
 
 .PHONY: test-all
 test-all: lint $(PERF_ANALYZER) ## Also the slow tests, and those for a GPU or a browser

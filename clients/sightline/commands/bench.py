@@ -33,12 +33,14 @@ class BenchPaths:
         """The folder of the images. Raises UsageError if none was named and the repository has no golden images of the model."""
         if self.images is not None:
             return self.images
-        folders = [folder for folder in (self.repository / model).glob(f"{version or '*'}/golden") if folder.parent.name.isdigit()]
+        from sightline.repository.layout import golden_folders
+
+        folders = [folder for folder in golden_folders(self.repository / model) if version in ("", folder.parent.name)]
         if not folders:
             raise UsageError(
                 f"{self.repository / model}: there are no golden images of this model: say which images to send with --images FOLDER"
             )
-        return max(folders, key=lambda folder: int(folder.parent.name))
+        return folders[-1]
 
 
 @click.command(short_help="Measure a served model with perf_analyzer.")

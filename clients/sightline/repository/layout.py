@@ -64,6 +64,12 @@ def version_numbers(model: Path) -> list[int]:
     return sorted(int(entry.name) for entry in model.iterdir() if VERSION_NAME.fullmatch(entry.name) and entry.is_dir())
 
 
+def golden_folders(model: Path) -> list[Path]:
+    """Return the folders of golden images in a model's folder, those of the oldest version first; none if there is no such model."""
+    numbers = version_numbers(model) if model.is_dir() else []
+    return [folder for number in numbers if (folder := model / str(number) / GOLDEN_FOLDER).is_dir()]
+
+
 def is_model_folder(folder: Path) -> bool:
     """Return whether Triton would load the folder as a model: it has a configuration or a version. Raises OSError."""
     return (folder / CONFIG_FILE).is_file() or bool(version_numbers(folder))

@@ -100,13 +100,13 @@ def tune(model: str, repository: Path, measuring: MeasureOptions, changes: Insta
 def _measure(repository: Path, model: "PublishedModel", measuring: MeasureOptions) -> "TuneResult":
     from sightline.bench import find_perf_analyzer
     from sightline.console import messages
-    from sightline.repository.layout import GOLDEN_FOLDER
+    from sightline.repository.layout import golden_folders
     from sightline.scoring import images_below
     from sightline_serving.tuning import TuneSettings
     from sightline_serving.tuning import tune as measure
 
     find_perf_analyzer()
-    golden = [version.folder / GOLDEN_FOLDER for version in model.versions if (version.folder / GOLDEN_FOLDER).exists()]
+    golden = golden_folders(model.folder)
     if measuring.images is None and not golden:
         raise UsageError(f"{model.name} has no golden images in {repository}: say which images to send with --images FOLDER")
     images = list(islice(images_below(measuring.images or golden[-1]), MAX_IMAGES))
