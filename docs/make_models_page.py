@@ -149,12 +149,13 @@ def overview(groups: Mapping[tuple[str, ...], Sequence[Kept]]) -> str:
         n = f"{first.dataset.splits[on].n:,} {SPLIT_NAMES[on]} pictures"
         target = first.target.accuracy
         seconds = [taken(run)[0] for run in group]
+        known = [each for each in figures if each is not None]
         if figures[0] is None:
             accuracy = interval = "–"
         else:
-            mean = statistics.fmean(each.accuracy for each in figures)
+            mean = statistics.fmean(each.accuracy for each in known)
             accuracy = f"**{mean:.2%}**" + (f", mean of {len(group)} seeds" if len(group) > 1 else "")
-            interval = "; ".join("{:.2%} to {:.2%}".format(*each.interval_95) for each in figures)
+            interval = "; ".join("{:.2%} to {:.2%}".format(*each.interval_95) for each in known)
         reached = "–" if target is None or figures[0] is None else f"{target:.1%} {'reached' if mean >= target else '**not reached**'}"
         rows.append(f"| [{title(group[0])}](#{anchor(group[0])}) | {n} | {accuracy} | {interval} | {reached} | {duration(seconds)} |")
     return "\n".join(rows) + "\n"
@@ -223,9 +224,10 @@ def results(group: Sequence[Kept], on: str) -> list[str]:
     rows = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for run in group:
         report, figures = run.report, run.report.accuracy[run.judged_on]
+        assert figures is not None
         low, high = figures.interval_95
         cells = [str(report.seed), f"{figures.accuracy:.2%}", f"{figures.n:,}", f"{low:.2%} to {high:.2%}"]
-        cells += ["{0.accuracy:.2%} of {0.n:,}".format(report.accuracy[name]) for name in extra]
+        cells += [f"{each.accuracy:.2%} of {each.n:,}" for each in map(report.accuracy.get, extra) if each is not None]
         trained = report.accuracy.get("train")
         cells += [f"{trained.accuracy:.2%}", f"{100 * report.gap:+.2f} points"] if trained and report.gap is not None else ["–", "–"]
         wall, cpu = taken(run)

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from sightline import Classifier
 from sightline.errors import SightlineError, UsageError
@@ -120,6 +121,11 @@ def sightline(*arguments: str) -> int:
     return subprocess.run([BIN / "sightline", *arguments], check=False).returncode
 
 
+def show(bar: Progress, task: TaskID, done: int, total: int) -> None:
+    """Move the bar on."""
+    bar.update(task, completed=done, total=total)
+
+
 def prove(jobs: list[Job], server: Server) -> None:
     """Compare each published model hop by hop on the running server, and ask `asl` about the photos; keep the figures in LINE."""
     notify.rule("serve, verify, classify", align="left")
@@ -134,7 +140,7 @@ def prove(jobs: list[Job], server: Server) -> None:
                 RUNS / job.run,
                 REPOSITORY,
                 Endpoints(grpc_url=server.grpc_url, http_url=server.http_url, timeout_s=300.0),
-                progress=lambda done, total, task=task, bar=bar: bar.update(task, completed=done, total=total),
+                progress=partial(show, bar, task),
             )
         proof.check()
         answers = [hop for hop in proof.hops if hop.kind is HopKind.ANSWERS]

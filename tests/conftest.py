@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-class OneServerAtATime(LoadScopeScheduling):
+class OneServerAtATime(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
     """Spreads over the processes of `make test`: the tests of a file stay together, and those that start servers in one process."""
 
     def _split_scope(self, nodeid: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from sightline.errors import BuildError, MachineError
 from sightline.host.gpu import machine
 from sightline.repository.read import read_version
-from sightline.repository.tensorrt_plan import check_plan, profile_for
+from sightline.repository.tensorrt_plan import Hardware, check_plan, profile_for
 from sightline_export.engine.build import LoadedPlan, build, load, tensorrt_version
 from sightline_export.engine.finalize import finalize, fingerprint_here
 from sightline_export.engine.inspector import check_inspected, inspected_precisions
@@ -51,7 +51,7 @@ def test_a_plan_gives_the_files_answers_in_every_batch_of_its_profile(loaded: Lo
     ask = in_onnx_runtime(trained.model, trained.card)
     for size in (1, 2, 3, 7, 16):
         given = loaded.predict(trained.pixels[:size])
-        assert (given.dtype, given.shape) == (np.float32, (size, 10))
+        assert (given.dtype, given.shape) == (np.dtype(np.float32), (size, 10))
         assert np.abs(given - ask(trained.pixels[:size])).max() < 1e-5
 
 
@@ -112,7 +112,7 @@ def test_a_version_compatible_plan_brings_code_and_is_loaded_only_when_that_is_a
 
 
 @pytest.mark.parametrize("level", ["ampere-plus", "same-compute-capability"])
-def test_compatible_plans_answer_on_the_gpu_that_built_them(level, trained: Trained) -> None:
+def test_compatible_plans_answer_on_the_gpu_that_built_them(level: Hardware, trained: Trained) -> None:
     plan = build(trained.model, trained.card, profile_for(16), PlanSettings(hardware=level)).plan
     given = load(plan, trained.card).predict(trained.pixels[:16])
     assert np.abs(given - in_onnx_runtime(trained.model, trained.card)(trained.pixels[:16])).max() < 1e-5
@@ -163,5 +163,5 @@ def test_triton_answers_by_the_plan(digits_run: Path, tmp_path: Path) -> None:
     with start_server(repository, FREE_PORTS) as server:
         assert server.notices == ()
         with Classifier("mnist", server.grpc_url) as mnist:
-            golden = read_golden(version, mnist.card)
+            golden = read_golden(read_version(version.folder), mnist.card)
             assert np.abs(mnist.answer(golden.pixels) - golden.probabilities).max() <= golden.tolerance

@@ -339,6 +339,7 @@ def test_the_command_publishes_says_where_the_model_comes_from_and_does_not_publ
     assert "model animals version 2" in lines
     assert f"nobody says what the images of {images} show: they are compared on, and no accuracy can be known" in shown.err
     provenance = read_version(repository / "animals" / "1").report.provenance
+    assert isinstance(provenance["preprocessing"], dict)
     assert provenance["preprocessing"]["image_processor_type"] == "ConvNextImageProcessor"
     assert provenance["versions"] == {"transformers": transformers.__version__}
     assert str(tmp_path) not in (repository / "animals" / "2" / "report.json").read_text()

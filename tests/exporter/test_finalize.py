@@ -7,10 +7,13 @@ import importlib.util
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 
@@ -24,6 +27,7 @@ from sightline_export.commands.finalize import finalize as command
 from sightline_export.engine.build import LoadedPlan
 from sightline_export.engine.finalize import check_quantisation, demand_precision, finalize, fingerprint_here, judge, precision_of
 from sightline_export.engine.timing_cache import default_timing_cache, read_cache, write_cache
+from sightline_export.gate.checks import Verdict
 from sightline_export.gate.compare import ComparedImages
 from sightline_export.graph.runtimes import in_onnx_runtime
 from sightline_export.pipeline import export_candidate
@@ -170,7 +174,9 @@ def test_images_of_no_run_are_refused(repository: Path) -> None:
 # The gate
 
 
-def held(trained: Trained, exported: PublishedVersion, other: bytes, layers: str, precision="fp32", images: int = 100):
+def held(
+    trained: Trained, exported: PublishedVersion, other: bytes, layers: str, precision: str = "fp32", images: int = 100
+) -> tuple[Verdict, dict[str, float]]:
     """The answers of the file `other` in the plan's place."""
     card = trained.card
     model = (exported.folder / "model.onnx").read_bytes()
@@ -254,10 +260,10 @@ def test_a_plan_that_is_called_fp16_and_computes_in_fp32_is_refused_though_its_a
 def test_an_engine_that_fails_or_answers_nonsense_is_refused_and_not_an_accident(trained: Trained, exported: PublishedVersion) -> None:
     golden = read_golden(read_version(exported.folder), trained.card)
 
-    def fails(pixels: np.ndarray) -> np.ndarray:
+    def fails(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         raise RuntimeError("out of memory")
 
-    def nan(pixels: np.ndarray) -> np.ndarray:
+    def nan(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         return np.full((len(pixels), 10), np.nan, np.float32)
 
     for answer, sentence in ((fails, "the plan's answers is out of memory"), (nan, "pictures with NaN or infinity is 8")):
@@ -279,7 +285,9 @@ def test_an_engine_that_fails_or_answers_nonsense_is_refused_and_not_an_accident
         lambda golden: [],
     ],
 )
-def test_golden_images_that_are_not_the_models_are_refused(change, exported: PublishedVersion, trained: Trained, tmp_path: Path) -> None:
+def test_golden_images_that_are_not_the_models_are_refused(
+    change: Callable[[dict[str, Any]], object], exported: PublishedVersion, trained: Trained, tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(exported.folder, tmp_path / "1"))
     file = folder / "golden" / "golden.json"
     file.chmod(0o644)

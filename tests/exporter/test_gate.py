@@ -5,8 +5,10 @@ The refused models are real ones: the exported file, changed with the onnx libra
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 import torch
@@ -53,7 +55,7 @@ def weights_times(factor: float, name: str, trained: Trained) -> ModelProto:
     return model
 
 
-def after_the_output(trained: Trained, kind: str, add: Callable[[ModelProto], list[str]], **attributes: object) -> ModelProto:
+def after_the_output(trained: Trained, kind: str, add: Callable[[ModelProto], list[str]], **attributes: Any) -> ModelProto:
     """Insert a node between the last one and the output."""
     model = onnx.load_from_string(trained.model)
     last = next(node for node in model.graph.node if "probabilities" in node.output)
@@ -241,7 +243,7 @@ def test_nan_is_refused_even_if_only_one_image_gets_it(images: str, trained: Tra
         last = next(node for node in model.graph.node if "probabilities" in node.output)
         last.output[0] = "before"
         model.graph.initializer.extend(
-            [numpy_helper.from_array(np.float32(chosen), "chosen"), numpy_helper.from_array(np.float32(np.nan), "nan")]
+            [numpy_helper.from_array(np.array(chosen, np.float32), "chosen"), numpy_helper.from_array(np.array(np.nan, np.float32), "nan")]
         )
         model.graph.node.extend(
             [
@@ -260,7 +262,7 @@ def test_nan_is_refused_even_if_only_one_image_gets_it(images: str, trained: Tra
     assert "max |Δ ln p| is nan" in text
 
 
-def gate_answer(trained: Trained) -> np.ndarray:
+def gate_answer(trained: Trained) -> npt.NDArray[np.float32]:
     from sightline_export.graph.runtimes import in_onnx_runtime
 
     ask = in_onnx_runtime(trained.model, trained.card)
@@ -271,7 +273,9 @@ def test_a_network_that_answers_nan_itself_is_refused_though_both_agree(trained:
     network = Net()
     network.load_state_dict(trained.network.state_dict())
     with torch.no_grad():
-        network.body[4].bias[3] = float("nan")
+        last = network.body[4]
+        assert isinstance(last, nn.Linear)
+        last.bias[3] = float("nan")
     broken = Trained(trained.card, network.eval(), trained.pixels, trained.labels, export_onnx(network, trained.card))
     text = refusal(broken.model, broken)
     assert (

@@ -59,7 +59,7 @@ def test_a_model_that_is_not_there_is_told_from_a_server_that_is_not(server: Ser
     done = python("handle_errors.py", "nobody", server=server, code=10)
     assert done.stderr.startswith(f"another model, please: the server at {server.grpc_url} has no such model or version")
     environment = {**os.environ, "SIGHTLINE_URL": "grpc://127.0.0.1:9"}
-    command = [sys.executable, EXAMPLES / "handle_errors.py", "mnist"]
+    command: list[str | Path] = [sys.executable, EXAMPLES / "handle_errors.py", "mnist"]
     nobody = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert nobody.returncode == 6
     assert nobody.stderr.startswith("try again later: no Triton server answers at grpc://127.0.0.1:9")

@@ -14,6 +14,7 @@ from sightline_export.verify.prove import verify
 from sightline_serving.server import start_server
 from sightline_serving.settings import FREE_PORTS
 from sightline_training.run.run import load_run
+from support.present import present
 
 RECIPES = {
     "imagenet": (),
@@ -62,7 +63,7 @@ def test_vgg16_goes_through_the_whole_line(recipe: str, small_data: Path, tmp_pa
     data = small_data / "own" if recipe == "folder" else small_data
     cli.run(["train", recipe, "--weights", "random", "--data", str(data), "--run", str(run), *RECIPES[recipe]])
     report = load_run(run).report
-    assert (report.backbone.name, report.backbone.source) == ("vgg16", "random")
+    assert (present(report.backbone).name, present(report.backbone).source) == ("vgg16", "random")
     cli.run(["export", str(run), "--repository", str(repository), "--data", str(data)])
     model = "pets" if recipe == "folder" else recipe
     with start_server(repository, replace(FREE_PORTS, startup_timeout_s=300)) as server:

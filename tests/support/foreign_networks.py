@@ -34,7 +34,9 @@ def saved(folder: Path, name: str, preprocessing: dict[str, Any] | None = None, 
     torch.manual_seed(0)
     # Wider than transformers begins: answers that differ from image to image are what a comparison needs.
     made.initializer_range = 0.1
-    lively(getattr(transformers, f"{kind}ForImageClassification")(made), as_tensor(public)).save_pretrained(folder / name)
+    network = lively(getattr(transformers, f"{kind}ForImageClassification")(made), as_tensor(public))
+    assert isinstance(network, transformers.PreTrainedModel)
+    network.save_pretrained(folder / name)
     (folder / name / "preprocessor_config.json").write_text(json.dumps(preprocessing or public))
     return folder / name
 

@@ -1,6 +1,7 @@
 """Images that differ as photos do: smooth patches of random colours, another one for each number."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -11,7 +12,7 @@ def photo(number: int, size: tuple[int, int] = (96, 80)) -> Image.Image:
     return Image.fromarray(patches).resize(size, Image.Resampling.BICUBIC)
 
 
-def save(image: Image.Image, path: Path, **settings: object) -> Path:
+def save(image: Image.Image, path: Path, **settings: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, **settings)
     return path

@@ -8,7 +8,8 @@ from torch import nn
 from sightline.card import ModelCard
 from sightline_export.graph.calibration import Calibration
 from sightline_export.graph.convert import Conversion, Notify
-from sightline_export.sources.imported_model import ImportedModel, Transform, preprocess_from, seeded
+from sightline_export.sources.imported_model import ImportedModel, seeded
+from sightline_training.networks.library_transforms import Transform, preprocess_from
 
 
 def to_rounded(model: bytes, card: ModelCard, calibration: Calibration | None, notify: Notify) -> Conversion:

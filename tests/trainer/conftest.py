@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from sightline.cli import run as sightline
@@ -29,7 +30,7 @@ def digits_run(digits_folder: Path) -> Run:
 def idx_bytes() -> Callable[..., bytes]:
     """An IDX file: header and data of an array of bytes."""
 
-    def made(array: np.ndarray, magic: bytes | None = None) -> bytes:
+    def made(array: npt.NDArray[np.int64], magic: bytes | None = None) -> bytes:
         header = bytes([0, 0, 8, array.ndim]) if magic is None else magic
         return header + b"".join(side.to_bytes(4, "big") for side in array.shape) + array.astype(np.uint8).tobytes()
 

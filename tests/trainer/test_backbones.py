@@ -1,12 +1,14 @@
 """Any classifier of torchvision is a trunk: all of it but its last layer, under its own names, seen as its weights see."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from _pytest.mark.structures import ParameterSet
 from PIL import Image
 from torch import nn
 from torchvision import models
@@ -62,7 +64,7 @@ FEATURES = {
 }
 
 
-def _all(names: tuple[str, ...]) -> list:
+def _all(names: tuple[str, ...]) -> list[str | ParameterSet]:
     slow = [pytest.param(name, marks=pytest.mark.slow) for name in known_backbones() if name not in names]
     return [*names, *slow]
 
@@ -73,7 +75,7 @@ def test_every_classifier_of_torchvision_is_known() -> None:
 
 
 @pytest.mark.parametrize("given", [trunk_of, whole, feature_count, preprocess_of])
-def test_an_unknown_name_is_answered_with_the_nearest_ones(given) -> None:
+def test_an_unknown_name_is_answered_with_the_nearest_ones(given: Callable[[Backbone], object]) -> None:
     with pytest.raises(UsageError) as refused:
         given(Backbone("ResNet-18"))
     assert str(refused.value) == "torchvision has no classifier 'ResNet-18'. Did you mean resnet18, resnet152, resnet101?"
@@ -215,7 +217,7 @@ def test_an_unknown_version_is_refused() -> None:
         ),
     ],
 )
-def test_what_a_card_cannot_say_is_refused(settings: dict, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_card_cannot_say_is_refused(settings: dict[str, object], reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Odd(SimpleNamespace):
         def __str__(self) -> str:
             return "ODD_V1"
@@ -235,6 +237,7 @@ def _body() -> Transferred:
 def test_the_trunk_of_a_transferred_network_stays_in_evaluation_mode_and_its_head_does_not(body: Transferred) -> None:
     assert body.training
     assert body.head.training
+    assert isinstance(body.head, nn.Sequential)
     assert body.head[0].training
     assert not any(module.training for module in body.trunk.modules())
     before = {name: tensor.clone() for name, tensor in body.trunk.state_dict().items()}

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -20,6 +21,7 @@ from sightline_training.datasets import zipped
 from sightline_training.datasets.cifar10 import ARCHIVE, CLASSES, MIRRORS, RECORD_BYTES, TEST_FILE, TRAIN_FILES, open_cifar10
 from sightline_training.datasets.zipped import zipped_images
 from support.photos import photo
+from support.present import present
 
 
 def encoded(number: int) -> bytes:
@@ -55,16 +57,16 @@ def zips(tmp_path: Path) -> Path:
 def test_zips_give_their_images_by_name(zips: Path) -> None:
     cifar = open_cifar10(zips)
     assert [(part.split, len(part)) for part in cifar.splits] == [("train", 38), ("valid", 2), ("test", 10)]
-    assert cifar.test.labels.tolist() == list(range(10))
-    assert cifar.test.places[3] == "test.zip/cat/0000.jpg"
-    assert np.array_equal(np.asarray(cifar.test.open(9)), np.asarray(Image.open(io.BytesIO(encoded(100)))))
-    assert len({*cifar.train.places, *cifar.valid.places}) == 40
+    assert present(cifar.test).labels.tolist() == list(range(10))
+    assert present(cifar.test).places[3] == "test.zip/cat/0000.jpg"
+    assert np.array_equal(np.asarray(present(cifar.test).open(9)), np.asarray(Image.open(io.BytesIO(encoded(100)))))
+    assert len({*present(cifar.train).places, *present(cifar.valid).places}) == 40
 
 
 def test_stored_and_deflated_zips_are_the_same_dataset(zips: Path) -> None:
-    before = open_cifar10(zips).train.fingerprint
+    before = present(open_cifar10(zips).train).fingerprint
     write_zip(zips / "cifar10" / "train.zip", dict(reversed(members(4).items())), zipfile.ZIP_DEFLATED)
-    assert open_cifar10(zips).train.fingerprint == before
+    assert present(open_cifar10(zips).train).fingerprint == before
 
 
 def refusal(path: Path) -> str:
@@ -145,7 +147,8 @@ def test_whatever_bytes_are_damaged_the_answer_is_a_sentence_or_the_images(tmp_p
 
 def records(labels: list[int], seed: int) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (len(labels), RECORD_BYTES - 1), np.uint8)
-    return np.concatenate([np.array(labels, np.uint8)[:, None], pixels], axis=1).tobytes()
+    rows: npt.NDArray[np.uint8] = np.concatenate([np.array(labels, np.uint8)[:, None], pixels], axis=1)
+    return rows.tobytes()
 
 
 BATCHES = {name: records(list(range(10)) * 2, at) for at, name in enumerate((*TRAIN_FILES, TEST_FILE))}
@@ -169,20 +172,20 @@ def test_the_published_archive_gives_images_in_colour_the_training_files_in_thei
     cifar = open_cifar10(tmp_path)
     assert [(part.split, len(part)) for part in cifar.splits] == [("train", 95), ("valid", 5), ("test", 20)]
     raw = np.frombuffer(BATCHES[TEST_FILE], np.uint8).reshape(20, RECORD_BYTES)
-    assert cifar.test.labels.tolist() == raw[:, 0].tolist()
-    red = np.asarray(cifar.test.open(7))[:, :, 0]
+    assert present(cifar.test).labels.tolist() == raw[:, 0].tolist()
+    red = np.asarray(present(cifar.test).open(7))[:, :, 0]
     assert np.array_equal(red.ravel(), raw[7, 1:1025])
-    blue = np.asarray(cifar.test.open(7))[:, :, 2]
+    blue = np.asarray(present(cifar.test).open(7))[:, :, 2]
     assert np.array_equal(blue.ravel(), raw[7, 2049:])
     first = np.frombuffer(BATCHES[TRAIN_FILES[0]], np.uint8).reshape(20, RECORD_BYTES)
-    held = {part.open(at).tobytes() for part in (cifar.train, cifar.valid) for at in range(len(part))}
+    held = {part.open(at).tobytes() for part in (present(cifar.train), present(cifar.valid)) for at in range(len(part))}
     assert first[0, 1:].reshape(3, 32, 32).transpose(1, 2, 0).tobytes() in held
     assert len(held) == 100
 
 
 def test_zips_come_before_the_archive(zips: Path) -> None:
     write_archive(zips, BATCHES)
-    assert len(open_cifar10(zips).test) == 10
+    assert len(present(open_cifar10(zips).test)) == 10
 
 
 def archive_refusal(root: Path) -> str:
@@ -238,7 +241,7 @@ def test_links_and_folders_in_the_archive_are_no_files(tmp_path: Path) -> None:
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
     path.write_bytes(gzip.compress(tar.getvalue()))
-    assert len(open_cifar10(tmp_path).test) == 20
+    assert len(present(open_cifar10(tmp_path).test)) == 20
 
 
 def test_an_archive_that_unpacks_without_end_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,8 +268,8 @@ def test_without_a_network_the_sentence_says_which_files_go_where(tmp_path: Path
 def test_the_real_zips_are_split_as_they_always_were(data_folder: Path) -> None:
     cifar = open_cifar10(data_folder)
     assert [len(part) for part in cifar.splits] == [47_500, 2_500, 10_000]
-    assert np.bincount(cifar.test.labels).tolist() == [1000] * 10
-    assert np.bincount(cifar.valid.labels).tolist() == [250] * 10
+    assert np.bincount(present(cifar.test).labels).tolist() == [1000] * 10
+    assert np.bincount(present(cifar.valid).labels).tolist() == [250] * 10
     assert {part.split: part.fingerprint[:16] for part in cifar.splits} == FINGERPRINTS
 
 

@@ -12,6 +12,7 @@ from sightline.errors import DataError
 from sightline_training.datasets import class_folders as module
 from sightline_training.datasets import hash_cache, listing
 from sightline_training.datasets.class_folders import class_folders, read_class_folders
+from sightline_training.datasets.duplicates import hash_image
 from support.photos import make_class, photo, save
 
 
@@ -270,8 +271,13 @@ def test_contents_are_not_kept_in_memory(tmp_path: Path) -> None:
 def test_a_second_look_decodes_nothing_and_finds_the_same(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = read_class_folders(pets)
     save(photo(50), pets / "dog" / "new.png")
-    decoded = []
-    monkeypatch.setattr(module, "hash_image", lambda image, real=module.hash_image: decoded.append(image) or real(image))
+    decoded: list[Image.Image] = []
+
+    def counted(image: Image.Image) -> object:
+        decoded.append(image)
+        return hash_image(image)
+
+    monkeypatch.setattr(module, "hash_image", counted)
     second = read_class_folders(pets)
     assert len(decoded) == 1
     assert np.array_equal(second.hashes[:5], first.hashes)

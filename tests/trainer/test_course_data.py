@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from sightline_training.datasets.image_set import UNKNOWN
 from sightline_training.datasets.imagenet import open_imagenet
 from sightline_training.datasets.imagenet_labels import LABELS as IMAGENET_LABELS
 from support.photos import make_class, photo, save
+from support.present import present
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +31,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
 
 
-def refusal(opened: object, root: Path) -> str:
+def refusal(opened: Callable[[Path], object], root: Path) -> str:
     with pytest.raises(DataError) as refused:
         opened(root)
     return str(refused.value)
@@ -63,7 +65,10 @@ def test_listed_and_found_near_duplicates_are_counted_together(fruits: Path) -> 
         encoding="utf-8",
     )
     dataset = open_fruits(fruits)
-    assert {dataset.valid.places[at] for at in dataset.near_duplicates} == {"valid/rottenoranges/0105.png", "valid/freshapples/z.jpg"}
+    assert {present(dataset.valid).places[at] for at in dataset.near_duplicates} == {
+        "valid/rottenoranges/0105.png",
+        "valid/freshapples/z.jpg",
+    }
     (remark,) = dataset.remarks
     assert remark == (
         "2 of 7 images in valid/ are other crops or copies of training images, 1 by near_duplicates.csv and 1 more by perceptual hashes: "
@@ -94,7 +99,7 @@ def test_the_whole_kaggle_dataset_is_read_where_it_was_unpacked_and_says_what_it
     dataset = open_fruits(fruits / "whole")
     assert [(part.split, len(part)) for part in dataset.splits] == [("train", 12), ("test", 6)]
     assert dataset.choosing is None
-    assert dataset.test.places[0] == "test/freshapples/0100.png"
+    assert present(dataset.test).places[0] == "test/freshapples/0100.png"
     assert dataset.remarks[0].startswith(
         "train/ and test/ of the whole Kaggle dataset hold turned, shifted and noisy copies of the same photos"
     )
@@ -103,10 +108,15 @@ def test_the_whole_kaggle_dataset_is_read_where_it_was_unpacked_and_says_what_it
 def test_fruits_that_are_not_there_are_fetched_from_kaggle(fruits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(fruits / "fruits" / "train", fruits / "cache of kagglehub" / "dataset" / "train")
     shutil.copytree(fruits / "fruits" / "valid", fruits / "cache of kagglehub" / "dataset" / "test")
-    asked = []
-    monkeypatch.setattr(fruits_module, "downloaded_from_kaggle", lambda handle: asked.append(handle) or fruits / "cache of kagglehub")
+    asked: list[str] = []
+
+    def downloaded(handle: str) -> Path:
+        asked.append(handle)
+        return fruits / "cache of kagglehub"
+
+    monkeypatch.setattr(fruits_module, "downloaded_from_kaggle", downloaded)
     dataset = open_fruits(fruits / "nowhere")
-    assert len(dataset.test) == 6
+    assert len(present(dataset.test)) == 6
     assert asked == ["sriramr/fruits-fresh-and-rotten-for-classification/versions/1"]
     shutil.rmtree(fruits / "cache of kagglehub" / "dataset" / "test")
     assert "holds no folders train/ and test/" in refusal(open_fruits, fruits / "nowhere")
@@ -134,7 +144,7 @@ def test_bo_is_the_first_class_and_the_folders_are_named_if_missing(tmp_path: Pa
         make_class(folder / split / "bo", range(10 * at, 10 * at + 2))
         make_class(folder / split / "not_bo", range(10 * at + 2, 10 * at + 5))
     dataset = open_bo(tmp_path)
-    assert dataset.train.labels.tolist() == dataset.valid.labels.tolist() == [0, 0, 1, 1, 1]
+    assert present(dataset.train).labels.tolist() == present(dataset.valid).labels.tolist() == [0, 0, 1, 1, 1]
     assert dataset.choosing is None
 
 
@@ -149,8 +159,8 @@ def test_the_three_photos_are_dog_other_and_cat(tmp_path: Path) -> None:
     _photos(tmp_path)
     dataset = open_doggy_door(tmp_path)
     assert [part.split for part in dataset.splits] == ["test"]
-    assert [("cat", "dog", "other")[label] for label in dataset.test.labels] == ["dog", "other", "cat"]
-    assert dataset.test.places == (
+    assert [("cat", "dog", "other")[label] for label in present(dataset.test).labels] == ["dog", "other", "cat"]
+    assert present(dataset.test).places == (
         "doggy_door_images/happy_dog.jpg",
         "doggy_door_images/brown_bear.jpg",
         "doggy_door_images/sleepy_cat.jpg",
@@ -159,7 +169,7 @@ def test_the_three_photos_are_dog_other_and_cat(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("opened", [open_doggy_door, open_imagenet])
-def test_a_missing_photo_is_named(tmp_path: Path, opened: object) -> None:
+def test_a_missing_photo_is_named(tmp_path: Path, opened: Callable[[Path], object]) -> None:
     folder = _photos(tmp_path)
     (folder / "brown_bear.jpg").unlink()
     assert refusal(opened, tmp_path) == (
@@ -172,7 +182,7 @@ def test_without_imagenet_three_photos_are_shown_and_none_is_counted(tmp_path: P
     _photos(tmp_path)
     dataset = open_imagenet(tmp_path)
     assert dataset.name == "imagenet"
-    assert dataset.test.labels.tolist() == [UNKNOWN] * 3
+    assert present(dataset.test).labels.tolist() == [UNKNOWN] * 3
     assert dataset.remarks == (
         "no accuracy can be given: the data folder holds no imagenet/val, and the 3 photos shown instead are not counted.",
     )
@@ -183,8 +193,8 @@ def test_imagenets_folders_may_bear_names(tmp_path: Path) -> None:
     for at, name in enumerate(("tabby", "great_white_shark", "Cardigan", "cardigan")):
         make_class(val / name, range(at, at + 1))
     dataset = open_imagenet(tmp_path)
-    assert [IMAGENET_LABELS[label] for label in dataset.test.labels] == ["Cardigan", "cardigan", "great white shark", "tabby"]
-    assert dataset.test.places[2] == "val/great_white_shark/0001.png"
+    assert [IMAGENET_LABELS[label] for label in present(dataset.test).labels] == ["Cardigan", "cardigan", "great white shark", "tabby"]
+    assert present(dataset.test).places[2] == "val/great_white_shark/0001.png"
     make_class(val / "lawnmowerman", range(9, 10))
     assert refusal(open_imagenet, tmp_path) == f"{val}/lawnmowerman: no class of ImageNet is called so. Rename or remove the folder."
 
@@ -204,7 +214,7 @@ def test_some_of_imagenets_numbers_need_the_list(tmp_path: Path) -> None:
     path.write_text(
         json.dumps({str(at): [f"n{at + 1440764:08d}", label] for at, label in enumerate(IMAGENET_LABELS)}).replace("n01440765", "n01443537")
     )
-    assert open_imagenet(tmp_path).test.labels.tolist() == [0, 0, 1, 1]
+    assert present(open_imagenet(tmp_path).test).labels.tolist() == [0, 0, 1, 1]
 
 
 def test_all_of_imagenets_numbers_are_the_classes_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +222,7 @@ def test_all_of_imagenets_numbers_are_the_classes_in_their_order(tmp_path: Path,
     monkeypatch.setattr(imagenet_module, "LABELS", IMAGENET_LABELS[:30])
     for at, number in enumerate(np.random.default_rng(0).choice(10**8, 30, replace=False)):
         make_class(tmp_path / "imagenet" / "val" / f"n{number:08d}", range(at, at + 1))
-    assert open_imagenet(tmp_path).test.labels.tolist() == list(range(30))
+    assert present(open_imagenet(tmp_path).test).labels.tolist() == list(range(30))
 
 
 @pytest.mark.realdata
@@ -236,7 +246,7 @@ def test_of_the_45_known_crops_among_the_real_fruits_33_are_found_by_their_looks
     assert np.bincount(groups).max() <= 8
 
     dataset = open_fruits(data_folder)
-    assert {dataset.valid.places[at] for at in dataset.near_duplicates} == pairs.keys() | found.keys()
+    assert {present(dataset.valid).places[at] for at in dataset.near_duplicates} == pairs.keys() | found.keys()
     assert dataset.remarks[0].endswith("more by perceptual hashes: the accuracy without them stands beside the other.")
 
 
@@ -250,5 +260,5 @@ def test_the_real_bo_has_137_and_26_images(data_folder: Path) -> None:
 
 @pytest.mark.realdata
 def test_the_real_photos_are_read_at_their_full_size(data_folder: Path) -> None:
-    test = open_doggy_door(data_folder).test
+    test = present(open_doggy_door(data_folder).test)
     assert [test.open(at).size for at in range(3)] == [(768, 1152), (1944, 2592), (5712, 3213)]

@@ -13,7 +13,7 @@ from sightline.errors import ImageError
 from sightline.image import open_image
 from sightline_training.datasets import duplicates
 from sightline_training.datasets.class_folders import read_class_folders
-from sightline_training.datasets.duplicates import BITS, HASH_DTYPE, hash_image, mixed, near_duplicates, same_photo
+from sightline_training.datasets.duplicates import BITS, HASH_DTYPE, ImageHashes, Ints, hash_image, mixed, near_duplicates, same_photo
 from support.photos import photo
 
 
@@ -22,7 +22,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
 
 
-def hashes_of(*images: Image.Image) -> np.ndarray:
+def hashes_of(*images: Image.Image) -> ImageHashes:
     return np.array([hash_image(each) for each in images], HASH_DTYPE)
 
 
@@ -33,7 +33,7 @@ def encoded(image: Image.Image, kind: str, **settings: object) -> Image.Image:
     return open_image(file.getvalue())
 
 
-def zeros(count: int) -> np.ndarray:
+def zeros(count: int) -> Ints:
     return np.zeros(count, np.int64)
 
 
@@ -134,7 +134,7 @@ def test_blocks_and_folding_do_not_change_the_groups(monkeypatch: pytest.MonkeyP
     assert near_duplicates(hashes[::3], zeros(20), hashes[1::3], zeros(20)) == {at: at for at in range(20)}
 
 
-def _alike_in_two_classes(count: int) -> tuple[np.ndarray, np.ndarray]:
+def _alike_in_two_classes(count: int) -> tuple[ImageHashes, Ints]:
     """ImageHashes that differ in 20 bits at most, as digits or scans may: no two of them one image."""
     draw = np.random.default_rng(0)
     hashes = np.zeros(count, HASH_DTYPE)

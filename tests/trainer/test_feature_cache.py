@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor, nn
@@ -34,23 +35,24 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def pixels() -> np.ndarray:
+def pixels() -> npt.NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (IMAGES, 4, 4, 3), dtype=np.uint8)
 
 
-def _plain(trunk: Trunk, pixels: np.ndarray) -> np.ndarray:
+def _plain(trunk: Trunk, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     with torch.inference_mode():
-        return trunk.map(torch.from_numpy(pixels).float().flatten(1)).numpy()
+        answers: npt.NDArray[np.float32] = trunk.map(torch.from_numpy(pixels).float().flatten(1)).numpy()
+    return answers
 
 
-def test_features_are_the_trunks_own_answers(pixels: np.ndarray, tmp_path: Path) -> None:
+def test_features_are_the_trunks_own_answers(pixels: npt.NDArray[np.uint8], tmp_path: Path) -> None:
     trunk = Trunk()
     found = cached_features(trunk, pixels, tmp_path / "k")
-    assert (found.shape, found.dtype) == ((IMAGES, 5), np.float32)
+    assert (found.shape, found.dtype) == ((IMAGES, 5), np.dtype(np.float32))
     assert np.abs(found - _plain(trunk, pixels)).max() < 1e-3
 
 
-def test_a_second_call_computes_nothing_whatever_the_order(pixels: np.ndarray, tmp_path: Path) -> None:
+def test_a_second_call_computes_nothing_whatever_the_order(pixels: npt.NDArray[np.uint8], tmp_path: Path) -> None:
     trunk = Trunk()
     first = cached_features(trunk, pixels, tmp_path / "k")
     assert trunk.computed == IMAGES
@@ -59,7 +61,9 @@ def test_a_second_call_computes_nothing_whatever_the_order(pixels: np.ndarray, t
     assert trunk.computed == IMAGES
 
 
-def test_of_a_larger_set_only_the_new_images_are_computed_and_the_same_image_only_once(pixels: np.ndarray, tmp_path: Path) -> None:
+def test_of_a_larger_set_only_the_new_images_are_computed_and_the_same_image_only_once(
+    pixels: npt.NDArray[np.uint8], tmp_path: Path
+) -> None:
     trunk = Trunk()
     cached_features(trunk, pixels[:60], tmp_path / "k")
     found = cached_features(trunk, np.concatenate([pixels, pixels]), tmp_path / "k")
@@ -67,14 +71,14 @@ def test_of_a_larger_set_only_the_new_images_are_computed_and_the_same_image_onl
     assert np.abs(found - np.concatenate([_plain(trunk, pixels)] * 2)).max() < 1e-3
 
 
-def test_another_key_shares_nothing(pixels: np.ndarray, tmp_path: Path) -> None:
+def test_another_key_shares_nothing(pixels: npt.NDArray[np.uint8], tmp_path: Path) -> None:
     trunk = Trunk()
     cached_features(trunk, pixels, tmp_path / "one")
     cached_features(trunk, pixels, tmp_path / "other")
     assert trunk.computed == 2 * IMAGES
 
 
-def test_a_trunk_is_asked_in_evaluation_mode_and_every_module_left_in_its_own(pixels: np.ndarray, tmp_path: Path) -> None:
+def test_a_trunk_is_asked_in_evaluation_mode_and_every_module_left_in_its_own(pixels: npt.NDArray[np.uint8], tmp_path: Path) -> None:
     frozen = nn.Sequential(nn.Flatten(), nn.Dropout(0.9)).eval()
     trunk = nn.Sequential(_Float(), frozen, nn.Dropout(0.9), nn.Linear(48, 5))
     found = cached_features(trunk, pixels, tmp_path / "k")
@@ -92,7 +96,7 @@ class _Float(nn.Module):
 # ---- augmented views
 
 
-def test_a_view_is_drawn_the_same_whatever_the_cache_already_holds(pixels: np.ndarray, tmp_path: Path) -> None:
+def test_a_view_is_drawn_the_same_whatever_the_cache_already_holds(pixels: npt.NDArray[np.uint8], tmp_path: Path) -> None:
     trunk = Trunk()
     fresh = cached_features(trunk, pixels, tmp_path / "fresh" / "k", augmentation=shaken)
     cached_features(trunk, pixels[:35], tmp_path / "used" / "k", augmentation=shaken)
@@ -103,7 +107,7 @@ def test_a_view_is_drawn_the_same_whatever_the_cache_already_holds(pixels: np.nd
     assert trunk.computed == computed
 
 
-def test_drawing_a_view_disturbs_no_other_draw(pixels: np.ndarray, tmp_path: Path) -> None:
+def test_drawing_a_view_disturbs_no_other_draw(pixels: npt.NDArray[np.uint8], tmp_path: Path) -> None:
     trunk = Trunk()
     before = torch.random.get_rng_state()
     cached_features(trunk, pixels, tmp_path / "k", augmentation=shaken)
@@ -145,7 +149,7 @@ def _files(cache: Path) -> list[Path]:
     return sorted((cache / "k").glob("*.safetensors"))
 
 
-def test_what_a_killed_process_finished_is_used_and_the_rest_computed(pixels: np.ndarray, tmp_path: Path) -> None:
+def test_what_a_killed_process_finished_is_used_and_the_rest_computed(pixels: npt.NDArray[np.uint8], tmp_path: Path) -> None:
     torch.set_num_threads(1)
     expected = cached_features(Trunk(), pixels, tmp_path / "whole" / "k", augmentation=shaken)
     process = _worker(tmp_path / "killed", 0.15)
@@ -172,7 +176,7 @@ def test_two_processes_at_once_give_the_same_and_leave_one_set_of_files(tmp_path
 
 
 @pytest.mark.parametrize("harm", ["a bit", "the end", "everything", "the name"])
-def test_a_damaged_file_is_computed_anew(pixels: np.ndarray, tmp_path: Path, harm: str) -> None:
+def test_a_damaged_file_is_computed_anew(pixels: npt.NDArray[np.uint8], tmp_path: Path, harm: str) -> None:
     expected = cached_features(Trunk(), pixels, tmp_path / "k")
     path = _files(tmp_path)[1]
     content = path.read_bytes()
@@ -193,7 +197,7 @@ def test_a_damaged_file_is_computed_anew(pixels: np.ndarray, tmp_path: Path, har
     assert all(hashlib.sha256(each.read_bytes()).hexdigest() == each.stem for each in _files(tmp_path))
 
 
-def test_a_whole_file_with_something_else_in_it_is_not_used(pixels: np.ndarray, tmp_path: Path) -> None:
+def test_a_whole_file_with_something_else_in_it_is_not_used(pixels: npt.NDArray[np.uint8], tmp_path: Path) -> None:
     folder = tmp_path / "k"
     folder.mkdir()
     for content in (b"", b"hello", b"\x02\0\0\0\0\0\0\0{}"):
@@ -203,7 +207,7 @@ def test_a_whole_file_with_something_else_in_it_is_not_used(pixels: np.ndarray, 
     assert trunk.computed == IMAGES
 
 
-def test_a_folder_that_cannot_be_written_is_named(pixels: np.ndarray, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(pixels: npt.NDArray[np.uint8], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MachineError) as refused:
         cached_features(Trunk(), pixels, tmp_path / "file" / "k")
@@ -211,7 +215,7 @@ def test_a_folder_that_cannot_be_written_is_named(pixels: np.ndarray, tmp_path: 
     assert str(refused.value) == f"features cannot be kept in {where}: Not a directory. Name another folder with SIGHTLINE_CACHE."
 
 
-def test_features_that_are_no_numbers_are_refused_and_not_kept(pixels: np.ndarray, tmp_path: Path) -> None:
+def test_features_that_are_no_numbers_are_refused_and_not_kept(pixels: npt.NDArray[np.uint8], tmp_path: Path) -> None:
     trunk = Trunk()
     with torch.no_grad():
         trunk.map.bias[2] = float("nan")
@@ -251,9 +255,11 @@ FLIPPED = Recipe(
 def test_views_of_a_recipe_are_the_plain_images_and_augmented_ones(network: Network, random_weights: Weights, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     views = [FeatureSource(network, NAME, random_weights, FLIPPED, tmp_path).features(images, view) for view in (0, 1)]
+    trunk = network.body.trunk
+    assert isinstance(trunk, torch.nn.Module)
     with torch.inference_mode():
         for view, shown in zip(views, (images, images[:, :, ::-1].copy()), strict=True):
-            expected = network.body.trunk.eval()(network.normalise(torch.from_numpy(shown))).numpy()
+            expected = trunk.eval()(network.normalise(torch.from_numpy(shown))).numpy()
             assert np.abs(view - expected).max() < 1e-4
     assert len(list(tmp_path.iterdir())) == 2
 

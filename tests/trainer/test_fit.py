@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import nn
@@ -36,7 +37,10 @@ def _recipe(*stages: Stage) -> Recipe:
 
 def _headed(*stages: Stage) -> Recipe:
     """A trunk with one layer under a head."""
-    trunk = lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.ReLU())  # noqa: E731
+
+    def trunk() -> nn.Sequential:
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.ReLU())
+
     return replace(_recipe(*stages), network=lambda _: Headed(trunk(), nn.Linear(16, 10)))
 
 
@@ -77,10 +81,12 @@ def test_a_frozen_trunk_is_asked_once_and_the_head_learns_from_every_view(tmp_pa
     asked: list[tuple[str, int]] = []
     memories = {"train": _memory(1), "watched": _memory(2)}
 
-    def features_of(of: str, view: int) -> np.ndarray:
+    def features_of(of: str, view: int) -> npt.NDArray[np.float32]:
         asked.append((of, view))
         with torch.inference_mode():
-            return network.body.trunk(network.normalise(memories[of].inputs)).numpy()
+            assert isinstance(network.body, Headed)
+            answers: npt.NDArray[np.float32] = network.body.trunk(network.normalise(memories[of].inputs)).numpy()
+            return answers
 
     history = fit(
         network,

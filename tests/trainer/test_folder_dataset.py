@@ -14,6 +14,7 @@ from sightline_training.datasets.folder import open_folder
 from sightline_training.datasets.split import split_apart
 from sightline_training.run.run import load_run
 from support.photos import make_class, photo, save
+from support.present import present
 
 
 @pytest.fixture(autouse=True)
@@ -51,12 +52,12 @@ def test_class_folders_are_split_in_proportion_without_loss_or_overlap(pets: Pat
     assert dataset.test is None
     assert dataset.judged is dataset.valid
     assert dataset.choosing is None
-    assert np.bincount(dataset.train.labels).tolist() == [8, 16]
+    assert np.bincount(present(dataset.train).labels).tolist() == [8, 16]
     assert np.bincount(dataset.valid.labels).tolist() == [2, 4]
-    assert len({*dataset.train.places, *dataset.valid.places}) == 30
+    assert len({*present(dataset.train).places, *dataset.valid.places}) == 30
     assert dataset.near_duplicates == frozenset()
     assert dataset.remarks == ("6 of 30 images were set aside for validation here, the same ones every time.",)
-    for part in (dataset.train, dataset.valid):
+    for part in (present(dataset.train), present(dataset.valid)):
         for place, label in zip(part.places, part.labels, strict=True):
             assert place.startswith(f"{dataset.labels[label]}/")
 
@@ -69,9 +70,9 @@ def test_the_same_files_are_split_the_same_way_for_ever(pets: Path, tmp_path: Pa
             save(photo(int(path.stem)), copy / name / path.name)
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "another"))
     there = open_folder(copy)
-    assert there.valid.places == here.valid.places == VALID
-    assert there.valid.fingerprint == here.valid.fingerprint
-    assert there.train.fingerprint == here.train.fingerprint
+    assert present(there.valid).places == present(here.valid).places == VALID
+    assert present(there.valid).fingerprint == present(here.valid).fingerprint
+    assert present(there.train).fingerprint == present(here.train).fingerprint
 
 
 VALID = ("cat/0002.png", "cat/0007.png", "dog/0011.png", "dog/0013.png", "dog/0024.png", "dog/0029.png")
@@ -86,9 +87,12 @@ def test_copies_of_a_photo_stand_on_one_side(tmp_path: Path) -> None:
         save(ImageOps.mirror(photo(number)), folder / name / f"mirrored {number}.jpg", quality=80)
         save(photo(number).resize((60, 50)), folder / name / "small" / f"{number}.webp")
     dataset = open_folder(folder)
-    sides = [{int(Path(place).stem.removeprefix("mirrored ")) for place in part.places} for part in (dataset.train, dataset.valid)]
+    sides = [
+        {int(Path(place).stem.removeprefix("mirrored ")) for place in part.places}
+        for part in (present(dataset.train), present(dataset.valid))
+    ]
     assert not sides[0] & sides[1]
-    assert np.bincount(dataset.valid.labels).tolist() == [6, 6, 6]
+    assert np.bincount(present(dataset.valid).labels).tolist() == [6, 6, 6]
     assert dataset.remarks[1] == (
         "90 images are or nearly are the same as another one, such as bird/11.png and bird/mirrored 11.jpg: "
         "they stand on one side of the split."
@@ -98,7 +102,7 @@ def test_copies_of_a_photo_stand_on_one_side(tmp_path: Path) -> None:
 def test_an_image_in_two_classes_is_told_and_never_judged_by(pets: Path) -> None:
     shutil.copy(pets / "cat" / "0003.png", pets / "dog" / "copy.png")
     dataset = open_folder(pets)
-    assert {"cat/0003.png", "dog/copy.png"} <= set(dataset.train.places)
+    assert {"cat/0003.png", "dog/copy.png"} <= set(present(dataset.train).places)
     assert dataset.remarks[1] == (
         "2 images are or nearly are the same as one of another class, such as cat/0003.png and dog/copy.png: "
         "they are learned from, and none is judged by."
@@ -116,7 +120,7 @@ def test_a_class_that_shows_one_photo_only_cannot_be_split(pets: Path) -> None:
     assert refusal(pets).startswith("the class bird: its 6 images show only 1 different photo, but two are needed")
     save(photo(91), pets / "bird" / "b.png")
     dataset = open_folder(pets)
-    assert [place for place in dataset.valid.places if place.startswith("bird")] == ["bird/b.png"]
+    assert [place for place in present(dataset.valid).places if place.startswith("bird")] == ["bird/b.png"]
 
 
 def test_a_class_all_of_whose_photos_are_in_another_one_cannot_be_judged(pets: Path) -> None:
@@ -151,7 +155,7 @@ def test_a_given_split_is_taken_as_it_is(given: Path) -> None:
     dataset = open_folder(given)
     assert dataset.labels == ("cat", "dog")
     assert [(part.split, len(part)) for part in dataset.splits] == [("train", 9), ("valid", 5)]
-    assert dataset.valid.places[0] == "valid/cat/0020.png"
+    assert present(dataset.valid).places[0] == "valid/cat/0020.png"
     assert dataset.choosing is None
     assert dataset.remarks == ()
 
@@ -160,7 +164,7 @@ def test_a_given_split_is_taken_as_it_is(given: Path) -> None:
 def test_validation_may_be_spelled_in_several_ways(given: Path, name: str) -> None:
     (given / "valid").rename(given / name)
     dataset = open_folder(given)
-    assert dataset.valid.places[0] == f"{name}/cat/0020.png"
+    assert present(dataset.valid).places[0] == f"{name}/cat/0020.png"
 
 
 def test_a_test_folder_is_what_is_reported(given: Path) -> None:
@@ -196,7 +200,7 @@ def test_copies_across_a_given_split_are_counted_apart(given: Path) -> None:
     shutil.copy(given / "train" / "dog" / "0005.png", given / "valid" / "dog" / "a.png")
     save(ImageOps.mirror(photo(1)), given / "valid" / "cat" / "b.jpg")
     dataset = open_folder(given)
-    assert {dataset.valid.places[at] for at in dataset.near_duplicates} == {"valid/cat/b.jpg", "valid/dog/a.png"}
+    assert {present(dataset.valid).places[at] for at in dataset.near_duplicates} == {"valid/cat/b.jpg", "valid/dog/a.png"}
     (remark,) = dataset.remarks
     assert remark == (
         "2 of 7 images in valid/ are or nearly are training images, such as valid/cat/b.jpg and train/cat/0001.png: "
@@ -214,7 +218,7 @@ def test_a_train_folder_alone_is_split(pets: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     pets.rename(tmp_path / "mine" / "train")
     dataset = open_folder(tmp_path / "mine")
-    assert dataset.valid.places == here.valid.places
+    assert present(dataset.valid).places == present(here.valid).places
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
@@ -239,7 +243,7 @@ def test_an_image_that_is_deleted_after_opening_is_named(given: Path) -> None:
     dataset = open_folder(given)
     os.unlink(given / "train" / "cat" / "0002.png")
     with pytest.raises(DataError, match=r"train/cat/0002\.png: cannot be read: No such file or directory"):
-        dataset.train.open(2)
+        present(dataset.train).open(2)
 
 
 def test_the_command_trains_on_a_folder_and_the_card_bears_its_classes_and_the_given_name(pets: Path, tmp_path: Path) -> None:
@@ -252,7 +256,7 @@ def test_the_command_trains_on_a_folder_and_the_card_bears_its_classes_and_the_g
     assert run.card.labels == ("cat", "dog")
     assert run.report.judged_on == "valid"
     assert run.report.chosen_on is None
-    assert run.report.accuracy["valid"].n == 6
+    assert present(run.report.accuracy["valid"]).n == 6
     remarks = run.report.remarks
     assert len(remarks) == 3
     assert remarks[1].startswith("2 images are or nearly are the same as another one, such as cat/0003.png and cat/mirrored.jpg")

@@ -2,6 +2,8 @@
 
 import gzip
 import http.server
+import socket
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from sightline.errors import DataError
 from sightline_training.datasets import data_root, open_dataset
 from sightline_training.datasets.idx import MAX_BYTES, read_idx
 from sightline_training.datasets.mnist import FILES
+from support.present import present
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
 IdxBytes = Callable[..., bytes]
@@ -23,15 +26,15 @@ def test_gzipped_and_plain_files_give_their_images_and_labels(small_mnist: Path)
     mnist = open_dataset("mnist", small_mnist)
     assert [(each.split, len(each)) for each in mnist.splits] == [("train", 220), ("valid", 20), ("test", 40)]
     planes = read_idx(small_mnist / "mnist" / TEST_IMAGES, 3)
-    assert mnist.test.open(39).mode == "L"
-    assert np.array_equal(np.asarray(mnist.test.open(39)), planes[39])
-    assert mnist.test.labels.tolist() == [index % 10 for index in range(40)]
+    assert present(mnist.test).open(39).mode == "L"
+    assert np.array_equal(np.asarray(present(mnist.test).open(39)), planes[39])
+    assert present(mnist.test).labels.tolist() == [index % 10 for index in range(40)]
 
 
 def test_the_validation_images_are_stratified_and_none_is_lost_or_twice(small_mnist: Path) -> None:
     mnist = open_dataset("mnist", small_mnist)
-    assert np.bincount(mnist.valid.labels).tolist() == [2] * 10
-    every = [np.asarray(part.open(index)).tobytes() for part in (mnist.train, mnist.valid) for index in range(len(part))]
+    assert np.bincount(present(mnist.valid).labels).tolist() == [2] * 10
+    every = [np.asarray(part.open(index)).tobytes() for part in (present(mnist.train), present(mnist.valid)) for index in range(len(part))]
     original = read_idx(small_mnist / "mnist" / f"{TRAIN_IMAGES}.gz", 3)
     assert sorted(every) == sorted(plane.tobytes() for plane in original)
 
@@ -43,14 +46,14 @@ def test_a_changed_pixel_or_label_changes_the_fingerprint_of_its_split_only(smal
     labels[5] = (labels[5] + 1) % 10
     path.write_bytes(idx_bytes(labels))
     after = open_dataset("mnist", small_mnist)
-    assert after.test.fingerprint != before.test.fingerprint
-    assert after.train.fingerprint == before.train.fingerprint
+    assert present(after.test).fingerprint != present(before.test).fingerprint
+    assert present(after.train).fingerprint == present(before.train).fingerprint
 
     path = small_mnist / "mnist" / TEST_IMAGES
     planes = read_idx(path, 3).copy()
     planes[0, 0, 0] ^= 1
     path.write_bytes(idx_bytes(planes))
-    assert open_dataset("mnist", small_mnist).test.fingerprint != after.test.fingerprint
+    assert present(open_dataset("mnist", small_mnist).test).fingerprint != present(after.test).fingerprint
 
 
 GOOD = np.zeros((2, 28, 28))
@@ -182,8 +185,8 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder.mkdir()
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *arguments: object) -> None:
-            super().__init__(*arguments, directory=str(folder))
+        def __init__(self, request: socket.socket, address: tuple[str, int], server: socketserver.BaseServer) -> None:
+            super().__init__(request, address, server, directory=str(folder))
 
         def log_message(self, *_: object) -> None:
             pass
@@ -204,7 +207,7 @@ def test_missing_files_are_fetched_from_a_mirror_and_only_those(mirror: Path, da
     (here / f"{TEST_LABELS}.gz").symlink_to(data_folder / "mnist" / f"{TEST_LABELS}.gz")
     (mirror / f"{TEST_LABELS}.gz").unlink()
     fetched = open_dataset("mnist", here.parent)
-    assert fetched.test.fingerprint == open_dataset("mnist", data_folder).test.fingerprint
+    assert present(fetched.test).fingerprint == present(open_dataset("mnist", data_folder).test).fingerprint
     assert sorted(path.name for path in here.iterdir()) == sorted(f"{name}.gz" for name in FILES)
 
 
@@ -235,10 +238,10 @@ def test_without_a_network_the_sentence_says_which_files_go_where_and_what_works
 def test_the_real_mnist_has_55000_training_5000_validation_and_10000_test_images(data_folder: Path) -> None:
     mnist = open_dataset("mnist", data_folder)
     assert [len(each) for each in mnist.splits] == [55_000, 5_000, 10_000]
-    assert np.bincount(mnist.test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-    together = np.bincount(mnist.train.labels) + np.bincount(mnist.valid.labels)
+    assert np.bincount(present(mnist.test).labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    together = np.bincount(present(mnist.train).labels) + np.bincount(present(mnist.valid).labels)
     assert together.tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-    share = np.bincount(mnist.valid.labels) - together / 12
+    share = np.bincount(present(mnist.valid).labels) - together / 12
     assert np.abs(share).max() < 1
     assert {each.split: each.fingerprint[:16] for each in mnist.splits} == FINGERPRINTS
 

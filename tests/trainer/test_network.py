@@ -11,6 +11,7 @@ from sightline_training.networks.wrappers import Answering, Network, Normalise, 
 from sightline_training.recipe import Recipe
 from sightline_training.recipes import RECIPES
 from sightline_training.recipes.mnist import CARD
+from sightline_training.run.run import Run
 
 COLOUR = CARD.preprocess.model_copy(
     update={"mode": "RGB", "size": (5, 7), "background": (0, 0, 0), "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -37,7 +38,7 @@ def built(recipe: Recipe) -> nn.Module:
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
-def test_every_recipe_maps_pixels_of_its_card_to_probabilities_of_its_labels(recipe) -> None:
+def test_every_recipe_maps_pixels_of_its_card_to_probabilities_of_its_labels(recipe: Recipe) -> None:
     network = Answering(Network(recipe.card, built(recipe))).eval()
     pixels = np.random.default_rng(1).integers(0, 256, (3, *recipe.card.preprocess.shape), dtype=np.uint8)
     answers = probabilities_of(network, pixels)
@@ -47,7 +48,7 @@ def test_every_recipe_maps_pixels_of_its_card_to_probabilities_of_its_labels(rec
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
-def test_the_augmented_variant_has_the_same_card_and_the_same_tensors(recipe) -> None:
+def test_the_augmented_variant_has_the_same_card_and_the_same_tensors(recipe: Recipe) -> None:
     if recipe.augmented is None:
         pytest.skip("has no augmented variant")
     plain, augmented = (built(each).state_dict() for each in (recipe, recipe.augmented))
@@ -60,7 +61,7 @@ def test_mnists_network_is_784_512_512_10() -> None:
     assert [(each.in_features, each.out_features) for each in layers] == [(784, 512), (512, 512), (512, 10)]
 
 
-def test_batching_does_not_change_an_answer(digits_run) -> None:
+def test_batching_does_not_change_an_answer(digits_run: Run) -> None:
     card: ModelCard = digits_run.card
     pixels = digits_run.images("test").pixels(card.preprocess, range(33))
     network = digits_run.network()

@@ -7,7 +7,7 @@ import os
 import re
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def _refusal(option: str | None, name: str = NAME) -> str:
     return str(refused.value)
 
 
-def _same(found: State, expected: State) -> bool:
+def _same(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> bool:
     return found.keys() == expected.keys() and all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
 
 
@@ -332,8 +332,11 @@ def test_a_run_whose_card_was_changed_is_refused(run: Path) -> None:
 # ---- torchvision's downloads, from a server of our own
 
 
+Published = tuple[Path, http.server.HTTPServer]
+
+
 @pytest.fixture
-def published(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, http.server.HTTPServer]]:
+def published(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Published]:
     """A file that torchvision seems to have published, named after its hash, and the server that has it."""
     import torchvision.models
     from torchvision.models import Weights, WeightsEnum
@@ -349,7 +352,7 @@ def published(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/{file.name}"
 
-    class Small_Weights(WeightsEnum):  # noqa: N801 - torchvision's way of naming
+    class Small_Weights(WeightsEnum):  # type: ignore[misc]  # noqa: N801 - torchvision has no types, and its way of naming
         OLD = Weights(url="http://127.0.0.1/small-00000000.pth", transforms=partial(ImageClassification, crop_size=96), meta={})
         NEW = Weights(url=url, transforms=partial(ImageClassification, crop_size=64, resize_size=80), meta={})
         DEFAULT = NEW
@@ -369,7 +372,7 @@ def _stopped(server: http.server.HTTPServer) -> None:
     server.server_close()
 
 
-def test_torchvisions_best_weights_are_fetched_once_and_bring_their_preprocessing(published, state: State) -> None:
+def test_torchvisions_best_weights_are_fetched_once_and_bring_their_preprocessing(published: Published, state: State) -> None:
     file, server = published
     found = weights_from(NAME, None)
     assert _same(found.state, state)
@@ -381,7 +384,7 @@ def test_torchvisions_best_weights_are_fetched_once_and_bring_their_preprocessin
     assert _same(weights_from(NAME, None).state, state)
 
 
-def test_a_published_file_that_lies_elsewhere_is_recognised(published, tmp_path: Path) -> None:
+def test_a_published_file_that_lies_elsewhere_is_recognised(published: Published, tmp_path: Path) -> None:
     file, _ = published
     (tmp_path / "mine.pt").write_bytes(file.read_bytes())
     found = weights_from(NAME, str(tmp_path / "mine.pt"))
@@ -390,7 +393,7 @@ def test_a_published_file_that_lies_elsewhere_is_recognised(published, tmp_path:
     assert found.preprocess.size == (64, 64)
 
 
-def test_what_cannot_be_fetched_is_named_with_the_way_out(published) -> None:
+def test_what_cannot_be_fetched_is_named_with_the_way_out(published: Published) -> None:
     file, server = published
     _stopped(server)
     said = _refusal(None)
@@ -398,7 +401,7 @@ def test_what_cannot_be_fetched_is_named_with_the_way_out(published) -> None:
     assert said.endswith("). Fetch the file elsewhere and name it as the weights, or see whether everything runs with `random` ones.")
 
 
-def test_a_file_that_was_damaged_on_the_way_or_since_is_not_taken(published, tmp_path: Path) -> None:
+def test_a_file_that_was_damaged_on_the_way_or_since_is_not_taken(published: Published, tmp_path: Path) -> None:
     file, _ = published
     whole_content = file.read_bytes()
     file.write_bytes(whole_content[:-1] + b"?")
