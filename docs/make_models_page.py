@@ -146,7 +146,7 @@ def overview(groups: Mapping[tuple[str, ...], Sequence[Kept]]) -> str:
     for group in groups.values():
         first = group[0].report
         on, figures = first.judged_on, [run.report.accuracy[run.judged_on] for run in group]
-        n = f"{first.dataset.splits[on].n:,} {SPLIT_NAMES[on]} pictures"
+        n = f"{first.dataset.splits[on].n:,} {SPLIT_NAMES[on]} images"
         target = first.target.accuracy
         seconds = [taken(run)[0] for run in group]
         known = [each for each in figures if each is not None]
@@ -154,7 +154,7 @@ def overview(groups: Mapping[tuple[str, ...], Sequence[Kept]]) -> str:
             accuracy = interval = "–"
         else:
             mean = statistics.fmean(each.accuracy for each in known)
-            accuracy = f"**{mean:.2%}**" + (f", mean of {len(group)} seeds" if len(group) > 1 else "")
+            accuracy = f"**{mean:.2%}**" + (f", mean of {len(known)} seeds" if len(known) > 1 else "")
             interval = "; ".join("{:.2%} to {:.2%}".format(*each.interval_95) for each in known)
         reached = "–" if target is None or figures[0] is None else f"{target:.1%} {'reached' if mean >= target else '**not reached**'}"
         rows.append(f"| [{title(group[0])}](#{anchor(group[0])}) | {n} | {accuracy} | {interval} | {reached} | {duration(seconds)} |")
