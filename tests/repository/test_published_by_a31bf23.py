@@ -14,11 +14,11 @@ import pytest
 from sightline import Classifier
 from sightline.cli import run as sightline
 from sightline.in_triton import ENCODED
-from sightline.repository import hashes, read
-from sightline.repository.config import VersionPolicy
-from sightline.repository.config_text import config_text
+from sightline.repository.config import ModelConfig, VersionPolicy
+from sightline.repository.config_text import config_text, parse_config
 from sightline.repository.edit import set_policy
 from sightline.repository.golden import GoldenIndex, GoldenSet, read_golden
+from sightline.repository.hashes import file_sha256
 from sightline.repository.history import rollback, serve_newest, version_summaries
 from sightline.repository.read import PublishedModel, check_files, model_named, read_folder
 from sightline.repository.report import json_text, report_text
@@ -205,8 +205,17 @@ def test_a_start_of_the_server_parses_each_configuration_and_hashes_each_file_on
     set_policy(model_named(repository, "tiny"), VersionPolicy("all"))
     hashed: list[Path] = []
     parsed: list[str] = []
-    monkeypatch.setattr(hashes, "file_sha256", lambda file, real=hashes.file_sha256: hashed.append(file) or real(file))
-    monkeypatch.setattr(read, "parse_config", lambda text, where, real=read.parse_config: parsed.append(where) or real(text, where))
+
+    def hash_and_note(file: Path) -> str:
+        hashed.append(file)
+        return file_sha256(file)
+
+    def parse_and_note(text: str, where: str) -> ModelConfig:
+        parsed.append(where)
+        return parse_config(text, where)
+
+    monkeypatch.setattr("sightline.repository.hashes.file_sha256", hash_and_note)
+    monkeypatch.setattr("sightline.repository.read.parse_config", parse_and_note)
     with start_server(repository, FREE_PORTS) as server:
         assert {model.name: model.versions for model in server.models} == {"tiny": VERSIONS, "tiny_image": (1,), "tiny_reformat": (1,)}
     assert sorted(where.split()[3] for where in parsed) == ["tiny", "tiny_image", "tiny_reformat"]
