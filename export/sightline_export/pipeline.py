@@ -23,7 +23,7 @@ from sightline.repository.instances import default_settings
 from sightline.repository.layout import ONNX_FILE, WARM_UP_FILE, WARM_UP_FOLDER, version_numbers
 from sightline.repository.publish import PublishedVersion, agreed_card, publish
 from sightline.repository.read import check_files, read_version
-from sightline.repository.report import ConversionReport, VersionReport
+from sightline.repository.report import ConversionReport, VersionReport, json_text
 from sightline_export.candidate import ComparisonImages, ExportCandidate
 from sightline_export.gate.checks import Verdict
 from sightline_export.gate.compare import ComparedImages, Reference, ask_torch, gate
@@ -188,7 +188,8 @@ def _report(work: _Work, precision: PrecisionSpec, model: bytes, conversion: Con
         "flop_per_picture": work.flop,
         "tools": {"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}},
     }
-    return VersionReport.model_validate(content)
+    # Through JSON, as it will be read: sources describe themselves with tuples too.
+    return VersionReport.model_validate_json(json_text(content))
 
 
 def flop_per_image(network: torch.nn.Module, card: ModelCard) -> int:

@@ -171,7 +171,7 @@ def test_a_folder_with_too_few_images_is_refused(there: int, exported: Path, dig
     images.mkdir()
     for file in sorted((exported / "mnist" / "1" / "golden").glob("*.png"))[:there]:
         shutil.copy(file, images)
-    with pytest.raises(DataError, match=rf"images holds {there or 'no'} readable image"):
+    with pytest.raises(DataError, match=rf"pictures holds {there or 'no'} readable image"):
         export_run(digits_run, tmp_path / "models", int8_calibrated_with(images))
     assert not (tmp_path / "models" / "mnist").exists()
 

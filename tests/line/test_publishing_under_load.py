@@ -9,7 +9,7 @@ import pytest
 
 from sightline import Classifier
 from sightline.cli import run as sightline
-from sightline.errors import RepositoryError
+from sightline.errors import MachineError
 from sightline.repository.history import rollback
 from sightline_export.settings import ExportSettings
 from sightline_export.sources.run import export_run
@@ -44,7 +44,7 @@ def test_the_old_version_answers_every_request_while_versions_come_fail_and_go(
             sightline(["export", str(spoiled.run), "--repository", str(spoiled.repository), "--precision", "int8", "--images", "20"])
             with monkeypatch.context() as patch:
                 patch.setattr("os.rename", _no_space)
-                with pytest.raises(RepositoryError, match="No space left on device"):
+                with pytest.raises(MachineError, match="No space left on device"):
                     export_run(spoiled.run, spoiled.repository, anew)
             assert rollback(spoiled.repository, "mnist") == 2
         finally:

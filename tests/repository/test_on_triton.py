@@ -88,8 +88,8 @@ def test_after_a_kill_at_any_of_some_steps_triton_serves_the_old_state_or_the_ne
         steps = next(
             step for step in range(1, 500) if run_until(killed_at, step, before, tmp_path / str(step), trained, config, files) == 0
         )
-        # In the middle of staging, right before the rename that makes it visible, and near the end, after it.
-        for step in (steps // 2, *range(steps - 12, steps, 3)):
+        # Two thirds of the steps in, a version is staged; then right before the rename that makes it visible, and near the end, after it.
+        for step in (2 * steps // 3, *range(steps - 12, steps, 3)):
             repository = tmp_path / str(step) / "models"
             with serve(repository) as server:
                 with Classifier("neighbour", server.grpc_url) as client:
@@ -103,7 +103,7 @@ def test_after_a_kill_at_any_of_some_steps_triton_serves_the_old_state_or_the_ne
     assert set(served) == {old, new}
     if existing:
         left = [step for step in range(1, steps) if (tmp_path / str(step) / "models" / "digits" / STAGING).exists()]
-        assert steps // 2 in left, "the kill left no staging for Triton to ignore"
+        assert 2 * steps // 3 in left, "the kill left no staging for Triton to ignore"
 
 
 def run_until(
