@@ -61,7 +61,7 @@ def main(runs: Path) -> int:
     if not kept:
         print(f"error: no finished run in {runs}/: `make models` makes them", file=sys.stderr)
         return DataError.exit_code
-    line = read_json(KEPT / LINE, MAX_LINE_BYTES) if (KEPT / LINE).is_file() else {"models": {}}
+    line = line_in(KEPT)
     groups: dict[tuple[str, ...], list[Kept]] = {}
     for run in kept:
         groups.setdefault(kind(run), []).append(run)
@@ -87,11 +87,13 @@ def keep_new(runs: Path) -> None:
             if (run.folder / name).is_file():
                 shutil.copyfile(run.folder / name, folder / name)
     if (runs / LINE).is_file():
-        new, old = (
-            read_json(runs / LINE, MAX_LINE_BYTES),
-            read_json(KEPT / LINE, MAX_LINE_BYTES) if (KEPT / LINE).is_file() else {"models": {}},
-        )
+        new, old = line_in(runs), line_in(KEPT)
         write_atomically(KEPT / LINE, json_text({**old, **new, "models": {**old["models"], **new["models"]}}))
+
+
+def line_in(folder: Path) -> dict[str, Any]:
+    """What serving gave, as `make models` wrote it there; of no models if it did not."""
+    return read_json(folder / LINE, MAX_LINE_BYTES) if (folder / LINE).is_file() else {"models": {}}
 
 
 def card_in(folder: Path) -> ModelCard:

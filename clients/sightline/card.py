@@ -9,9 +9,10 @@ import hashlib
 import json
 import math
 import unicodedata
-from typing import Annotated, Any, Final, NoReturn, Self
+from typing import Annotated, Final, NoReturn, Self
 
 from pydantic import FailFast, Field, StrictInt, ValidationError, model_validator
+from pydantic.json_schema import JsonSchemaValue
 
 from sightline.errors import ContractError
 from sightline.host.text import printable
@@ -110,7 +111,7 @@ def unseal(text: str | bytes, where: str) -> ModelCard:
     return card
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> JsonSchemaValue:
     """Return the JSON schema of the member `card` of a sealed text, generated from the classes above."""
     return ModelCard.model_json_schema(mode="serialization")
 
@@ -123,10 +124,10 @@ def _sha256(content: object) -> str:
     return hashlib.sha256(_canonical(content).encode()).hexdigest()
 
 
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(pairs) > MAX_MEMBERS:
         raise ValueError(f"an object of {len(pairs):,} members, more than the {MAX_MEMBERS} that one in a card may have")
-    members: dict[str, Any] = {}
+    members: dict[str, object] = {}
     for name, value in pairs:
         if name in members:
             raise ValueError(f'the member "{name}" of an object is given twice')

@@ -7,7 +7,7 @@ through the very function that the Python client calls, so that their images are
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,7 @@ class TritonPythonModel:
         # Pillow decodes and scales without Python's lock.
         self.pool = ThreadPoolExecutor(usable_cores())
 
-    def execute(self, requests: Sequence[Any]) -> list[Any]:
+    def execute(self, requests: Sequence[object]) -> list[object]:
         """Answer each request with uint8 pixels [N, height, width, channels], or with the first image that cannot be read."""
         import triton_python_backend_utils as triton
 

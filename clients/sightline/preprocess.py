@@ -4,8 +4,8 @@
 function in `sightline.reformat`, and in the tests its specifications, golden images and oracle. What an earlier version says never changes.
 """
 
-from collections.abc import Hashable
-from typing import Annotated, Any, Final, Literal, Self
+from collections.abc import Hashable, Mapping
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -20,6 +20,7 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema, to_json
 
 MAX_SCALED_SIDE: Final = 8192
@@ -137,13 +138,13 @@ class _ByVersion:
     """Makes pydantic read a field with the member of VERSIONS that its `version` names, and write it as what it is."""
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_plain_validator_function(_read)
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(cls, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         # With a name of its own each member is defined once, under $defs.
-        named: dict[Hashable, Any] = {
+        named: dict[Hashable, CoreSchema] = {
             version: {**member.__pydantic_core_schema__, "ref": f"{member.__name__}:1"} for version, member in VERSIONS.items()
         }
         return handler(core_schema.tagged_union_schema(named, discriminator="version"))
@@ -166,7 +167,7 @@ def _read(value: object, info: ValidationInfo) -> Preprocess:
     return member.model_validate_json(to_json(value, inf_nan_mode="constants")) if info.mode == "json" else member.model_validate(value)
 
 
-def _version_refused(fields: dict[str, Any]) -> ValidationError:
+def _version_refused(fields: Mapping[object, object]) -> ValidationError:
     problem = InitErrorDetails(type="missing", loc=("version",), input=fields)
     if "version" in fields:
         problem["input"] = fields["version"]

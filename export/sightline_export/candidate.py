@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +57,7 @@ class ExportCandidate:
     """The images that the gate compares on; it looks at so many at most."""
     calibration: Callable[[ModelCard, CalibrationSettings], Calibration] = field(repr=False)
     """Images to calibrate with. Raises DataError or UsageError if there are none."""
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, object]
     """Where it comes from, for the version's report; no paths."""
     reported: tuple[int, float] | None = None
     """On how many of the images which accuracy (0..1) was reported of it; None if nobody knows what they show."""

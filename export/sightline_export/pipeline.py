@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -174,7 +174,7 @@ def _report(work: _Work, precision: PrecisionSpec, model: bytes, conversion: Con
         threads = default_settings(work.flop).threads
         speed = side_by_side({"fp32": work.fp32, precision.name: model}, card, work.images.pixels, threads)
         against_fp32 = {"bytes": len(work.fp32), "speed": speed}
-    content: dict[str, Any] = {
+    content: dict[str, object] = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "precision": precision.name,
         "conversion": None if conversion is None else dict(conversion.notes),

@@ -128,8 +128,8 @@ def test_a_version_is_finalized_gated_and_published_once(digits_run: Path, tmp_p
         record, version = done.plan.record, read_version(repository / "mnist" / str(done.plan.record.version))
         assert record.precision == precision
         assert record.fingerprint == fingerprint_here(version.report.files["model.onnx"], tensorrt_version())
-        assert record.gate["passed"] is True
-        assert record.gate["pictures"] == 360
+        assert record.gate.passed is True
+        assert record.gate.images == 360
         again = finalize(repository, "mnist", settings=FinalizeSettings(timing_cache=tmp_path / "timing"))
         assert (again.already, again.plan) == (True, done.plan)
     assert (tmp_path / "timing").stat().st_size > 0

@@ -86,9 +86,9 @@ def test_a_file_that_only_claims_its_precision_is_refused(precision: str, traine
 def test_integers_that_cost_accuracy_are_refused(trained: Trained) -> None:
     dark = Calibration("nothing but black", np.zeros_like(trained.pixels[:20]), trained.pixels[100:200])
     quantised = conversion(trained, "int8", dark)
-    assert [trial["way"] for trial in quantised.notes["tried"]] == ["minmax", "percentile"], (
-        "two layers are both ends: nothing else is left to try"
-    )
+    tried = quantised.notes["tried"]
+    assert isinstance(tried, list)
+    assert [trial["way"] for trial in tried] == ["minmax", "percentile"], "two layers are both ends: nothing else is left to try"
     with pytest.raises(GateRefused, match=r"accuracy lost against torch is 0\.\d+ \(allowed: at most 0\.002\)"):
         judged(quantised.model, trained, "int8").require("digits")
 

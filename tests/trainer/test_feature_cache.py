@@ -31,7 +31,7 @@ from support.feature_trunk import BATCH, IMAGES, Trunk, shaken
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "comfortable_batch", lambda _: BATCH)
+    monkeypatch.setattr(features, "batch_size_for", lambda _: BATCH)
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ WORKER = textwrap.dedent(
             return super().forward(pixels)
 
     torch.set_num_threads(1)
-    features.comfortable_batch = lambda _: BATCH
+    features.batch_size_for = lambda _: BATCH
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 4, 4, 3), dtype=np.uint8)
     np.save(sys.stdout.buffer, cached_features(Slow(), pixels, Path(sys.argv[2], "k"), augmentation=shaken))
     """

@@ -1,13 +1,14 @@
 """Tells where and with what a run is made: without that, seconds mean nothing and a difference in the last digit has no explanation."""
 
-import os
 import platform
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal, TypedDict
 
 import torch
+
+from sightline.host.cpu import usable_cores
 
 Device = Literal["cpu", "gpu"]
 """Where torch computes."""
@@ -20,7 +21,16 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
 
 
-def hardware(device: Device) -> dict[str, Any]:
+class Hardware(TypedDict):
+    """Where a run is made."""
+
+    cpu: str
+    cores: int
+    torch_threads: int
+    gpu: str | None
+
+
+def hardware(device: Device) -> Hardware:
     """Return the CPU, cores that this process may use, torch's threads, and the GPU if one was used."""
     return {
         "cpu": _cpu(),
@@ -62,12 +72,6 @@ def has_bfloat16(device: Device) -> bool:
     if device == "gpu":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    # Only Linux knows which cores a process may use.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def usable_threads() -> int:

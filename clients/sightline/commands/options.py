@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -26,7 +26,7 @@ def options_as(argument: str, settings: Callable[..., object], *options: Callabl
         names: list[str] = []
 
         @wraps(command)
-        def bundled(**values: Any) -> None:
+        def bundled(**values: object) -> None:
             fields = {name: values.pop(name) for name in names}
             command(**values, **{argument: settings(**fields)})
 

@@ -10,7 +10,7 @@ import os
 import stat
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sightline.host.text import one_line
 
@@ -63,7 +63,7 @@ def read_text(path: str | os.PathLike[str], limit_bytes: int) -> str:
         raise FileRefused("not UTF-8 text", path) from None
 
 
-def read_json(path: str | os.PathLike[str], limit_bytes: int) -> dict[str, Any]:
+def read_json(path: str | os.PathLike[str], limit_bytes: int) -> dict[str, object]:
     """Return the JSON object that a file holds. Raises OSError as `read_bytes` does, FileRefused if it holds no JSON object."""
     try:
         content = json.loads(read_bytes(path, limit_bytes))

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypedDict, cast
 
 from sightline.errors import MachineError
 
@@ -76,13 +76,20 @@ class Machine:
     """Those that CUDA_VISIBLE_DEVICES shows, in CUDA's order; one at least."""
 
 
+class _DriverAnswer(TypedDict):
+    """What ASK_DRIVER prints."""
+
+    cuda: str
+    gpus: list[tuple[str, str]]
+
+
 def machine(environment: Mapping[str, str] | None = None) -> Machine:
     """Ask the NVIDIA driver, as a program with these environment variables sees it. Raises MachineError if there is no driver or no GPU."""
-    answer = _ask(ASK_DRIVER, environment)
-    gpus = tuple(Gpu(str(name), str(capability)) for name, capability in answer["gpus"][:MOST_GPUS])
+    answer = cast("_DriverAnswer", _ask(ASK_DRIVER, environment))
+    gpus = tuple(Gpu(*gpu) for gpu in answer["gpus"][:MOST_GPUS])
     if not gpus:
         raise MachineError("the NVIDIA driver shows no GPU")
-    return Machine(f"{platform.system()} {platform.machine()}", driver_version(), str(answer["cuda"]), gpus)
+    return Machine(f"{platform.system()} {platform.machine()}", driver_version(), answer["cuda"], gpus)
 
 
 def driver_version(files: tuple[Path, ...] = DRIVER_FILES) -> str:
@@ -110,7 +117,8 @@ def needed_library(file: Path, stem: str) -> str | None:
         return name[1].decode() if name else None
 
 
-def _ask(code: str, environment: Mapping[str, str] | None, *arguments: str) -> Any:
+def _ask(code: str, environment: Mapping[str, str] | None, *arguments: str) -> object:
+    """Run our own `code` in a Python of its own, and read the JSON that it prints."""
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", code, *arguments],

@@ -5,8 +5,9 @@ Quotes, line breaks and other alphabets come back as they were, since the messag
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType
@@ -25,6 +26,9 @@ from sightline.repository.config import (
     WarmUpTensor,
 )
 
+ProtobufMessage: TypeAlias = Any
+"""A message of tritonclient's model_config_pb2, or a field of one: they are made at run time and have no types."""
+
 
 def parse_config(text: str, where: str) -> ModelConfig:
     """Read the text of a `config.pbtxt`; `where` names it in messages. Raises ContractError, with the place in the text, if it is none."""
@@ -37,7 +41,7 @@ def parse_config(text: str, where: str) -> ModelConfig:
             message, unknown = text_format.Parse(text, Message(), allow_unknown_field=True), str(error)
     except text_format.ParseError as error:
         raise ContractError(f"{where}: no model configuration: {error}. Restore the file that was published") from None
-    return ModelConfig(**_fields(message), unknown_settings=unknown, source=message.SerializeToString(deterministic=True))
+    return replace(_read(message), unknown_settings=unknown, source=message.SerializeToString(deterministic=True))
 
 
 def config_text(config: ModelConfig) -> str:
@@ -52,48 +56,46 @@ def differing_settings(published: ModelConfig, other: ModelConfig) -> list[str]:
     return [descriptor.name for descriptor in two.DESCRIPTOR.fields if getattr(two, descriptor.name) != getattr(one, descriptor.name)]
 
 
-def _message(config: ModelConfig) -> Any:
+def _message(config: ModelConfig) -> ProtobufMessage:
     """The protobuf message: the one that was read, with the fields that differ from it written anew."""
     message = Message.FromString(config.source)
-    present = _fields(message)
+    present = _read(message)
     for name, write in WRITERS.items():
         value = getattr(config, name)
-        if value != present[name]:
+        if value != getattr(present, name):
             write(message, value)
     return message
 
 
-def _fields(message: Any) -> dict[str, Any]:
+def _read(message: ProtobufMessage) -> ModelConfig:
     """The values of `ModelConfig`'s fields in a protobuf message."""
     accelerators = message.optimization.execution_accelerators.gpu_execution_accelerator
     delay_us = message.dynamic_batching.max_queue_delay_microseconds if message.HasField("dynamic_batching") else None
-    return {
-        "name": message.name,
-        "backend": message.backend,
-        "platform": message.platform,
-        "default_file": message.default_model_filename,
-        "max_batch_size": message.max_batch_size,
-        "inputs": tuple(Tensor(item.name, DataType.Name(item.data_type), tuple(item.dims)) for item in message.input),
-        "outputs": tuple(
-            Tensor(item.name, DataType.Name(item.data_type), tuple(item.dims), item.label_filename) for item in message.output
-        ),
-        "policy": _policy(message.version_policy),
-        "instance_groups": tuple(
+    return ModelConfig(
+        name=message.name,
+        backend=message.backend,
+        platform=message.platform,
+        default_file=message.default_model_filename,
+        max_batch_size=message.max_batch_size,
+        inputs=tuple(Tensor(item.name, DataType.Name(item.data_type), tuple(item.dims)) for item in message.input),
+        outputs=tuple(Tensor(item.name, DataType.Name(item.data_type), tuple(item.dims), item.label_filename) for item in message.output),
+        policy=_policy(message.version_policy),
+        instance_groups=tuple(
             InstanceGroup(InstanceGroupMessage.Kind.Name(item.kind), item.count, tuple(item.gpus)) for item in message.instance_group
         ),
-        "queue_delay_us": delay_us,
-        "warm_ups": tuple(map(_warm_up, message.model_warmup)),
-        "gpu_accelerators": tuple(Accelerator(item.name, _pairs(item.parameters)) for item in accelerators),
-        "plan_files": MappingProxyType(dict(message.cc_model_filenames)),
-        "steps": tuple(
+        queue_delay_us=delay_us,
+        warm_ups=tuple(map(_warm_up, message.model_warmup)),
+        gpu_accelerators=tuple(Accelerator(item.name, _pairs(item.parameters)) for item in accelerators),
+        plan_files=MappingProxyType(dict(message.cc_model_filenames)),
+        steps=tuple(
             EnsembleStep(item.model_name, item.model_version, _pairs(item.input_map), _pairs(item.output_map))
             for item in message.ensemble_scheduling.step
         ),
-        "parameters": MappingProxyType({key: value.string_value for key, value in message.parameters.items()}),
-    }
+        parameters=MappingProxyType({key: value.string_value for key, value in message.parameters.items()}),
+    )
 
 
-def _policy(policy: Any) -> VersionPolicy:
+def _policy(policy: ProtobufMessage) -> VersionPolicy:
     match policy.WhichOneof("policy_choice"):
         case "all":
             return VersionPolicy("all")
@@ -103,7 +105,7 @@ def _policy(policy: Any) -> VersionPolicy:
             return VersionPolicy("latest", policy.latest.num_versions)
 
 
-def _warm_up(warm_up: Any) -> WarmUp:
+def _warm_up(warm_up: ProtobufMessage) -> WarmUp:
     tensors = (
         WarmUpTensor(name, DataType.Name(item.data_type), tuple(item.dims), item.input_data_file)
         for name, item in sorted(warm_up.inputs.items())
@@ -115,14 +117,14 @@ def _pairs(mapping: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(mapping.items()))
 
 
-def _write_tensors(messages: Any, tensors: Sequence[Tensor]) -> None:
+def _write_tensors(messages: ProtobufMessage, tensors: Sequence[Tensor]) -> None:
     del messages[:]
     for tensor in tensors:
         labelled = {"label_filename": tensor.label_file} if tensor.label_file else {}
         messages.add(name=tensor.name, data_type=DataType.Value(tensor.data_type), dims=tensor.dims, **labelled)
 
 
-def _write_policy(message: Any, policy: VersionPolicy) -> None:
+def _write_policy(message: ProtobufMessage, policy: VersionPolicy) -> None:
     message.ClearField("version_policy")
     match policy.kind:
         case "all":
@@ -133,7 +135,7 @@ def _write_policy(message: Any, policy: VersionPolicy) -> None:
             message.version_policy.latest.num_versions = policy.count
 
 
-def _write_instance_groups(message: Any, groups: Sequence[InstanceGroup]) -> None:
+def _write_instance_groups(message: ProtobufMessage, groups: Sequence[InstanceGroup]) -> None:
     if len(groups) != len(message.instance_group):
         del message.instance_group[:]
         for _ in groups:
@@ -143,7 +145,7 @@ def _write_instance_groups(message: Any, groups: Sequence[InstanceGroup]) -> Non
         written.gpus[:] = group.gpus
 
 
-def _write_queue_delay(message: Any, delay_us: int | None) -> None:
+def _write_queue_delay(message: ProtobufMessage, delay_us: int | None) -> None:
     message.ClearField("dynamic_batching")
     if delay_us is not None:
         # Without preferred sizes: whatever waits while the model works is its next batch, and, with no delay, a lone request does not
@@ -152,7 +154,7 @@ def _write_queue_delay(message: Any, delay_us: int | None) -> None:
         message.dynamic_batching.SetInParent()
 
 
-def _write_warm_ups(message: Any, warm_ups: Sequence[WarmUp]) -> None:
+def _write_warm_ups(message: ProtobufMessage, warm_ups: Sequence[WarmUp]) -> None:
     del message.model_warmup[:]
     for warm_up in warm_ups:
         written = message.model_warmup.add(name=warm_up.name, batch_size=warm_up.batch_size)
@@ -166,7 +168,7 @@ def _write_warm_ups(message: Any, warm_ups: Sequence[WarmUp]) -> None:
                 sent.zero_data = True
 
 
-def _write_accelerators(message: Any, accelerators: Sequence[Accelerator]) -> None:
+def _write_accelerators(message: ProtobufMessage, accelerators: Sequence[Accelerator]) -> None:
     written = message.optimization.execution_accelerators.gpu_execution_accelerator
     del written[:]
     for accelerator in accelerators:
@@ -175,13 +177,13 @@ def _write_accelerators(message: Any, accelerators: Sequence[Accelerator]) -> No
         message.optimization.ClearField("execution_accelerators")
 
 
-def _write_plan_files(message: Any, files: Mapping[str, str]) -> None:
+def _write_plan_files(message: ProtobufMessage, files: Mapping[str, str]) -> None:
     message.ClearField("cc_model_filenames")
     for capability, name in files.items():
         message.cc_model_filenames[capability] = name
 
 
-def _write_steps(message: Any, steps: Sequence[EnsembleStep]) -> None:
+def _write_steps(message: ProtobufMessage, steps: Sequence[EnsembleStep]) -> None:
     del message.ensemble_scheduling.step[:]
     for step in steps:
         message.ensemble_scheduling.step.add(
@@ -189,18 +191,18 @@ def _write_steps(message: Any, steps: Sequence[EnsembleStep]) -> None:
         )
 
 
-def _write_parameters(message: Any, parameters: Mapping[str, str]) -> None:
+def _write_parameters(message: ProtobufMessage, parameters: Mapping[str, str]) -> None:
     for key in set(message.parameters) - set(parameters):
         del message.parameters[key]
     for key, value in parameters.items():
         message.parameters[key].string_value = value
 
 
-def _write(name: str) -> Callable[[Any, object], None]:
+def _write(name: str) -> Callable[..., None]:
     return lambda message, value: setattr(message, name, value)
 
 
-WRITERS: Final[Mapping[str, Callable[[Any, Any], None]]] = {
+WRITERS: Final[Mapping[str, Callable[..., None]]] = {
     "name": _write("name"),
     "backend": _write("backend"),
     "platform": _write("platform"),

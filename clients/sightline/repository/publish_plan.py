@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from sightline.host.files import sync_folder, write_new
 from sightline.repository.layout import LAYERS_FILE, PLAN_FILE, PLANS_FOLDER, RECORD_FILE, STAGING_FOLDER
@@ -24,7 +24,7 @@ def check_writable(version: ModelVersion, notify: Notify = lambda _sentence: Non
 
 
 def publish_plan(
-    version: ModelVersion, plan: bytes, layers: str, record: Mapping[str, Any], notify: Notify = lambda _sentence: None
+    version: ModelVersion, plan: bytes, layers: str, record: Mapping[str, object], notify: Notify = lambda _sentence: None
 ) -> Plan:
     """Write the plan of a version, its layers and its record; one of the same identity is replaced.
 

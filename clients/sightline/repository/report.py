@@ -7,7 +7,7 @@ the models for encoded images say less.
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -159,6 +159,6 @@ def parse_document(kind: type[Document], text: str, otherwise: str) -> Document:
         raise RepositoryError(f"{otherwise} ({first_problem(error)})") from None
 
 
-def json_text(content: Any) -> str:
+def json_text(content: object) -> str:
     """Write a JSON document of the repository, the same for the same content. Raises ValueError for NaN and infinity."""
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -10,7 +10,7 @@ import re
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,7 +18,7 @@ from sightline.errors import ContractError, RepositoryError, UsageError
 from sightline.host.files import read_text, reason_of
 from sightline.repository.hashes import FileHashes
 from sightline.repository.layout import LAYERS_FILE, MAX_PLANS, MAX_RECORD_BYTES, PLAN_FILE, PLANS_FOLDER, RECORD_FILE
-from sightline.repository.report import Sha256, parse_document
+from sightline.repository.report import GateReport, Sha256, parse_document
 
 SCHEMA: Final = 1
 """Of `plan.json`."""
@@ -94,7 +94,7 @@ class PlanRecord(BaseModel):
     build_seconds: Annotated[float, Field(ge=0)]
     realised: dict[ShortText, float]
     """Share of the computing layers by type, as the engine inspector tells them."""
-    gate: dict[str, Any]
+    gate: GateReport
     files: dict[ShortText, Sha256]
 
 

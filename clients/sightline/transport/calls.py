@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, ClassVar, Final, Self, TypeVar
+from typing import ClassVar, Final, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from sightline.card import MAX_SEALED_BYTES
 from sightline.errors import UsageError
 from sightline.transport import InferResult, ServedConfig, ServedVersion
 from sightline.transport.address import Address
+from sightline.transport.answers import served_config, served_versions
 from sightline.transport.failures import understood
 
 Value = TypeVar("Value")
@@ -20,27 +21,61 @@ MAX_ANSWER_BYTES: Final = 2 * MAX_SEALED_BYTES
 """Of one answer from the server: a configuration with the largest card fits twice."""
 
 
+class TritonResult(Protocol):
+    """tritonclient's answer to one request; `get_response` gives its protocol's own form of it."""
+
+    def as_numpy(self, name: str) -> npt.NDArray[np.float32]:
+        """Return an output's values."""
+        ...
+
+    def get_response(self) -> object:
+        """Return the whole answer."""
+        ...
+
+
+class TritonClient(Protocol):
+    """What is called of tritonclient's clients; both have more."""
+
+    def get_inference_statistics(self, **options: float) -> object:
+        """Return what all models have done."""
+        ...
+
+    def get_model_config(self, model_name: str, model_version: str, **options: float) -> object:
+        """Return the configuration of a model."""
+        ...
+
+    def infer(
+        self, model_name: str, inputs: Sequence[object], model_version: str, *, outputs: Sequence[object], timeout: int, **options: float
+    ) -> TritonResult:
+        """Answer one request."""
+        ...
+
+
 class TritonTransport(ABC):
     """What the two protocols share. A protocol says how a call is made and how its answers are read."""
 
     tritonclient: ClassVar[ModuleType]
     """`tritonclient.grpc` or `tritonclient.http`."""
 
-    def __init__(self, address: Address, timeout_s: float, options: Mapping[str, float]) -> None:
-        """Prepare calls that end within `timeout_s`; each of the client's methods gets `options` too."""
+    def __init__(self, address: Address, timeout_s: float, options: Mapping[str, float], as_json: Mapping[str, bool]) -> None:
+        """Prepare calls that end within `timeout_s`.
+
+        Each of the client's methods gets `options` too, and those whose answer is to be JSON get `as_json`.
+        """
         self.url = address.url
         self._timeout_s = timeout_s
         self._options = options
+        self._json_options = {**options, **as_json}
 
     def models(self) -> list[ServedVersion]:
         """List all loaded models, by name and version."""
-        statistics = self._call(lambda client: client.get_inference_statistics(**self._options))
-        return understood(lambda: self._read_statistics(statistics), self.url)
+        statistics = self._call(lambda client: client.get_inference_statistics(**self._json_options))
+        return understood(lambda: served_versions(statistics), self.url)
 
     def config(self, model: str, version: str = "") -> ServedConfig:
         """Return the configuration of a model; `version` "" lets the server choose."""
-        config = self._call(lambda client: client.get_model_config(model, version, **self._options), model)
-        return understood(lambda: self._read_config(config), self.url)
+        config = self._call(lambda client: client.get_model_config(model, version, **self._json_options), model)
+        return understood(lambda: served_config(config), self.url)
 
     def infer(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> InferResult:
         """Answer one batch: uint8 pixels [N, H, W, C] to float32 [N, classes]."""
@@ -54,7 +89,7 @@ class TritonTransport(ABC):
         tensor = self.tritonclient.InferInput(input_name, [len(images), 1], "BYTES")
         return self._infer(model, version, tensor.set_data_from_numpy(column), output_name)
 
-    def _infer(self, model: str, version: str, tensor: Any, output_name: str) -> InferResult:
+    def _infer(self, model: str, version: str, tensor: object, output_name: str) -> InferResult:
         outputs = [self.tritonclient.InferRequestedOutput(output_name)]
         timeout_us = max(1, int(self._timeout_s * 1_000_000))
         result = self._call(
@@ -73,17 +108,11 @@ class TritonTransport(ABC):
         """Close all connections. Closing twice is allowed."""
 
     @abstractmethod
-    def _call(self, call: Callable[[Any], Value], model: str = "") -> Value:
+    def _call(self, call: Callable[[TritonClient], Value], model: str = "") -> Value:
         """Call with tritonclient's client; what it raises becomes a member of the error tree."""
 
     @abstractmethod
-    def _read_statistics(self, statistics: Any) -> list[ServedVersion]: ...
-
-    @abstractmethod
-    def _read_config(self, config: Any) -> ServedConfig: ...
-
-    @abstractmethod
-    def _read_version(self, response: Any) -> str: ...
+    def _read_version(self, response: object) -> str: ...
 
 
 def tls_refused(error: OSError) -> UsageError:

@@ -1,16 +1,14 @@
 """gRPC: one channel for all threads, with a deadline on each call."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import grpc
 import tritonclient.grpc
 from tritonclient.utils import InferenceServerException
 
-from sightline.card import CARD_KEY, PICTURES_OF
-from sightline.transport import ServedConfig, ServedVersion, TensorSpec
 from sightline.transport.address import Address, Tls
-from sightline.transport.calls import MAX_ANSWER_BYTES, TritonTransport, tls_refused
+from sightline.transport.calls import MAX_ANSWER_BYTES, TritonClient, TritonTransport, tls_refused
 from sightline.transport.failures import closed, from_triton
 
 Value = TypeVar("Value")
@@ -22,7 +20,7 @@ class GrpcTransport(TritonTransport):
     tritonclient = tritonclient.grpc
 
     def __init__(self, address: Address, timeout_s: float, tls: Tls) -> None:
-        super().__init__(address, timeout_s, {"client_timeout": timeout_s})
+        super().__init__(address, timeout_s, {"client_timeout": timeout_s}, as_json={"as_json": True})
         self._client = tritonclient.grpc.InferenceServerClient(
             f"{address.host}:{address.port}",
             creds=_credentials(tls) if address.secure else None,
@@ -39,7 +37,7 @@ class GrpcTransport(TritonTransport):
         """Close the channel."""
         self._client.close()
 
-    def _call(self, call: Callable[[Any], Value], model: str = "") -> Value:
+    def _call(self, call: Callable[[TritonClient], Value], model: str = "") -> Value:
         try:
             return call(self._client)
         except InferenceServerException as error:
@@ -47,33 +45,11 @@ class GrpcTransport(TritonTransport):
         except ValueError:  # "Cannot invoke RPC on closed channel!"
             raise closed(self.url) from None
 
-    def _read_statistics(self, statistics: Any) -> list[ServedVersion]:
-        return [ServedVersion(model.name, model.version, int(model.inference_count)) for model in statistics.model_stats]
-
-    def _read_config(self, config: Any) -> ServedConfig:
-        message = config.config
-        datatypes = message.DESCRIPTOR.fields_by_name["input"].message_type.fields_by_name["data_type"].enum_type.values_by_number
-
-        def spec(tensor: Any) -> TensorSpec:
-            return TensorSpec(tensor.name, datatypes[tensor.data_type].name, tuple(tensor.dims))
-
-        def parameter(key: str) -> str | None:
-            return message.parameters[key].string_value if key in message.parameters else None
-
-        return ServedConfig(
-            name=message.name,
-            max_batch_size=message.max_batch_size,
-            inputs=tuple(map(spec, message.input)),
-            outputs=tuple(map(spec, message.output)),
-            sealed_card=parameter(CARD_KEY),
-            pictures_of=parameter(PICTURES_OF),
-        )
-
-    def _read_version(self, response: Any) -> str:
-        return str(response.model_version)
+    def _read_version(self, response: object) -> str:
+        return str(getattr(response, "model_version"))  # noqa: B009 - of tritonclient's message, which has no types
 
 
-def _credentials(tls: Tls) -> Any:
+def _credentials(tls: Tls) -> grpc.ChannelCredentials:
     try:
         authority, key, certificate = (None if file is None else file.read_bytes() for file in (tls.ca_file, tls.key_file, tls.cert_file))
     except OSError as error:

@@ -1,19 +1,18 @@
 """HTTP: one connection for each thread (tritonclient's HTTP client must not be shared), bounded answers, a deadline on each call."""
 
+import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.client import HTTPException
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import gevent
 import gevent.ssl
 import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
-from sightline.card import CARD_KEY, PICTURES_OF
-from sightline.transport import ServedConfig, ServedVersion, TensorSpec
 from sightline.transport.address import Address, Tls
-from sightline.transport.calls import MAX_ANSWER_BYTES, TritonTransport, tls_refused
+from sightline.transport.calls import MAX_ANSWER_BYTES, TritonClient, TritonTransport, tls_refused
 from sightline.transport.failures import closed, deadline, from_triton, not_triton, unavailable
 
 Value = TypeVar("Value")
@@ -25,7 +24,7 @@ class HttpTransport(TritonTransport):
     tritonclient = tritonclient.http
 
     def __init__(self, address: Address, timeout_s: float, tls: Tls) -> None:
-        super().__init__(address, timeout_s, {})
+        super().__init__(address, timeout_s, options={}, as_json={})
         self._address = address
         self._context = _tls_context(tls) if address.secure else None
         self._own = threading.local()
@@ -59,7 +58,7 @@ class HttpTransport(TritonTransport):
             self._own.client = client
         return client
 
-    def _call(self, call: Callable[[Any], Value], model: str = "") -> Value:
+    def _call(self, call: Callable[[TritonClient], Value], model: str = "") -> Value:
         if self._closed:
             raise closed(self.url)
         client = self._client()
@@ -79,28 +78,8 @@ class HttpTransport(TritonTransport):
             self._forget(client)
             raise not_triton(self.url, error) from None
 
-    def _read_statistics(self, statistics: Any) -> list[ServedVersion]:
-        return [ServedVersion(str(m["name"]), str(m["version"]), int(m["inference_count"])) for m in statistics["model_stats"]]
-
-    def _read_config(self, config: Any) -> ServedConfig:
-        def spec(tensor: Any) -> TensorSpec:
-            return TensorSpec(str(tensor["name"]), str(tensor["data_type"]), tuple(int(dim) for dim in tensor["dims"]))
-
-        def parameter(key: str) -> str | None:
-            parameters = config.get("parameters", {})
-            return str(parameters[key]["string_value"]) if key in parameters else None
-
-        return ServedConfig(
-            name=str(config["name"]),
-            max_batch_size=int(config["max_batch_size"]),
-            inputs=tuple(map(spec, config["input"])),
-            outputs=tuple(map(spec, config["output"])),
-            sealed_card=parameter(CARD_KEY),
-            pictures_of=parameter(PICTURES_OF),
-        )
-
-    def _read_version(self, response: Any) -> str:
-        return str(response["model_version"])
+    def _read_version(self, response: object) -> str:
+        return str(dict(cast("Mapping[str, object]", response))["model_version"])
 
     def _forget(self, client: "_BoundedClient") -> None:
         """Drop a connection in an unknown state; the thread's next call opens another."""
@@ -114,17 +93,27 @@ class HttpTransport(TritonTransport):
 class _BoundedClient(tritonclient.http.InferenceServerClient):  # type: ignore[misc]  # tritonclient has no types
     """Reads no more of an answer than MAX_ANSWER_BYTES, and nothing compressed."""
 
-    def _get(self, *arguments: Any, **named: Any) -> "_Body":
+    def _get(self, *arguments: object, **named: object) -> "_Body":
         return _Body(super()._get(*arguments, **named))
 
-    def _post(self, *arguments: Any, **named: Any) -> "_Body":
+    def _post(self, *arguments: object, **named: object) -> "_Body":
         return _Body(super()._post(*arguments, **named))
+
+
+class _Response(Protocol):
+    """What is used of geventhttpclient's response."""
+
+    status_code: int
+
+    def get(self, header: str) -> str | None: ...
+
+    def read(self, length: int) -> bytes: ...
 
 
 class _Body:
     """The part of geventhttpclient's response that tritonclient uses, already read."""
 
-    def __init__(self, response: Any) -> None:
+    def __init__(self, response: _Response) -> None:
         self.status_code = response.status_code
         self.get = response.get
         self._content = bytes(response.read(MAX_ANSWER_BYTES + 1))
@@ -140,9 +129,9 @@ class _Body:
         return self._content[start:end]
 
 
-def _tls_context(tls: Tls) -> Any:
+def _tls_context(tls: Tls) -> ssl.SSLContext:
     try:
-        context = gevent.ssl.create_default_context(cafile=None if tls.ca_file is None else str(tls.ca_file))
+        context: ssl.SSLContext = gevent.ssl.create_default_context(cafile=None if tls.ca_file is None else str(tls.ca_file))
         if tls.cert_file is not None:
             context.load_cert_chain(str(tls.cert_file), None if tls.key_file is None else str(tls.key_file))
     except OSError as error:

@@ -100,7 +100,7 @@ def _rows(finalized: "Finalized") -> dict[str, str]:
         f"driver {fingerprint.driver}",
         "batches": f"{record.profile.minimum} to {record.profile.maximum}, fastest at {record.profile.optimum}",
         "computes": f"{shares}; TF32 off",
-        "gate": f"passed {len(gate['checks'])} checks on {gate['pictures']:,} images",
+        "gate": f"passed {len(gate.checks)} checks on {gate.images:,} images",
         "seconds": f"{record.build_seconds:.1f}",
         "folder": str(finalized.plan.folder),
     }

@@ -7,17 +7,23 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from types import ModuleType
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
+from sightline.batches import Pixels, Predict, Probabilities
 from sightline.card import ModelCard
 from sightline.errors import BuildError, MachineError, MissingExtra
 from sightline.host.text import one_line
 from sightline.repository.tensorrt_plan import Hardware, Profile
 from sightline_export.engine.cuda_memory import CudaMemory
-from sightline_export.graph.runtimes import Pixels, Predict, Probabilities
 from sightline_export.settings import PlanSettings
+
+if TYPE_CHECKING:
+    from tensorrt import ICudaEngine, ILogger
+
+Made = TypeVar("Made")
 
 LEVELS: Final[dict[Hardware, str]] = {
     "none": "NONE",
@@ -99,7 +105,7 @@ class LoadedPlan:
     """uint8 pixels [N, height, width, channels] → float32 probabilities [N, classes], N within the plan's profile."""
     layers: str = field(repr=False)
     """What the engine inspector says of it, as JSON text."""
-    _alive: tuple[Any, ...] = field(default=(), repr=False, compare=False)
+    _alive: tuple[object, ...] = field(default=(), repr=False, compare=False)
     """An engine must not outlive its runtime, nor a context its engine."""
 
 
@@ -141,7 +147,7 @@ def load(plan: bytes, card: ModelCard, *, code_allowed: bool = False) -> LoadedP
     return LoadedPlan(predict, layers, (runtime, engine, context))
 
 
-def _tensorrt() -> Any:
+def _tensorrt() -> ModuleType:
     try:
         import tensorrt
     except ModuleNotFoundError:
@@ -151,15 +157,16 @@ def _tensorrt() -> Any:
         ) from None
     except (ImportError, OSError) as error:
         raise MachineError(f"TensorRT's Python module does not load here: {one_line(error)}") from None
-    return tensorrt
+    module: ModuleType = tensorrt
+    return module
 
 
-def _log(trt: Any, messages: list[str]) -> Any:
-    class Log(trt.ILogger):  # type: ignore[misc] # TensorRT is known at run time only
+def _log(trt: ModuleType, messages: list[str]) -> "ILogger":
+    class Log(trt.ILogger):  # type: ignore[misc, name-defined] # TensorRT is known at run time only
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
-        def log(self, severity: Any, msg: str) -> None:
+        def log(self, severity: object, msg: str) -> None:
             if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
                 messages.append(msg)
                 del messages[:-MOST_MESSAGES]
@@ -167,7 +174,7 @@ def _log(trt: Any, messages: list[str]) -> Any:
     return Log()
 
 
-def _create(kind: Callable[..., Any], log: Any, *, messages: list[str], what: str) -> Any:
+def _create(kind: Callable[[object], Made], log: object, *, messages: list[str], what: str) -> Made:
     try:
         return kind(log)
     except TypeError:
@@ -175,7 +182,7 @@ def _create(kind: Callable[..., Any], log: Any, *, messages: list[str], what: st
         raise MachineError(f"TensorRT does not start {what}: {_joined(messages)}") from None
 
 
-def _check_tensors(trt: Any, engine: Any, card: ModelCard) -> None:
+def _check_tensors(trt: ModuleType, engine: "ICudaEngine", card: ModelCard) -> None:
     tensors = {}
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)

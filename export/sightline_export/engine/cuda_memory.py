@@ -6,7 +6,7 @@ TensorRT works in the primary context of a device, which this module shares (CUD
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from sightline.errors import MachineError
 
 LIBRARY: Final = "libcuda.so.1"
+ERROR_NAME: Final = "cuGetErrorName"
 NON_BLOCKING: Final = 1
 """CU_STREAM_NON_BLOCKING (cuda.h): the stream does not wait for the default one."""
 
@@ -21,7 +22,7 @@ NON_BLOCKING: Final = 1
 class CudaMemory:
     """The first GPU that CUDA_VISIBLE_DEVICES shows: its context, a stream, and buffers. Both live until the process ends."""
 
-    def __init__(self, cuda: Any = None) -> None:
+    def __init__(self, cuda: object = None) -> None:
         try:
             self._cuda = ctypes.CDLL(LIBRARY) if cuda is None else cuda
         except OSError:
@@ -52,7 +53,7 @@ class CudaMemory:
         finally:
             self._call("cuMemFree_v2", address)
 
-    def copy_to(self, address: int, array: npt.NDArray[Any]) -> None:
+    def copy_to(self, address: int, array: npt.NDArray[np.generic]) -> None:
         """Copy a contiguous array to the GPU, in the stream's order."""
         source = array.ctypes.data_as(ctypes.c_void_p)
         self._call("cuMemcpyHtoDAsync_v2", ctypes.c_uint64(address), source, ctypes.c_size_t(array.nbytes), self._stream)
@@ -69,9 +70,9 @@ class CudaMemory:
         """Wait until the stream has done its work."""
         self._call("cuStreamSynchronize", self._stream)
 
-    def _call(self, function: str, *arguments: Any) -> None:
+    def _call(self, function: str, *arguments: object) -> None:
         result = getattr(self._cuda, function)(*arguments)
         if result:
             text = ctypes.c_char_p()
-            self._cuda.cuGetErrorName(result, ctypes.byref(text))
+            getattr(self._cuda, ERROR_NAME)(result, ctypes.byref(text))
             raise MachineError(f"the NVIDIA driver refuses {function}: {(text.value or b'').decode() or result}")

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import onnx
 
+from sightline.batches import Predict, in_batches
 from sightline.card import ModelCard
 from sightline.errors import BuildError, ContractError, MachineError, RepositoryError
 from sightline.host.gpu import machine
@@ -27,7 +28,7 @@ from sightline_export.engine.timing_cache import default_timing_cache, read_cach
 from sightline_export.gate.checks import Check, Verdict, at_most, exactly
 from sightline_export.gate.compare import ComparedImages, Reference, hold_to
 from sightline_export.graph.layers import layers
-from sightline_export.graph.runtimes import Predict, in_batches, in_onnx_runtime
+from sightline_export.graph.runtimes import in_onnx_runtime
 from sightline_export.precisions import PRECISIONS, PrecisionSpec
 from sightline_export.settings import FinalizeSettings
 

@@ -8,9 +8,9 @@ outputs: TensorRT 8 and 9 (NVIDIA/TensorRT, trt-engine-explorer/examples; issue 
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from sightline_export.gate.checks import Check, at_least, exactly
 from sightline_export.gate.thresholds import DtypeShare
@@ -55,7 +55,7 @@ def check_inspected(wanted: DtypeShare, shares: dict[str, float]) -> Check:
     return at_least(f"share of the computing layers in {wanted.dtype}", shares.get(wanted.dtype, 0.0), wanted.least)
 
 
-def _computing(layers: str, onnx_layers: frozenset[str]) -> Iterator[dict[str, Any]]:
+def _computing(layers: str, onnx_layers: frozenset[str]) -> Iterator[dict[str, object]]:
     try:
         content = json.loads(layers)
     except (ValueError, RecursionError):
@@ -73,7 +73,7 @@ def _computing(layers: str, onnx_layers: frozenset[str]) -> Iterator[dict[str, A
             yield layer
 
 
-def _dtype_of(layer: dict[str, Any]) -> str:
+def _dtype_of(layer: dict[str, object]) -> str:
     weights = layer.get("Weights")
     formats = [weights.get("Type")] if isinstance(weights, dict) else []
     if not _dtypes(formats):
@@ -84,6 +84,6 @@ def _dtype_of(layer: dict[str, Any]) -> str:
     return "tf32" if dtype == "float32" and "tf32" in str(layer.get("TacticName", "")).lower() else dtype
 
 
-def _dtypes(formats: list[Any]) -> set[str]:
+def _dtypes(formats: Sequence[object]) -> set[str]:
     words = {word.lower() for text in formats for word in re.findall(r"[A-Za-z0-9]+", str(text))}
     return {DTYPES[word] for word in words & DTYPES.keys()}

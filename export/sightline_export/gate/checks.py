@@ -3,7 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from sightline.errors import GateRefused
 from sightline_export.gate.thresholds import Thresholds
@@ -85,7 +85,7 @@ class Verdict:
                 f"{model} was refused by the gate ({self.thresholds.precision}, {self.images:,} images) and not published: {findings}"
             )
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return everything for a version's report. A number that JSON cannot hold is written as text."""
         return {
             "precision": self.thresholds.precision,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from sightline.batches import Pixels, Predict, Probabilities, batch_size_for, in_batches
 from sightline.card import ModelCard
 from sightline.errors import UsageError
 from sightline.host.text import one_line
@@ -27,7 +28,7 @@ from sightline_export.gate.checks import (
 )
 from sightline_export.gate.structure import check_structure
 from sightline_export.gate.thresholds import ANYTHING, FP32, DtypeShare, Thresholds
-from sightline_export.graph.runtimes import Labels, Pixels, Predict, Probabilities, comfortable_batch, in_batches, in_onnx_runtime, in_torch
+from sightline_export.graph.runtimes import Labels, in_onnx_runtime, in_torch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,7 +74,7 @@ def ask_torch(
     network: "nn.Module", card: ModelCard, images: ComparedImages, progress: Callable[[int], None] = lambda _done: None
 ) -> Reference:
     """Ask the trained network about all images, once for every precision that is compared with it. Never raises what the network raises."""
-    size = min(TORCH_BATCH, comfortable_batch(card))
+    size = min(TORCH_BATCH, batch_size_for(card.preprocess.shape))
     probabilities, check = _ask("torch's answers", in_torch(network), card, images.pixels, size, progress)
     return Reference("torch", probabilities, check)
 

@@ -3,12 +3,13 @@
 import statistics
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
+from sightline.batches import Pixels, Predict
 from sightline.card import ModelCard
-from sightline_export.graph.runtimes import Pixels, Predict, in_onnx_runtime
+from sightline_export.graph.runtimes import in_onnx_runtime
 
 ROUNDS: Final = 7
 SHORTEST_S: Final = 0.05
@@ -16,7 +17,7 @@ SHORTEST_S: Final = 0.05
 LARGEST_BATCH: Final = 32
 
 
-def side_by_side(models: Mapping[str, bytes], card: ModelCard, pixels: Pixels, threads: int) -> list[dict[str, Any]]:
+def side_by_side(models: Mapping[str, bytes], card: ModelCard, pixels: Pixels, threads: int) -> list[dict[str, object]]:
     """Return images per second of each of `models` (name → serialised ONNX), in ONNX Runtime on the CPU with `threads` threads (0: all).
 
     One row for single images and one for batches of up to LARGEST_BATCH. The models take turns, ROUNDS times; the figures are medians of
@@ -29,7 +30,7 @@ def side_by_side(models: Mapping[str, bytes], card: ModelCard, pixels: Pixels, t
     ]
 
 
-def _row(predicts: Mapping[str, Predict], batch: Pixels, threads: int) -> dict[str, Any]:
+def _row(predicts: Mapping[str, Predict], batch: Pixels, threads: int) -> dict[str, object]:
     first = next(iter(predicts))
     repeats = {name: _repeats(predict, batch) for name, predict in predicts.items()}
     turns: list[dict[str, float]] = []

@@ -8,11 +8,11 @@ from typing import Final
 
 import numpy as np
 
+from sightline.batches import Pixels
 from sightline.card import ModelCard
 from sightline.errors import DataError, ImageError, UsageError
 from sightline.host.files import reason_of
 from sightline.reformat import reformat
-from sightline_export.graph.runtimes import Pixels
 
 MOST_FILES: Final = 100_000
 """Of a folder, that are looked at."""

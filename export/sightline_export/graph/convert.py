@@ -7,7 +7,7 @@ clients need not know, and `rollback` goes from one to another.
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import onnx
 
@@ -22,7 +22,7 @@ class Conversion:
 
     model: bytes = field(repr=False)
     """Serialised ONNX."""
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, object] = field(default_factory=dict)
     """JSON values."""
 
 
@@ -34,7 +34,7 @@ Converter: TypeAlias = Callable[[bytes, ModelCard, Calibration | None, Notify], 
 def convert(fp32: bytes, card: ModelCard, converter: Converter, calibration: Calibration | None, notify: Notify) -> Conversion:
     """Convert the serialised ONNX model `fp32` of `card` and seal it with the card again. The notes say from which file and images."""
     conversion = converter(fp32, card, calibration, notify)
-    notes: dict[str, Any] = {"from_sha256": hashlib.sha256(fp32).hexdigest()}
+    notes: dict[str, object] = {"from_sha256": hashlib.sha256(fp32).hexdigest()}
     if calibration is not None:
         notes["calibration"] = {"source": calibration.source, "sha256": calibration.sha256}
     return Conversion(sealed(onnx.load_from_string(conversion.model), card), {**notes, **conversion.notes})

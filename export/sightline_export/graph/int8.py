@@ -5,20 +5,21 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+from sightline.batches import Pixels, Probabilities, batch_size_for, in_batches
 from sightline.card import ModelCard
 from sightline.host.cpu import called, integer_instructions
 from sightline_export.graph.calibration import Calibration
 from sightline_export.graph.convert import Conversion, Notify
 from sightline_export.graph.layers import before_first_layer, layers
 from sightline_export.graph.quiet import quiet
-from sightline_export.graph.runtimes import Pixels, Probabilities, comfortable_batch, in_batches, in_onnx_runtime
+from sightline_export.graph.runtimes import in_onnx_runtime
 
 QUANTISED: Final = (
     *("Conv", "ConvTranspose", "Gemm", "MatMul"),
@@ -58,7 +59,7 @@ class _Trial:
     moved: float
     top_1_agreement: float
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         return {"way": str(self.method), "moved": self.moved, "top_1_agreement": self.top_1_agreement}
 
 
@@ -97,7 +98,7 @@ def _try(method: Method, quantised: bytes, card: ModelCard, held_out: Pixels, ex
     return _Trial(method, quantised, moved, float((probabilities.argmax(axis=1) == expected.argmax(axis=1)).mean()))
 
 
-def _notes(calibration: Calibration) -> Mapping[str, Any]:
+def _notes(calibration: Calibration) -> Mapping[str, object]:
     instructions = integer_instructions()
     return {
         "weights": f"int8 per channel{'' if instructions else ', 7 bits of it'}",
@@ -115,7 +116,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc] # ONNX Runtime has n
 
     def __init__(self, card: ModelCard, pixels: Pixels) -> None:
         self.name, self.pixels = card.input, pixels
-        self.size = max(1, min(16, comfortable_batch(card)))
+        self.size = max(1, min(16, batch_size_for(card.preprocess.shape)))
         self.set_range(0, len(self))
 
     def __len__(self) -> int:
@@ -152,4 +153,4 @@ def _quantised(model: bytes, card: ModelCard, calibration: Pixels, ranges: Calib
 
 
 def _answers(model: bytes, card: ModelCard, pixels: Pixels) -> Probabilities:
-    return in_batches(in_onnx_runtime(model, card), pixels, comfortable_batch(card))
+    return in_batches(in_onnx_runtime(model, card), pixels, batch_size_for(card.preprocess.shape))

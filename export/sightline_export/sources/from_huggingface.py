@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from types import ModuleType
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ from sightline_export.sources.hf_image_processor import processor_preprocess
 from sightline_export.sources.imported_model import ImportedModel, demand_float32, library, seeded
 from sightline_export.sources.labels import demand_label_count, distinct_labels
 from sightline_training.networks.weights import sha256_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 CONFIG, PROCESSOR, WEIGHTS, INDEX = "config.json", "preprocessor_config.json", "model.safetensors", "model.safetensors.index.json"
 
@@ -58,7 +62,7 @@ def from_huggingface(path: str, weights: str | None, labels: tuple[str, ...] | N
     processor = processor_preprocess(_json_of(folder / PROCESSOR), str(content.get("model_type")))
     transformers = library("transformers", "huggingface")
     config = _config(transformers, folder)
-    classes = int(config.num_labels)
+    classes = int(config.num_labels or 0)
     if classes < 2 or getattr(config, "num_channels", 3) != 3:
         raise UsageError(
             f"{folder / CONFIG}: {classes} classes and {getattr(config, 'num_channels', 3)} channels; a card needs two or more, and 3"
@@ -81,16 +85,16 @@ def from_huggingface(path: str, weights: str | None, labels: tuple[str, ...] | N
     )
 
 
-def _json_of(path: Path) -> dict[str, Any]:
+def _json_of(path: Path) -> dict[str, object]:
     try:
         return read_json(path, MAX_JSON_BYTES)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {reason_of(error)}") from None
 
 
-def _config(transformers: Any, folder: Path) -> Any:
+def _config(transformers: ModuleType, folder: Path) -> "PreTrainedConfig":
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config: PreTrainedConfig = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # noqa: BLE001 - of a stranger's config.json, transformers raises nearly anything
         raise DataError(f"{folder / CONFIG}: transformers cannot read it: {one_line(error)}") from None
     if type(config) not in transformers.AutoModelForImageClassification._model_mapping:
@@ -98,17 +102,19 @@ def _config(transformers: Any, folder: Path) -> Any:
     return config
 
 
-def _network(transformers: Any, config: Any, folder: Path, weights: str | None) -> Any:
+def _network(transformers: ModuleType, config: "PreTrainedConfig", folder: Path, weights: str | None) -> nn.Module:
     """Return the network with its weights in float32. Raises DataError if one is missing, which transformers would fill at random."""
     transformers.utils.logging.disable_progress_bar()
     classifier = transformers.AutoModelForImageClassification
     if weights == "random":
-        return seeded(lambda: classifier.from_config(config, dtype=torch.float32, trust_remote_code=False))
+        network: nn.Module = seeded(lambda: classifier.from_config(config, dtype=torch.float32, trust_remote_code=False))
+        return network
     if not (folder / WEIGHTS).is_file() and not (folder / INDEX).is_file():
         pickled = ", ".join(sorted(file.name for file in folder.glob("*.bin"))[:3])
         raise DataError(
             f"{folder} holds no {WEIGHTS}{f', and {pickled} could run code when it is opened' if pickled else ''}: save it as safetensors"
         )
+    model: nn.Module
     try:
         model, loading = classifier.from_pretrained(
             folder,
@@ -127,7 +133,7 @@ def _network(transformers: Any, config: Any, folder: Path, weights: str | None) 
     return model
 
 
-def _labels(content: Mapping[str, Any], classes: int, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _labels(content: Mapping[str, object], classes: int, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the labels of `id2label`; what transformers makes up where there are none is not taken."""
     labels = content.get("id2label")
     if (
@@ -139,7 +145,7 @@ def _labels(content: Mapping[str, Any], classes: int, folder: Path) -> tuple[tup
     return distinct_labels([labels[str(number)] for number in range(classes)])
 
 
-def _same_size(config: Any, size: tuple[int, int], folder: Path) -> None:
+def _same_size(config: "PreTrainedConfig", size: tuple[int, int], folder: Path) -> None:
     """Raise UsageError if the network is made for another size of image than the processor makes."""
     wanted = getattr(config, "image_size", None)
     wanted = (wanted, wanted) if isinstance(wanted, int) else tuple(wanted) if isinstance(wanted, list | tuple) else size

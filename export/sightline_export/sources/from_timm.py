@@ -3,8 +3,13 @@
 import difflib
 import math
 from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from torch import nn
 
 from sightline.errors import DataError, UsageError
 from sightline.host.text import one_line
@@ -16,6 +21,9 @@ from sightline_training.networks.state import load_state
 from sightline_training.networks.weight_files import read_tensors
 from sightline_training.networks.weights import sha256_of
 
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
+
 
 def from_timm(name: str, weights: str | None, labels: tuple[str, ...] | None) -> ImportedModel:
     """Import timm's classifier `name`, such as "convnext_tiny.fb_in1k", with `weights` (None: published ones; `random`; a file).
@@ -25,9 +33,9 @@ def from_timm(name: str, weights: str | None, labels: tuple[str, ...] | None) ->
     """
     timm = library("timm", "timm")
     config = _config(timm, name)
-    source = f"timm:{config['architecture']}.{config['tag']}" if config.get("tag") else f"timm:{config['architecture']}"
-    preprocess = timm_preprocess(config, source)
-    published = config["num_classes"]
+    source = f"timm:{config.architecture}.{config.tag}" if config.tag else f"timm:{config.architecture}"
+    preprocess = timm_preprocess(settings := asdict(config), source)
+    published = config.num_classes
     classes = published if weights is None or labels is None else len(labels)
     if not classes:
         raise UsageError(f"{source} has no classes, only features: name a classifier, or a file of weights and their labels")
@@ -50,13 +58,13 @@ def from_timm(name: str, weights: str | None, labels: tuple[str, ...] | None) ->
         labels=all_labels,
         weights=description,
         weights_sha256=sha256 or sha256_of(model.state_dict()),
-        settings={key: config.get(key) for key in ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")},
+        settings={key: settings.get(key) for key in ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")},
         versions={"timm": timm.__version__},
         notes=notes,
     )
 
 
-def timm_preprocess(config: Mapping[str, Any], source: str) -> Preprocess:
+def timm_preprocess(config: Mapping[str, object], source: str) -> Preprocess:
     """Return a card's preprocessing that does what timm does to an image at evaluation, given a `pretrained_cfg` as a mapping.
 
     The size is `input_size`; timm's larger `test_input_size` is not used. Raises UsageError, with the reason, if a card cannot say it.
@@ -69,18 +77,19 @@ def timm_preprocess(config: Mapping[str, Any], source: str) -> Preprocess:
     height, width = size
     # timm rounds down, and leaves it to the transforms whether anything is cut at all.
     scaled = [math.floor(side / data["crop_pct"]) for side in size]
-    common: dict[str, Any] = {
-        "whose": whose,
-        "resample": resample_named(data["interpolation"], whose),
-        "mean": data["mean"],
-        "std": data["std"],
-        "size": (height, width),
-    }
+    transform = partial(
+        Transform,
+        whose=whose,
+        resample=resample_named(data["interpolation"], whose),
+        mean=data["mean"],
+        std=data["std"],
+        size=(height, width),
+    )
     mode = data["crop_mode"]
     if mode == "center":
         if scaled[0] != scaled[1]:
             raise UsageError(f"{whose} covers {height} x {width} pixels and rounds the longer side to the nearest; a card rounds it down.")
-        return preprocess_from(Transform(fit="crop", scaled=scaled[0], **common))
+        return preprocess_from(transform(fit="crop", scaled=scaled[0]))
     if mode not in ("squash", "border"):
         raise UsageError(f"{whose} has the crop_mode {mode!r:.40}, which is not known here: center, squash and border are.")
     if scaled != size:
@@ -89,12 +98,12 @@ def timm_preprocess(config: Mapping[str, Any], source: str) -> Preprocess:
             f"{height} x {width} out of them; a card can {'stretch' if mode == 'squash' else 'pad'} or crop, not both."
         )
     if mode == "squash":
-        return preprocess_from(Transform(fit="stretch", **common))
-    return preprocess_from(Transform(fit="pad", background=[round(255 * value) for value in data["mean"]], **common))
+        return preprocess_from(transform(fit="stretch"))
+    return preprocess_from(transform(fit="pad", background=[round(255 * value) for value in data["mean"]]))
 
 
-def _config(timm: Any, name: str) -> dict[str, Any]:
-    """Read what timm knows of the weights `name`, as a mapping. Raises UsageError if it knows no such network or no such weights of it."""
+def _config(timm: ModuleType, name: str) -> "PretrainedCfg":
+    """Read what timm knows of the weights `name`. Raises UsageError if it knows no such network or no such weights of it."""
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture.lower(), timm.list_models(), n=3, cutoff=0.5)
@@ -103,11 +112,11 @@ def _config(timm: Any, name: str) -> dict[str, Any]:
     tags = [model.partition(".")[2] for model in timm.list_models(f"{architecture}.*", pretrained=True)]
     if tag and tag not in tags:
         raise UsageError(f"timm has no weights {tag!r:.80} of {architecture}, only {', '.join(sorted(tags)) or 'none'}.")
-    config: dict[str, Any] = timm.get_pretrained_cfg(name).to_dict()
-    return {**config, "architecture": architecture}
+    config: PretrainedCfg = timm.get_pretrained_cfg(name)
+    return replace(config, architecture=architecture)
 
 
-def _fetched(timm: Any, name: str, source: str) -> tuple[Any, str, str]:
+def _fetched(timm: ModuleType, name: str, source: str) -> tuple[nn.Module, str, str]:
     try:
         model = timm.create_model(name, pretrained=True)
     except Exception as error:  # noqa: BLE001 - a dozen libraries are on the way to the hub
@@ -118,11 +127,11 @@ def _fetched(timm: Any, name: str, source: str) -> tuple[Any, str, str]:
     return model, f"timm's {source.partition(':')[2]}", sha256_of(model.state_dict())
 
 
-def _labels(timm: Any, config: Mapping[str, Any], source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _labels(timm: ModuleType, config: "PretrainedCfg", source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the labels that come with the weights, else ImageNet's if they are as many; and notes."""
-    classes = config["num_classes"]
-    labels = list(config.get("label_names") or [])
-    descriptions = config.get("label_descriptions") or {}
+    classes = config.num_classes
+    labels = list(config.label_names or [])
+    descriptions = config.label_descriptions or {}
     if labels:
         labels = [str(descriptions.get(label, label)) for label in labels]
     elif subset := timm.data.infer_imagenet_subset({"num_classes": classes}):

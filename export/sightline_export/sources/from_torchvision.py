@@ -1,7 +1,6 @@
 """`--from torchvision:NAME[/VERSION]`: a classifier as torchvision publishes it, or with weights of one's own in its structure."""
 
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -40,7 +39,7 @@ def from_torchvision(named: str, weights: str | None, labels: tuple[str, ...] | 
     if classes != len(categories):
         network.set_submodule(last, _resized(network.get_submodule(last), classes))
     load_weights(network, loaded)
-    transforms: Any = versions[version].transforms()
+    transforms = versions[version].transforms()
     return ImportedModel(
         source=f"torchvision:{name}/{version}",
         body=network,

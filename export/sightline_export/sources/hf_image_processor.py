@@ -7,7 +7,7 @@ what this file settings are known here. A key that is left out has the default o
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from PIL import Image
 
@@ -52,12 +52,12 @@ class ProcessorPreprocess:
     """What a processor does to an image, in a card's words, and notes about it."""
 
     preprocess: Preprocess
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     """What was read of its file, defaults of the class included."""
     notes: tuple[str, ...]
 
 
-def processor_preprocess(config: Mapping[str, Any], model_type: str) -> ProcessorPreprocess:
+def processor_preprocess(config: Mapping[str, object], model_type: str) -> ProcessorPreprocess:
     """Return a card's words for the content of a `preprocessor_config.json`; `model_type` decides the class where the file names none.
 
     Raises UsageError, with the key and its value, for whatever a card cannot say; MissingExtra without transformers.
@@ -93,7 +93,7 @@ def processor_preprocess(config: Mapping[str, Any], model_type: str) -> Processo
     return ProcessorPreprocess(preprocess, {"image_processor_type": kind, **settings}, () if scaled is None else (SHIFTED,))
 
 
-def _class_of(config: Mapping[str, Any], model_type: str) -> str:
+def _class_of(config: Mapping[str, object], model_type: str) -> str:
     """Return the name of the processor's class, without what tells its implementations apart. Raises UsageError if it is not known here."""
     if config.get("auto_map") is not None:
         raise _refused("auto_map", config["auto_map"], "names program code that came with the model, which is never run here")
@@ -110,7 +110,7 @@ def _class_of(config: Mapping[str, Any], model_type: str) -> str:
     return kind
 
 
-def _geometry(kind: str, settings: Mapping[str, Any]) -> tuple[tuple[int, int], int | None]:
+def _geometry(kind: str, settings: Mapping[str, object]) -> tuple[tuple[int, int], int | None]:
     """Return the result's height and width, and what the shorter side is scaled to before its centre is cropped; None if it is squashed."""
     size = _size(settings["size"], "size", square=bool(settings["default_to_square"]))
     crop = _size(settings["crop_size"], "crop_size", square=True) if settings["do_center_crop"] else None

@@ -3,13 +3,16 @@
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from types import ModuleType
+from typing import Final, TypeVar
 
 import torch
 from torch import nn
 
 from sightline.errors import MissingExtra, UsageError
 from sightline.preprocess import Preprocess
+
+Built = TypeVar("Built")
 
 SEED: Final = 0
 """Of random weights: always the same ones."""
@@ -28,7 +31,7 @@ class ImportedModel:
     weights: str
     """Where they are from, for people: no path."""
     weights_sha256: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     """The source's own words for its preprocessing, as they were found."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of libraries that only this source needs."""
@@ -36,7 +39,7 @@ class ImportedModel:
     """What a reader of the report should know, in sentences."""
 
 
-def library(name: str, source: str) -> Any:
+def library(name: str, source: str) -> ModuleType:
     """Import the library that `source` needs. Raises MissingExtra, with what to install."""
     try:
         return importlib.import_module(name)
@@ -46,7 +49,7 @@ def library(name: str, source: str) -> Any:
         raise MissingExtra(f"`sightline export --from {source}:…` needs {name}: pip install 'sightline[bring]'") from None
 
 
-def seeded(build: Callable[[], Any]) -> Any:
+def seeded(build: Callable[[], Built]) -> Built:
     """Return what `build` makes with torch's generator at SEED; the generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)

@@ -1,8 +1,7 @@
 """A finished run as a source of models: the only module of export that reads runs, recipes and datasets of the training package."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from sightline.card import ModelCard
 from sightline.errors import DataError, RepositoryError
@@ -90,18 +89,25 @@ def _calibration(run: Run, card: ModelCard, data: Path | None, settings: Calibra
     return Calibration(f"training pictures of {training.name}", pixels[::2], pixels[1::2])
 
 
-def _judged(run: Run) -> Mapping[str, Any] | None:
-    """What the training run measured on the images that it was judged on: split, n, accuracy (0..1), its 95 % interval.
+class _Judged(TypedDict):
+    """What the training run measured on the images that it was judged on."""
 
-    None if nobody knows what those images show.
-    """
+    split: str
+    n: int
+    accuracy: float
+    """0..1."""
+    interval_95: list[float]
+
+
+def _judged(run: Run) -> _Judged | None:
+    """The accuracy of the training run; None if nobody knows what its images show."""
     accuracy = run.report.judged_accuracy
     if accuracy is None:
         return None
     return {"split": run.judged_on, "n": accuracy.n, "accuracy": accuracy.accuracy, "interval_95": list(accuracy.interval_95)}
 
 
-def _provenance(run: Run, judged: Mapping[str, Any] | None) -> dict[str, Any]:
+def _provenance(run: Run, judged: _Judged | None) -> dict[str, object]:
     """Where a version comes from, in terms that mean the same on every machine: no paths."""
     report, document = run.report, run.report.model_dump(mode="json", by_alias=True)
     return {

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sightline.batches import Pixels, Probabilities
 from sightline_export.gate.thresholds import FP32, Thresholds
-from sightline_export.graph.runtimes import Pixels, Probabilities
 from sightline_export.verify.hops import Tally
 
 

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
+from sightline.batches import Probabilities, batch_size_for, in_batches
 from sightline.card import ModelCard
 from sightline.classifier import MAX_REQUEST_BYTES, Classifier
 from sightline.errors import ContractError, DataError, ModelError, ModelNotFound, RepositoryError
@@ -25,7 +26,7 @@ from sightline.repository.read import ModelVersion, check_files, read_version
 from sightline.repository.report import FROM
 from sightline.transport import Transport, connect
 from sightline_export.gate.thresholds import FP32
-from sightline_export.graph.runtimes import Probabilities, comfortable_batch, in_batches, in_onnx_runtime, in_torch
+from sightline_export.graph.runtimes import in_onnx_runtime, in_torch
 from sightline_export.precisions import PRECISIONS
 from sightline_export.settings import Endpoints, ImageSelection
 from sightline_export.sources.run import Run, is_finished_run, load_run
@@ -165,7 +166,7 @@ def _compare_images(
     predict_torch = in_torch(run.network())
     predict_onnx = in_onnx_runtime((version.folder / ONNX_FILE).read_bytes(), card)
     total = min(wanted.limit or len(images), len(images))
-    size = min(CHUNK, comfortable_batch(card))
+    size = min(CHUNK, batch_size_for(card.preprocess.shape))
     for start in range(0, total, size):
         indices = np.arange(start, min(start + size, total))
         trained = images.pixels(card.preprocess, indices)

@@ -5,6 +5,8 @@ parameters included (github.com/triton-inference-server/onnxruntime_backend, REA
 It runs alone in Triton's worker process: nothing of Sightline is imported here.
 """
 
+from __future__ import annotations
+
 import itertools
 import json
 import os
@@ -18,7 +20,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
-Array = npt.NDArray[Any]
+Array = npt.NDArray[np.generic]
 
 ONNX_TYPES: Final = {
     "tensor(bool)": "TYPE_BOOL",
@@ -67,7 +69,7 @@ class TritonPythonModel:
         _agree("output", self.session.get_outputs(), config["output"], self.max_batch_size)
         self.joined: dict[str, Array] = {}
 
-    def execute(self, requests: Sequence[Any]) -> list[Any]:
+    def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Answer a batch of requests: join them once, run once, hand each its rows. One alone is not copied at all."""
         feeds = [{name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self.inputs} for request in requests]
         joint_answers = self._answer_together(feeds) if len(feeds) > 1 and self.max_batch_size > 0 else None
@@ -86,13 +88,13 @@ class TritonPythonModel:
             return None
         return [[answer[start:end] for answer in answers] for start, end in itertools.pairwise([0, *ends])]
 
-    def _answer_alone(self, request: Any, feed: Mapping[str, Array]) -> Any:
+    def _answer_alone(self, request: pb_utils.InferenceRequest, feed: Mapping[str, Array]) -> pb_utils.InferenceResponse:
         try:
             return self._respond(request, self.session.run(self.outputs, feed))
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to this request
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"ONNX Runtime cannot answer: {_one_line(error)}"))
 
-    def _respond(self, request: Any, answers: Sequence[Array]) -> Any:
+    def _respond(self, request: pb_utils.InferenceRequest, answers: Sequence[Array]) -> pb_utils.InferenceResponse:
         wanted = request.requested_output_names()
         return pb_utils.InferenceResponse(
             [pb_utils.Tensor(name, answer) for name, answer in zip(self.outputs, answers, strict=True) if name in wanted]
@@ -128,7 +130,7 @@ def _session_options(config: Mapping[str, Any]) -> ort.SessionOptions:
     return options
 
 
-def _providers(args: Mapping[str, str], config: Mapping[str, Any]) -> list[Any]:
+def _providers(args: Mapping[str, str], config: Mapping[str, Any]) -> list[object]:
     if args["model_instance_kind"] != "GPU":
         return ["CPUExecutionProvider"]
     if "CUDAExecutionProvider" not in ort.get_available_providers():
@@ -137,7 +139,7 @@ def _providers(args: Mapping[str, str], config: Mapping[str, Any]) -> list[Any]:
     return [("CUDAExecutionProvider", {"device_id": int(args["model_instance_device_id"])}), "CPUExecutionProvider"]
 
 
-def _agree(what: str, actual: Sequence[Any], configured: Sequence[Mapping[str, Any]], max_batch_size: int) -> None:
+def _agree(what: str, actual: Sequence[ort.NodeArg], configured: Sequence[Mapping[str, Any]], max_batch_size: int) -> None:
     """Hold the ONNX file to the config: the same tensors, of the same type, with shapes that can meet."""
     in_file = {tensor.name: tensor for tensor in actual}
     names = {tensor["name"] for tensor in configured}

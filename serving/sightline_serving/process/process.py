@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from sightline.errors import ServerStartError
 from sightline_serving.process import supervisor
@@ -69,7 +69,7 @@ def run(
 
     Shared memory named `shm_prefix`… and `folders` are removed in any case. Raises ServerStartError if it cannot be run.
     """
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "command": list(command),
         "parent": os.getpid(),
         "grace_s": grace_s,

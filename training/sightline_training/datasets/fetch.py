@@ -5,14 +5,11 @@ import hashlib
 import io
 import logging
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
 
-FETCH_TIMEOUT_S: Final = 30.0
-"""Of silence on the line, not of the whole download."""
+from sightline_training.downloads import FETCH_TIMEOUT_S, silence_limited_to
 
 
 def fetch_from_mirrors(folder: Path, md5s: Mapping[str, str], mirrors: Sequence[str]) -> None:
@@ -62,27 +59,6 @@ def why_not_fetched(error: Exception) -> str:
         inner = under
     reason = getattr(inner, "reason", inner)
     return getattr(reason, "strerror", None) or (str(reason).splitlines() or [type(reason).__name__])[0].rstrip(".")
-
-
-@contextlib.contextmanager
-def silence_limited_to(timeout_s: float) -> Iterator[None]:
-    """Neither library sets a timeout on all its connections: torchvision's heed the socket's default, kagglehub's only requests' own."""
-    import requests
-
-    before, send = socket.getdefaulttimeout(), requests.Session.send
-
-    def impatient(session: requests.Session, request: requests.PreparedRequest, **settings: Any) -> requests.Response:
-        if settings.get("timeout") is None:
-            settings["timeout"] = timeout_s
-        return send(session, request, **settings)
-
-    socket.setdefaulttimeout(timeout_s)
-    requests.Session.send = impatient  # type: ignore[assignment, method-assign]
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-        requests.Session.send = send  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from sightline.errors import DataError
-from sightline.host.files import read_json, reason_of
+from sightline.host.files import read_bytes, reason_of
 from sightline.image import name_of
 from sightline_training.datasets.class_folders import read_class_folders
 from sightline_training.datasets.dataset import Dataset
@@ -21,6 +22,7 @@ from sightline_training.datasets.listing import folders_in
 INDEX: Final = "imagenet_class_index.json"
 MAX_INDEX_BYTES: Final = 1024 * 1024
 """Keras's has 35,000."""
+INDEX_JSON: Final = TypeAdapter(dict[str, tuple[str, str]])
 NUMBER: Final = re.compile(r"n\d{8}")
 """Of a synset of WordNet."""
 
@@ -73,9 +75,9 @@ def _published(root: Path) -> dict[str, int]:
             f"{places[0].parent / 'val'}: of ImageNet's 1,000 folders some are missing. To tell which these are, put {INDEX} beside val/."
         )
     try:
-        content = read_json(path, MAX_INDEX_BYTES)
-        return {str(content[str(number)][0]): number for number in range(len(LABELS))}
+        index = INDEX_JSON.validate_json(read_bytes(path, MAX_INDEX_BYTES))
+        return {index[str(number)][0]: number for number in range(len(LABELS))}
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {reason_of(error)}.") from None
-    except (LookupError, TypeError):
+    except (LookupError, ValidationError):
         raise DataError(f'{path}: expected 1,000 entries such as "0": ["n01440764", "tench"]. Put a good copy in its place.') from None

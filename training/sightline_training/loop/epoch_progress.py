@@ -1,7 +1,5 @@
 """Shows how a network trains: on a terminal one bar with the time left for the whole stage, elsewhere a line an epoch."""
 
-from typing import Any
-
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -35,7 +33,7 @@ class EpochProgress(Callback):
         """Show which epoch it is."""
         self.bar.update(self.task, description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
         """Move the bar."""
         self.bar.update(self.task, completed=trainer.global_step)
 

@@ -15,6 +15,7 @@ import safetensors.numpy
 import torch
 from torch import nn
 
+from sightline.batches import batch_size_for
 from sightline.console import messages
 from sightline.errors import DataError, MachineError
 from sightline.host.cache import cache_folder
@@ -25,7 +26,7 @@ from sightline_training.loop.batches import seed_of
 from sightline_training.networks.backbones import Backbone
 from sightline_training.networks.transfer import Headed
 from sightline_training.networks.weights import Weights
-from sightline_training.networks.wrappers import Network, comfortable_batch
+from sightline_training.networks.wrappers import Network
 from sightline_training.progress import tracked
 from sightline_training.recipe import Recipe
 
@@ -88,7 +89,7 @@ def cached_features(
     image: seeds of the augmentation are made of it. A file appears whole, and is named after its own sha256: one that is damaged is
     deleted and its images are computed again, and two processes that compute the same write the same.
     """
-    size = comfortable_batch(pixels.shape[1:])
+    size = batch_size_for(pixels.shape[1:])
     identities = _identities(pixels, None if augmentation is None else size)
     rows: dict[bytes, list[int]] = {}
     for row, identity in enumerate(identities):

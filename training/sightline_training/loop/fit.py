@@ -20,13 +20,14 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from sightline.batches import batch_size_for
 from sightline_training.environment import Device, has_bfloat16
 from sightline_training.loop.batches import Memory, train_batches, watched_batches
 from sightline_training.loop.epoch_progress import EpochProgress
 from sightline_training.loop.history import Epoch, load_kept
 from sightline_training.loop.stage_module import StageModule, StagePlan
 from sightline_training.networks.transfer import Headed
-from sightline_training.networks.wrappers import Network, comfortable_batch
+from sightline_training.networks.wrappers import Network
 from sightline_training.recipe import Recipe
 
 TERMINATED: Final = 128 + signal.SIGTERM
@@ -117,7 +118,7 @@ def _run_trainer(module: StageModule, train: Memory, watched: Memory, device: De
             trainer.fit(
                 module,
                 train_batches(train, plan.stage.batch_size, plan.draws, len(module.history)),
-                watched_batches(watched, comfortable_batch(tuple(watched.inputs.shape[1:]))),
+                watched_batches(watched, batch_size_for(tuple(watched.inputs.shape[1:]))),
                 ckpt_path=plan.last if module.history else None,
                 weights_only=True,
             )

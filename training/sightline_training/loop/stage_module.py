@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import safetensors.torch
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanMetric
@@ -82,7 +83,7 @@ class StageModule(LightningModule):
         """Whether nothing is left to train."""
         return is_finished(self.history, self.plan.stage, self.plan.chooses)
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the stage's optimizer under a one-cycle schedule that ends with the last epoch."""
         optimizer = optimizer_of(self.plan.stage, [parameter for parameter in self.parameters() if parameter.requires_grad])
         steps = int(self.trainer.estimated_stepping_batches)
@@ -137,7 +138,7 @@ class StageModule(LightningModule):
             f"  {epoch['seconds']:.1f} s" + ("  (best)" if best else "")
         )
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         """Let the history travel with the weights: after a kill both stand at the same epoch."""
         checkpoint["history"] = self.history
 

@@ -3,8 +3,9 @@
 import copy
 import difflib
 import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import torch
 from torch import nn
@@ -15,7 +16,14 @@ from sightline.preprocess import Preprocess
 from sightline_training.networks.library_transforms import Transform, preprocess_from, resample_named
 from sightline_training.networks.transfer import PooledBlocks, PooledFeatures
 
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
+    from torchvision.transforms._presets import ImageClassification
+
 Part = Literal["network", "features", "blocks"]
+
+Function: TypeAlias = Callable[..., object]
+Settings: TypeAlias = Mapping[str, object] | None
 
 RENORMALISING: Final = ("googlenet", "inception_v3")
 """Trained elsewhere, on pixels scaled to -1..1: they undo torchvision's mean and deviation by themselves (`transform_input`)."""
@@ -87,7 +95,7 @@ def preprocess_of(backbone: Backbone, version: str | None = None) -> Preprocess:
     return _preprocess_from(weights.transforms(), f"the preprocessing of {backbone.name} with torchvision's {weights}")
 
 
-def published(name: str) -> dict[str, Any]:
+def published(name: str) -> dict[str, "WeightsEnum"]:
     """Return what torchvision publishes of a network: name of the version → member of its weights enumeration, the oldest first."""
     _demand_known(name)
     from torchvision.models import get_model_weights
@@ -171,7 +179,7 @@ def _materialised(network: nn.Module) -> nn.Module:
 class _Unfilled(TorchFunctionMode):
     """Sends what layers allocate unfilled to the meta device, and nothing else: some networks compute their widths with tensors."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Function, types: object, args: tuple[object, ...] = (), kwargs: Settings = None) -> object:
         """Called by torch in place of each of its functions."""
         settings = dict(kwargs or {})
         if func is torch.empty:
@@ -187,7 +195,7 @@ def _demand_known(name: str) -> None:
         raise UsageError(f"torchvision has no classifier {name!r:.80}. {advice}")
 
 
-def _preprocess_from(transforms: Any, whose: str) -> Preprocess:
+def _preprocess_from(transforms: "ImageClassification", whose: str) -> Preprocess:
     """Return the card's preprocessing for torchvision's `ImageClassification`: resize the shorter side, centre crop, normalise."""
     try:
         (crop,), (resize,), resample = transforms.crop_size, transforms.resize_size, transforms.interpolation.value

@@ -2,25 +2,24 @@
 
 import hashlib
 import re
-import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from sightline.console import messages
 from sightline.errors import DataError
+from sightline_training.downloads import FETCH_TIMEOUT_S, silence_limited_to
 from sightline_training.networks.backbones import published
 from sightline_training.networks.weight_files import read_weights, tensors_in
 
-FETCH_TIMEOUT_S: Final = 30.0
-"""Of silence on the line, not of the whole download."""
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 
-def fetch_published(name: str, version: str | None) -> tuple[Mapping[str, Tensor], str, Any]:
+def fetch_published(name: str, version: str | None) -> tuple[Mapping[str, Tensor], str, "WeightsEnum"]:
     """Return the tensors that torchvision publishes of a network as `version`, their file's sha256, and the member of its enumeration.
 
     None means the best ones. They are fetched unless torch's cache has them. Raises DataError if they are damaged or not to be had.
@@ -35,7 +34,7 @@ def fetch_published(name: str, version: str | None) -> tuple[Mapping[str, Tensor
         console.print(f"fetching the weights of {name} ({weights}) into {path.parent}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _silence_limited_to(FETCH_TIMEOUT_S):
+            with silence_limited_to(FETCH_TIMEOUT_S):
                 torch.hub.download_url_to_file(weights.url, str(path), expected, progress=console.is_terminal)
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "reason", error)
@@ -62,14 +61,3 @@ def _hash_in(url: str) -> str:
     if match is None:
         raise DataError(f"torchvision names no hash of {url}, so that what is fetched from there cannot be checked.")
     return match[1]
-
-
-@contextmanager
-def _silence_limited_to(timeout_s: float) -> Iterator[None]:
-    """Limit how long a connection may be silent: the library opens its connections without a timeout of its own."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(timeout_s)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

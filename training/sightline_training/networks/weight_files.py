@@ -6,7 +6,7 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import safetensors
 import safetensors.torch
@@ -46,7 +46,7 @@ def tensors_in(content: bytes, path: Path) -> dict[str, Tensor]:
     """Return names and tensors of a file's bytes, of either kind. Raises DataError as `read_tensors` does."""
     try:
         # A safetensors file begins with the length of its header, and the header is a JSON object.
-        tensors: Any = safetensors.torch.load(content) if content[8:9] == b"{" else _state_dict_in(content, path)
+        tensors: object = safetensors.torch.load(content) if content[8:9] == b"{" else _state_dict_in(content, path)
     except DataError:
         raise
     except Exception as error:  # noqa: BLE001 - torch raises nearly anything on a damaged file

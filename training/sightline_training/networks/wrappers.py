@@ -1,17 +1,11 @@
 """The network around a recipe's body: uint8 pixels in, arithmetic of the card first, so that nobody can normalise twice or not at all."""
 
-import math
-
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sightline.batches import Pixels, Probabilities, batch_size_for, in_batches
 from sightline.card import ModelCard
 from sightline.preprocess import Preprocess
-
-Probabilities = npt.NDArray[np.float32]
-"""Of each class for each image, [N, classes]."""
 
 
 class Normalise(nn.Module):
@@ -61,14 +55,13 @@ class Answering(nn.Module):
         return torch.softmax(self.network(pixels), dim=1)
 
 
-def probabilities_of(network: nn.Module, pixels: npt.NDArray[np.uint8]) -> Probabilities:
+def probabilities_of(network: nn.Module, pixels: Pixels) -> Probabilities:
     """Return what an `Answering` network in eval mode gives for pixels [N, H, W, C], computed in batches where its weights lie."""
-    device, size = next(network.parameters()).device, comfortable_batch(pixels.shape[1:])
+    device = next(network.parameters()).device
+
+    def predict(batch: Pixels) -> Probabilities:
+        probabilities: Probabilities = network(torch.from_numpy(batch).to(device)).cpu().numpy()
+        return probabilities
+
     with torch.inference_mode():
-        parts = [network(torch.from_numpy(pixels[at : at + size]).to(device)).cpu() for at in range(0, len(pixels), size)]
-    return torch.cat(parts).numpy()
-
-
-def comfortable_batch(shape: tuple[int, ...]) -> int:
-    """Return how many images of shape (H, W, C) make a batch: 1000 of MNIST's, 26 of 224 x 224, where VGG16 takes a gigabyte."""
-    return max(1, min(1000, 4_000_000 // math.prod(shape)))
+        return in_batches(predict, pixels, batch_size_for(pixels.shape[1:]))

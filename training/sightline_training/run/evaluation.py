@@ -5,18 +5,32 @@ import io
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
+from sightline.batches import Probabilities
 from sightline_training.datasets import Dataset
 from sightline_training.datasets.image_set import Labels, Pixels, Split
 from sightline_training.environment import Device, has_bfloat16
 from sightline_training.loop.history import Epoch, kept_epoch
-from sightline_training.networks.wrappers import Probabilities
 from sightline_training.recipe import Recipe
 from sightline_training.run.metrics import accuracy_of, class_figures, confusion_counts, seen_before
-from sightline_training.run.report import Accuracy, Confusion, Duplicates, Target, TrainingFigures
+from sightline_training.run.report import Accuracy, ClassFigures, Confusion, Duplicates, Target, TrainingFigures
+
+
+class Figures(TypedDict):
+    """The fields of `RunReport` that say how good the network is."""
+
+    judged_on: Split
+    chosen_on: Split | None
+    accuracy: Mapping[str, Accuracy | None]
+    gap: float | None
+    target: Target
+    duplicates: Duplicates
+    remarks: tuple[str, ...]
+    per_class: tuple[ClassFigures, ...]
+    confusion: Confusion | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +48,7 @@ class Evaluation:
         """The split that the reported accuracy is counted on."""
         return self.dataset.judged.split
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> Figures:
         """Return the fields of `RunReport` that say how good the network is."""
         judged_on, card = self.judged_on, self.recipe.card
         accuracy: dict[str, Accuracy | None] = {

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sightline.errors import DataError, MachineError, UsageError
 from sightline.host.files import read_json, reason_of, write_atomically
@@ -52,7 +52,7 @@ def claimed(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def begun_with(folder: Path) -> dict[str, Any] | None:
+def begun_with(folder: Path) -> dict[str, object] | None:
     """Return what settings.json of the run in this folder holds; None if the folder is empty.
 
     Raises UsageError if something else lies there, DataError if the file cannot be read.
@@ -79,7 +79,7 @@ def own_images_of(folder: Path) -> Path | None:
     return Path(path) if isinstance(path, str) else None
 
 
-def demand_same(begun: dict[str, Any], settings: RunSettings, folder: Path) -> None:
+def demand_same(begun: dict[str, object], settings: RunSettings, folder: Path) -> None:
     """Raise UsageError, naming each setting that differs, unless the run in the folder was begun with these settings.
 
     Fingerprints are compared only if `settings` has them: images are not read for a run that could not be continued anyway.
@@ -111,7 +111,7 @@ def drop_pixels(folder: Path) -> None:
     shutil.rmtree(folder / PIXELS, ignore_errors=True)
 
 
-def _read_settings(folder: Path) -> dict[str, Any]:
+def _read_settings(folder: Path) -> dict[str, object]:
     try:
         return read_json(folder / SETTINGS, MAX_SETTINGS_BYTES)
     except OSError as error:

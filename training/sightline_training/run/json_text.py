@@ -3,12 +3,12 @@
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 NUMBERS: Final = re.compile(r"\[\n\s+([-+.0-9eE]+(?:,\n\s+[-+.0-9eE]+)*)\n\s*\]")
 
 
-def json_text(content: Mapping[str, Any]) -> str:
+def json_text(content: Mapping[str, object]) -> str:
     """Return `content` as JSON that ends with a line feed. Raises ValueError for numbers that are not finite."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     # No string of JSON holds a line break, so that what is matched here is no string.

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from sightline.batches import Probabilities
 from sightline_training.datasets.image_set import UNKNOWN, Labels, Pixels
-from sightline_training.networks.wrappers import Probabilities
 from sightline_training.run.report import Accuracy, ClassFigures
 
 

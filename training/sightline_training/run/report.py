@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from sightline.errors import DataError
 from sightline.host.files import read_bytes, reason_of, write_atomically
@@ -117,7 +117,7 @@ class RunSettings(_Part):
     augmented: bool
     dataset: str
     seed: int
-    stages: tuple[Mapping[str, Any], ...]
+    stages: tuple[Mapping[str, JsonValue], ...]
     """The fields of each `Stage`."""
     augmentation: str | None
     backbone: BackboneFigures | None
