@@ -100,11 +100,11 @@ def _package(name: str, floors: Layers, left: int, top: int, width: int, height:
     parts.append(_text(left + width // 2, top + 40, FOLDERS[name], "folder"))
     for down, floor in enumerate(floors):
         y = top + HEAD + down * ROW
-        each = (width - 2 * 12 - (len(floor) - 1) * GAP) / len(floor)
+        wing_width = (width - 2 * 12 - (len(floor) - 1) * GAP) / len(floor)
         for across, wing in enumerate(floor):
-            x = left + 12 + across * (each + GAP)
-            parts.append(f'<rect class="wing" x="{x:.1f}" y="{y}" width="{each:.1f}" height="{ROW - GAP}" rx="5"/>')
-            parts.append(_text(round(x + each / 2), y + 18, wing, "name"))
+            x = left + 12 + across * (wing_width + GAP)
+            parts.append(f'<rect class="wing" x="{x:.1f}" y="{y}" width="{wing_width:.1f}" height="{ROW - GAP}" rx="5"/>')
+            parts.append(_text(round(x + wing_width / 2), y + 18, wing, "name"))
     return parts
 
 

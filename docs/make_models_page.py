@@ -57,7 +57,7 @@ class Kept:
 def main(runs: Path) -> int:
     """Keep what is new below `runs`, and write the page about all that is kept."""
     keep_new(runs)
-    kept = [Kept(each.parent, read_report(each), card_in(each.parent)) for each in sorted(KEPT.glob(f"*/{REPORT}"))]
+    kept = [Kept(file.parent, read_report(file), card_in(file.parent)) for file in sorted(KEPT.glob(f"*/{REPORT}"))]
     if not kept:
         print(f"error: no finished run in {runs}/: `make models` makes them", file=sys.stderr)
         return DataError.exit_code
@@ -151,13 +151,13 @@ def overview(groups: Mapping[tuple[str, ...], Sequence[Kept]]) -> str:
         n = f"{first.dataset.splits[on].n:,} {SPLIT_NAMES[on]} images"
         target = first.target.accuracy
         seconds = [taken(run)[0] for run in group]
-        known = [each for each in figures if each is not None]
+        known = [figure for figure in figures if figure is not None]
         if figures[0] is None:
             accuracy = interval = "–"
         else:
-            mean = statistics.fmean(each.accuracy for each in known)
+            mean = statistics.fmean(figure.accuracy for figure in known)
             accuracy = f"**{mean:.2%}**" + (f", mean of {len(known)} seeds" if len(known) > 1 else "")
-            interval = "; ".join("{:.2%} to {:.2%}".format(*each.interval_95) for each in known)
+            interval = "; ".join("{:.2%} to {:.2%}".format(*figure.interval_95) for figure in known)
         reached = "–" if target is None or figures[0] is None else f"{target:.1%} {'reached' if mean >= target else '**not reached**'}"
         rows.append(f"| [{title(group[0])}](#{anchor(group[0])}) | {n} | {accuracy} | {interval} | {reached} | {duration(seconds)} |")
     return "\n".join(rows) + "\n"
@@ -174,10 +174,10 @@ def section(group: Sequence[Kept], line: Mapping[str, Any]) -> str:
     if report.backbone:
         lines.append(f"Backbone: {report.backbone.name} ({report.backbone.source}).")
     lines += [*(f"{remark}" for remark in report.remarks), ""]
-    if any(each.report.accuracy[each.judged_on] for each in group):
+    if any(member.report.accuracy[member.judged_on] for member in group):
         lines += results(group, on)
     hardware, versions, process = report.hardware, report.versions, report.process
-    most = max(each.report.process.peak_memory_bytes for each in group) / 1024**3
+    most = max(member.report.process.peak_memory_bytes for member in group) / 1024**3
     lines += [
         (
             f"Made on {hardware.gpu or hardware.cpu}, {hardware.cores} cores, {hardware.torch_threads} threads; "
@@ -229,7 +229,7 @@ def results(group: Sequence[Kept], on: str) -> list[str]:
         assert figures is not None
         low, high = figures.interval_95
         cells = [str(report.seed), f"{figures.accuracy:.2%}", f"{figures.n:,}", f"{low:.2%} to {high:.2%}"]
-        cells += [f"{each.accuracy:.2%} of {each.n:,}" for each in map(report.accuracy.get, extra) if each is not None]
+        cells += [f"{figure.accuracy:.2%} of {figure.n:,}" for figure in map(report.accuracy.get, extra) if figure is not None]
         trained = report.accuracy.get("train")
         cells += [f"{trained.accuracy:.2%}", f"{100 * report.gap:+.2f} points"] if trained and report.gap is not None else ["–", "–"]
         wall, cpu = taken(run)
@@ -241,8 +241,8 @@ def results(group: Sequence[Kept], on: str) -> list[str]:
 def taken(run: Kept) -> tuple[float, float]:
     """Wall and CPU seconds. Of a run that was interrupted, those of its epochs, since its last process saw only the end."""
     process, training = run.report.process, run.report.training
-    whole = training if process.resumed else process
-    return whole.seconds, whole.cpu_seconds
+    measured = training if process.resumed else process
+    return measured.seconds, measured.cpu_seconds
 
 
 def classes(run: Kept) -> list[str]:
@@ -251,28 +251,28 @@ def classes(run: Kept) -> list[str]:
     lines = [f"![Confusion matrix of {title(run)}]({image.relative_to(DOCS).as_posix()})", ""]
     if len(run.card.labels) <= CONFUSED_UP_TO:
         rows = ["| class | n | recall | precision |", "|---|---|---|---|"]
-        for each in run.report.per_class:
-            recall, precision = ("–" if share is None else f"{share:.2%}" for share in (each.recall, each.precision))
-            rows.append(f"| {each.label} | {each.n:,} | {recall} | {precision} |")
+        for figures in run.report.per_class:
+            recall, precision = ("–" if share is None else f"{share:.2%}" for share in (figures.recall, figures.precision))
+            rows.append(f"| {figures.label} | {figures.n:,} | {recall} | {precision} |")
         lines += ["<details><summary>Figures per class (first seed)</summary>", "", *rows, "", "</details>", ""]
     return lines
 
 
 def photos(line: Mapping[str, Any]) -> str:
     """What the served `asl` says of colour photos."""
-    asked = line.get("asl_photos")
-    if not asked:
+    photos_of_asl = line.get("asl_photos")
+    if not photos_of_asl:
         return ""
-    right = sum(each["letter"] == each["answer"] for each in asked)
+    right = sum(photo["letter"] == photo["answer"] for photo in photos_of_asl)
     rows = ["| letter | answer | probability |", "|---|---|---|"]
-    rows += [f"| {each['letter']} | {each['answer']} | {each['probability']:.3f} |" for each in asked]
+    rows += [f"| {photo['letter']} | {photo['answer']} | {photo['probability']:.3f} |" for photo in photos_of_asl]
     return "\n".join(
         [
             "## Colour photos, read by the served `asl`",
             "",
             (
-                f"`sightline classify asl` on {len(asked)} colour photos with a clear ground, 120 to 188 pixels a side. Most look like "
-                f"images of the training file: **{right} of {len(asked)}** right. They show that reformatting works, not how the "
+                f"`sightline classify asl` on {len(photos_of_asl)} colour photos with a clear ground, 120 to 188 pixels a side. Most look "
+                f"like images of the training file: **{right} of {len(photos_of_asl)}** right. They show that reformatting works, not how the "
                 "model does on new hands."
             ),
             "",

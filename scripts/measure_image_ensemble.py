@@ -39,7 +39,7 @@ def measure(model: str, folder: Path, url: str, threads: tuple[int, ...], second
     files = [path.read_bytes() for path in islice(images_below(folder), 256)]
     if not files:
         raise UsageError(f"{folder} holds no images")
-    shown = table("threads", "client reformats", "server reformats", "ratio", "", left=0)
+    report = table("threads", "client reformats", "server reformats", "ratio", "", left=0)
     with Classifier(model, url) as classifier, connect(url) as transport:
 
         def by_client(content: bytes) -> npt.NDArray[np.float32]:
@@ -54,9 +54,9 @@ def measure(model: str, folder: Path, url: str, threads: tuple[int, ...], second
             client, server = (statistics.median(turn[way] for turn in turns) for way in (0, 1))
             ratios = sorted(turn[1] / turn[0] for turn in turns)
             spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
-            shown.add_row(str(count), f"{client:,.0f}/s", f"{server:,.0f}/s", f"{statistics.median(ratios):.2f}", spread)
+            report.add_row(str(count), f"{client:,.0f}/s", f"{server:,.0f}/s", f"{statistics.median(ratios):.2f}", spread)
         pixels = int(np.prod(classifier.card.preprocess.shape))
-    results().print(shown)
+    results().print(report)
     mean = statistics.mean(map(len, files))
     print(f"{len(files)} files of {mean:,.0f} bytes on average, {pixels:,} bytes of pixels each; max |Δp| {apart:.1e}")
 
@@ -74,8 +74,8 @@ def rate(ask: Callable[[bytes], npt.NDArray[np.float32]], files: list[bytes], th
 
     began = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
-        answered = sum(pool.map(one, range(threads)))
-    return answered / (time.perf_counter() - began)
+        count = sum(pool.map(one, range(threads)))
+    return count / (time.perf_counter() - began)
 
 
 if __name__ == "__main__":

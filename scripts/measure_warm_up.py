@@ -31,11 +31,11 @@ LATER: Final = 20
 def measure(model: str, repository: Path, rounds: int) -> None:
     """Measure MODEL with one image a request over gRPC."""
     turns = [(first_and_later(repository / model, warm=True), first_and_later(repository / model, warm=False)) for _ in range(rounds)]
-    shown = table("", "first request", "later ones (median)", "start until ready", left=1)
+    report = table("", "first request", "later ones (median)", "start until ready", left=1)
     for name, way in (("warmed up", 0), ("not warmed up", 1)):
         first, later, start = (statistics.median(turn[way][figure] for turn in turns) for figure in range(3))
-        shown.add_row(name, f"{first * 1e3:.2f} ms", f"{later * 1e3:.2f} ms", f"{start:.2f} s")
-    results().print(shown)
+        report.add_row(name, f"{first * 1e3:.2f} ms", f"{later * 1e3:.2f} ms", f"{start:.2f} s")
+    results().print(report)
 
 
 def first_and_later(model: Path, *, warm: bool) -> tuple[float, float, float]:
@@ -43,9 +43,9 @@ def first_and_later(model: Path, *, warm: bool) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory(prefix="sightline-warm-up-") as scratch:
         view = Path(scratch) / model.name
         view.mkdir()
-        for each in model.resolve().iterdir():
-            if each.name != "config.pbtxt":
-                (view / each.name).symlink_to(each)
+        for path in model.resolve().iterdir():
+            if path.name != "config.pbtxt":
+                (view / path.name).symlink_to(path)
         config = text_format.Parse((model / "config.pbtxt").read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
         if not warm:
             del config.model_warmup[:]

@@ -103,7 +103,7 @@ def main(folder: Path, *, own_vgg16: bool) -> int:
 def made(job: Job) -> int:
     """Train a run and publish it, as far as that is still to do. Gives the exit code of the command that failed, else 0."""
     run = RUNS / job.run
-    arguments = [each.format(data=data_root(None)) for each in job.arguments]
+    arguments = [argument.format(data=data_root(None)) for argument in job.arguments]
     if "--weights" in arguments and not Path(arguments[arguments.index("--weights") + 1]).exists():
         # Without the file there is torchvision's own VGG16 to be had, on a machine with a network.
         arguments = arguments[: arguments.index("--backbone")]

@@ -179,8 +179,8 @@ class Classifier:
     def _checked(self, values: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
         expected = (count, len(self.card.labels))
         if not isinstance(values, np.ndarray) or values.shape != expected or values.dtype != np.float32:
-            answered = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else "nothing"
-            raise ModelError(f"the model {self.model} on {self.url} answered {answered} instead of float32 {expected}")
+            described = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else "nothing"
+            raise ModelError(f"the model {self.model} on {self.url} answered {described} instead of float32 {expected}")
         if not np.isfinite(values).all():
             raise ModelError(
                 f"the model {self.model} on {self.url} answered with numbers that are not finite: it is broken, no label is given"

@@ -49,11 +49,11 @@ def test_requests_are_cut_to_the_models_batch_and_hold_exactly_the_reformatted_p
     transport = FakeTransport(card(), brightest)
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (11, 13, 3), dtype=np.uint8) for _ in range(11)]
-    answered = Classifier("colours", transport=transport).probabilities(images)
+    probabilities = Classifier("colours", transport=transport).probabilities(images)
     assert [len(request) for request in transport.requests] == [4, 4, 3]
     sent = np.concatenate(transport.requests)
     assert np.array_equal(sent, np.stack([reformat(image, card().preprocess) for image in images]))
-    assert np.array_equal(answered, brightest(sent))
+    assert np.array_equal(probabilities, brightest(sent))
 
 
 def test_requests_are_cut_by_bytes_too() -> None:
@@ -98,16 +98,16 @@ def test_stream_goes_on_after_an_unreadable_image_and_keeps_the_order(tmp_path: 
 
 
 def test_stream_reads_no_further_ahead_than_one_batch() -> None:
-    taken = []
+    waits = []
 
     def endless() -> Any:
         for number in range(10**9):
-            taken.append(number)
+            waits.append(number)
             yield plain("red")
 
     classifier = Classifier("colours", transport=FakeTransport(card(), brightest))
     assert next(classifier.stream(endless())).label == "red"  # type: ignore[union-attr]
-    assert len(taken) == classifier.batch_size
+    assert len(waits) == classifier.batch_size
 
 
 @pytest.mark.parametrize(
@@ -208,27 +208,27 @@ def test_after_three_times_nobody_the_error_is_raised() -> None:
 
 
 def test_a_failure_of_the_model_is_not_asked_again() -> None:
-    asked = []
+    requests = []
 
     def broken(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        asked.append(len(pixels))
+        requests.append(len(pixels))
         raise ModelError("broken")
 
     with pytest.raises(ModelError, match="broken"):
         Classifier("colours", transport=FakeTransport(card(), broken)).classify(plain("red"))
-    assert asked == [1]
+    assert requests == [1]
 
 
 def test_many_threads_share_one_classifier_without_mixing_answers() -> None:
     classifier = Classifier("colours", transport=FakeTransport(card(), brightest))
-    wrong: list[str] = []
+    mistakes: list[str] = []
 
     def work(colour: str, label: str) -> None:
-        wrong.extend(guess.label for guess in classifier.classify([plain(colour)] * 50) if guess.label != label)
+        mistakes.extend(guess.label for guess in classifier.classify([plain(colour)] * 50) if guess.label != label)
 
     threads = [threading.Thread(target=work, args=pair) for pair in [("red", "red"), ("lime", "green"), ("blue", "blue")] * 4]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert wrong == []
+    assert mistakes == []

@@ -171,17 +171,17 @@ def test_a_closed_classifier_says_that_it_is_closed(url: str) -> None:
 
 @pytest.mark.triton
 def test_a_grpc_client_on_the_http_port_and_the_other_way_round_get_a_sentence(served: "tuple[Server, Path]") -> None:
-    for wrong in (served[0].http_url.replace("http", "grpc"), served[0].grpc_url.replace("grpc", "http")):
-        with connect(wrong, 5) as transport, pytest.raises(ServerError) as refusal:
+    for address in (served[0].http_url.replace("http", "grpc"), served[0].grpc_url.replace("grpc", "http")):
+        with connect(address, 5) as transport, pytest.raises(ServerError) as refusal:
             transport.models()
-        assert wrong in str(refusal.value)
+        assert address in str(refusal.value)
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
 def test_nobody_at_the_address_is_one_sentence_that_says_what_to_do(scheme: str) -> None:
-    with socket.socket() as taken:  # bound but not listening: nobody else can take it meanwhile
-        taken.bind(("127.0.0.1", 0))
-        url = f"{scheme}://127.0.0.1:{taken.getsockname()[1]}"
+    with socket.socket() as occupied:  # bound but not listening: nobody else can take it meanwhile
+        occupied.bind(("127.0.0.1", 0))
+        url = f"{scheme}://127.0.0.1:{occupied.getsockname()[1]}"
         with pytest.raises(ServerUnavailable) as refusal:
             Classifier("tiny", url, timeout_s=5)
     assert str(refusal.value).startswith(f"no Triton server answers at {url}: ")

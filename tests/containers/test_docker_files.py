@@ -40,8 +40,8 @@ def instructions(file: Path) -> list[tuple[str, str]]:
 
 
 def last_stage(file: Path) -> list[tuple[str, str]]:
-    found = instructions(file)
-    return found[max(at for at, (word, _) in enumerate(found) if word == "FROM") :]
+    steps = instructions(file)
+    return steps[max(at for at, (word, _) in enumerate(steps) if word == "FROM") :]
 
 
 def last(file: Path, wanted: str) -> str:
@@ -61,12 +61,12 @@ def parse(arguments: list[str]) -> None:
 
 def commands_in(text: str) -> list[list[str]]:
     """The command lines of our program that a text shows: `sightline …`, or what a service whose entry point it is, is given."""
-    found = [
+    misplaced = [
         shlex.split(line, comments=True)
         for line in re.findall(r"(?<![\w/.`-])sightline ((?:[a-z]+|--help)(?: [^\n`|>]*)?)(?=\n|$|`|\|)", text)
     ]
-    found += [shlex.split(line, comments=True) for line in re.findall(r" run --rm client ([^\n]+)", text)]
-    return found
+    misplaced += [shlex.split(line, comments=True) for line in re.findall(r" run --rm client ([^\n]+)", text)]
+    return misplaced
 
 
 # hadolint
@@ -119,7 +119,7 @@ def test_every_copied_path_is_there_and_let_through(file: Path) -> None:
 def test_nothing_that_does_not_belong_into_an_image_is_let_through() -> None:
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     assert not {"data", "runs", "model_repository", ".git", "tests", ".venv"} & set(allowed)
-    assert all((ROOT / each).exists() for each in allowed)
+    assert all((ROOT / path).exists() for path in allowed)
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     assert {Path(package).parts[0] for package in wheel} <= set(allowed)
 
@@ -156,8 +156,8 @@ def test_extras_and_modules_that_are_named_are_there(file: Path) -> None:
 
 
 def test_what_serves_and_what_finalizes_asks_the_same_tensorrt() -> None:
-    asked = re.findall(r"/opt/tritonserver/backends/(\S+\.so)\)", (DOCKER / "Dockerfile.finalize").read_text())
-    assert asked == [f"{BACKEND}/{LIBRARY}"]
+    libraries = re.findall(r"/opt/tritonserver/backends/(\S+\.so)\)", (DOCKER / "Dockerfile.finalize").read_text())
+    assert libraries == [f"{BACKEND}/{LIBRARY}"]
 
 
 def test_a_library_that_needs_no_tensorrt_fails_the_build_with_a_sentence() -> None:
@@ -199,8 +199,8 @@ def test_serving_listens_in_the_container_and_gives_models_time_to_be_built() ->
 def test_tritonserver_knows_every_flag_that_it_is_started_with(tmp_path: Path) -> None:
     triton = find_triton(tmp_path)
     command = _command(triton, tmp_path, tmp_path, IPv4Address("127.0.0.1"), Ports(8000, 8001, 8002), "token", 5.0)
-    told = subprocess.run([triton.binary, "--help"], env=triton.environment(), capture_output=True, text=True, check=False, timeout=60)
-    known = set(re.findall(r"--[a-z-]+", told.stdout + told.stderr))
+    help_text = subprocess.run([triton.binary, "--help"], env=triton.environment(), capture_output=True, text=True, check=False, timeout=60)
+    known = set(re.findall(r"--[a-z-]+", help_text.stdout + help_text.stderr))
     assert len(known) > 50
     flags = {argument.partition("=")[0] for argument in command[1:]} | {f"--backend-config={ALLOW_CODE}".partition("=")[0]}
     assert flags <= known
@@ -214,7 +214,7 @@ def test_the_flags_close_what_the_readme_says_is_closed(tmp_path: Path) -> None:
     )
     assert RESTRICTED.split(",") == ["shared-memory", "model-repository", "trace", "logging"]
     for flag in ("--http-restricted-api", "--grpc-restricted-protocol"):
-        assert len([each for each in command if each.startswith(f"{flag}={RESTRICTED}:")]) == 1
+        assert len([argument for argument in command if argument.startswith(f"{flag}={RESTRICTED}:")]) == 1
 
 
 # compose.yaml
@@ -274,9 +274,9 @@ def test_whoever_waits_for_health_waits_for_a_service_that_tells_it(name: str) -
 
 @pytest.mark.parametrize("page", ["docker/README.md", "docker/compose.yaml", "docs/tensorrt.md"])
 def test_every_command_that_a_page_shows_is_one_that_the_program_knows(page: str) -> None:
-    found = commands_in((ROOT / page).read_text())
-    assert len(found) >= 3
-    for command in found:
+    commands = commands_in((ROOT / page).read_text())
+    assert len(commands) >= 3
+    for command in commands:
         parse(command)
 
 

@@ -233,11 +233,11 @@ def test_a_tensor_name_is_an_identifier(field: str, tensor: str) -> None:
 
 
 def test_a_card_cannot_be_changed_once_it_is_made() -> None:
-    made = card()
+    original = card()
     with pytest.raises(ValidationError):
-        made.name = "other"
+        original.name = "other"
     with pytest.raises(ValidationError):
-        made.preprocess.version = 2
+        original.preprocess.version = 2
 
 
 def test_the_schema_in_the_documentation_is_the_code_s_own() -> None:
@@ -255,5 +255,5 @@ def test_every_field_is_documented_where_it_stands_and_in_the_documentation() ->
 
 def test_the_card_shown_in_the_documentation_is_valid() -> None:
     page = (DOCS / "model-card.md").read_text(encoding="utf-8")
-    shown = page.split("```json\n")[1].split("```")[0]
-    assert unseal(shown, "docs/model-card.md").name == "mnist"
+    example = page.split("```json\n")[1].split("```")[0]
+    assert unseal(example, "docs/model-card.md").name == "mnist"

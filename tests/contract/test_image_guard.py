@@ -169,13 +169,13 @@ def test_a_name_that_cannot_be_printed_is_shown_escaped(tmp_path: Path) -> None:
     assert refusal("a\x00b.png") == "a\\x00b.png: cannot be read: embedded null byte"
 
 
-@pytest.mark.parametrize("wrong", [None, 5, 1.5, [1, 2], {"path": "a.png"}, object(), bytearray(b"x"), memoryview(b"x"), io.BytesIO(b"x")])
-def test_what_is_no_kind_of_image_is_refused_by_its_type(wrong: Any) -> None:
-    assert refusal(wrong) == f"an image is a path, bytes, a PIL image or a uint8 array, not a {type(wrong).__name__}"
+@pytest.mark.parametrize("value", [None, 5, 1.5, [1, 2], {"path": "a.png"}, object(), bytearray(b"x"), memoryview(b"x"), io.BytesIO(b"x")])
+def test_what_is_no_kind_of_image_is_refused_by_its_type(value: Any) -> None:
+    assert refusal(value) == f"an image is a path, bytes, a PIL image or a uint8 array, not a {type(value).__name__}"
 
 
 @pytest.mark.parametrize(
-    ("array", "found"),
+    ("array", "described"),
     [
         (np.zeros((4, 4), np.float32), "float32 (4, 4)"),
         (np.zeros((4, 4), np.int64), "int64 (4, 4)"),
@@ -190,9 +190,9 @@ def test_what_is_no_kind_of_image_is_refused_by_its_type(wrong: Any) -> None:
         (np.zeros((4, 4, 0), np.uint8), "uint8 (4, 4, 0)"),
     ],
 )
-def test_an_array_of_another_kind_is_refused_with_what_it_is(array: npt.NDArray[Any], found: str) -> None:
+def test_an_array_of_another_kind_is_refused_with_what_it_is(array: npt.NDArray[Any], described: str) -> None:
     wanted = "an array of pixels must be uint8 of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
-    assert refusal(array) == f"{wanted}, not {found}"
+    assert refusal(array) == f"{wanted}, not {described}"
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0, 3), (4, 0, 1)])
@@ -289,14 +289,14 @@ def test_every_truncation_of_an_image_is_refused_or_complete() -> None:
     jpegs, pngs = ("baseline.jpg", "progressive.jpg"), ("interlaced.png", "rgba.png")
     for name in (*jpegs, *pngs, "transparent.gif", "lossless.webp", "rgb.bmp", "rgb.ppm", "lzw.tif"):
         content = (golden.CORPUS / name).read_bytes()
-        whole = reformat(content, SPECS["imagenet"])
+        expected = reformat(content, SPECS["imagenet"])
         read = 0
         for length in range(0, len(content), 7):
             try:
                 pixels = reformat(content[:length], SPECS["imagenet"])
             except ImageError:
                 continue
-            assert np.array_equal(pixels, whole), f"{name} cut to {length} of {len(content)} bytes"
+            assert np.array_equal(pixels, expected), f"{name} cut to {length} of {len(content)} bytes"
             read += 1
         assert read < len(content) / 7 / 2, f"{name} is complete far too early"
 
@@ -324,7 +324,9 @@ def test_two_thousand_damaged_files_give_pixels_or_an_image_error_and_nothing_el
             ends["pixels"] += 1
         slowest = max(slowest, time.process_time() - began)
     assert [
-        each for each in sentences if not each.startswith(f"{path}: ") or not each.isprintable() or len(each) > len(str(path)) + 300
+        sentence
+        for sentence in sentences
+        if not sentence.startswith(f"{path}: ") or not sentence.isprintable() or len(sentence) > len(str(path)) + 300
     ] == []
     assert ends["refused"] > 500
     assert ends["pixels"] > 200
@@ -365,11 +367,11 @@ def test_a_pil_image_of_any_mode_gives_pixels_or_an_image_error(mode: str, trans
         image.info["transparency"] = transparency
     for specification in (SPECS["mnist"], SPECS["imagenet"]):
         try:
-            found: object = reformat(image, specification).shape
+            outcome: object = reformat(image, specification).shape
         except ImageError as error:
-            found = str(error)
-        refused = isinstance(found, str) and found.startswith("image: ") and (mode in ("La", "I", "F") or transparency is not None)
-        assert found == specification.shape or refused
+            outcome = str(error)
+        refused = isinstance(outcome, str) and outcome.startswith("image: ") and (mode in ("La", "I", "F") or transparency is not None)
+        assert outcome == specification.shape or refused
 
 
 def test_an_image_whose_file_is_closed_is_refused() -> None:

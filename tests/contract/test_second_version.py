@@ -32,9 +32,9 @@ def specs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Preprocess]:
     monkeypatch.setitem(VERSIONS, 2, PreprocessV2)
     monkeypatch.setitem(BY_VERSION, 2, second_version.reformat_v2)
     monkeypatch.setitem(oracle.BY_VERSION, 2, second_version.oracle_v2)
-    made = second_version.specs()
-    monkeypatch.setitem(SPECS_OF, 2, made)
-    return made
+    specifications = second_version.specs()
+    monkeypatch.setitem(SPECS_OF, 2, specifications)
+    return specifications
 
 
 def test_a_card_of_version_2_is_written_and_read_back_with_its_own_field(specs: dict[str, Preprocess]) -> None:

@@ -77,9 +77,9 @@ def test_nobody_is_told_to_import_what_is_not_there(page: Path) -> None:
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "api").glob("*.md")), ids=lambda page: page.stem)
 def test_every_member_that_an_api_page_shows_exists(page: Path) -> None:
-    shown = re.findall(r"^::: (\S+)\n(?:    options:\n      members: \[(.*?)\])?", page.read_text(encoding="utf-8"), re.MULTILINE)
-    assert shown
-    names = [f"{module}.{name}" if name else module for module, members in shown for name in (members or "").split(", ")]
+    entries = re.findall(r"^::: (\S+)\n(?:    options:\n      members: \[(.*?)\])?", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert entries
+    names = [f"{module}.{name}" if name else module for module, members in entries for name in (members or "").split(", ")]
     assert [name for name in names if not exists(name)] == []
 
 

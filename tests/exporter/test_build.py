@@ -50,9 +50,9 @@ def loaded(plan: bytes, trained: Trained) -> LoadedPlan:
 def test_a_plan_gives_the_files_answers_in_every_batch_of_its_profile(loaded: LoadedPlan, trained: Trained) -> None:
     ask = in_onnx_runtime(trained.model, trained.card)
     for size in (1, 2, 3, 7, 16):
-        given = loaded.predict(trained.pixels[:size])
-        assert (given.dtype, given.shape) == (np.dtype(np.float32), (size, 10))
-        assert np.abs(given - ask(trained.pixels[:size])).max() < 1e-5
+        answers = loaded.predict(trained.pixels[:size])
+        assert (answers.dtype, answers.shape) == (np.dtype(np.float32), (size, 10))
+        assert np.abs(answers - ask(trained.pixels[:size])).max() < 1e-5
 
 
 def test_a_batch_beyond_the_profile_is_refused(loaded: LoadedPlan, trained: Trained) -> None:
@@ -95,13 +95,13 @@ def test_a_plan_whose_tensors_are_not_the_cards_is_refused(plan: bytes, trained:
 
 
 def test_the_timing_cache_is_taken_again_and_a_strange_one_is_left_aside(trained: Trained) -> None:
-    said: list[str] = []
-    first = build(trained.model, trained.card, profile_for(16), notify=said.append)
+    notices: list[str] = []
+    first = build(trained.model, trained.card, profile_for(16), notify=notices.append)
     assert first.timing_cache
-    build(trained.model, trained.card, profile_for(16), timing_cache=first.timing_cache, notify=said.append)
-    assert said == []
-    build(trained.model, trained.card, profile_for(16), timing_cache=b"no cache" * 100, notify=said.append)
-    assert said == ["the timing cache is of another TensorRT or GPU: a new one is begun"]
+    build(trained.model, trained.card, profile_for(16), timing_cache=first.timing_cache, notify=notices.append)
+    assert notices == []
+    build(trained.model, trained.card, profile_for(16), timing_cache=b"no cache" * 100, notify=notices.append)
+    assert notices == ["the timing cache is of another TensorRT or GPU: a new one is begun"]
 
 
 def test_a_version_compatible_plan_brings_code_and_is_loaded_only_when_that_is_admitted(trained: Trained) -> None:
@@ -114,8 +114,8 @@ def test_a_version_compatible_plan_brings_code_and_is_loaded_only_when_that_is_a
 @pytest.mark.parametrize("level", ["ampere-plus", "same-compute-capability"])
 def test_compatible_plans_answer_on_the_gpu_that_built_them(level: Hardware, trained: Trained) -> None:
     plan = build(trained.model, trained.card, profile_for(16), PlanSettings(hardware=level)).plan
-    given = load(plan, trained.card).predict(trained.pixels[:16])
-    assert np.abs(given - in_onnx_runtime(trained.model, trained.card)(trained.pixels[:16])).max() < 1e-5
+    answers = load(plan, trained.card).predict(trained.pixels[:16])
+    assert np.abs(answers - in_onnx_runtime(trained.model, trained.card)(trained.pixels[:16])).max() < 1e-5
 
 
 def test_a_version_is_finalized_gated_and_published_once(digits_run: Path, tmp_path: Path) -> None:

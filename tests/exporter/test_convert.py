@@ -43,11 +43,11 @@ def int8_calibrated_with(folder: Path, count: int = 256) -> ExportSettings:
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_inputs_and_outputs_stay_and_most_weights_change_their_type(precision: str, trained: Trained) -> None:
     proto = onnx.load_from_string(in_precision(trained, precision))
-    kinds = [each.type.tensor_type.elem_type for each in (*proto.graph.input, *proto.graph.output)]
+    kinds = [tensor.type.tensor_type.elem_type for tensor in (*proto.graph.input, *proto.graph.output)]
     assert kinds == [TensorProto.UINT8, TensorProto.FLOAT]
     kind = {"fp16": "float16", "int8": "int8"}[precision]
     assert weight_shares(proto)[kind] > 0.9
-    assert [each.domain for each in proto.opset_import] == [""]
+    assert [opset.domain for opset in proto.opset_import] == [""]
 
 
 def test_softmax_and_the_normalisation_of_pixels_stay_in_float32(trained: Trained) -> None:

@@ -23,7 +23,7 @@ class Driver:
             self.calls.append(name)
             if name == self.failing:
                 return 2
-            function(self, *(getattr(each, "_obj", each) for each in arguments))
+            function(self, *(getattr(argument, "_obj", argument) for argument in arguments))
             return 0
 
         return call

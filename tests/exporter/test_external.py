@@ -90,7 +90,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def of_library(public: Public, folders: dict[str, Path], weights: Path) -> tuple[str, str | None, Ask]:
     """The source and its weights, and the library's own preprocessing and network: an image → probabilities [classes]."""
     kind, _, what = public.source.partition(":")
-    source, given = public.source, None
+    source, weights_option = public.source, None
     torch.manual_seed(0)
     if kind == "torchvision":
         name, _, version = what.partition("/")
@@ -106,7 +106,7 @@ def of_library(public: Public, folders: dict[str, Path], weights: Path) -> tuple
         transform = as_tensor(json.loads((folders[what] / "preprocessor_config.json").read_text()))
     if kind != "huggingface":
         torch.save(lively(network, transform).state_dict(), weights)
-        given = str(weights)
+        weights_option = str(weights)
 
     def ask(image: Image.Image) -> npt.NDArray[np.float32]:
         with torch.inference_mode():
@@ -114,7 +114,7 @@ def of_library(public: Public, folders: dict[str, Path], weights: Path) -> tuple
         probabilities: npt.NDArray[np.float32] = torch.softmax(getattr(answer, "logits", answer), dim=1).numpy()[0]
         return probabilities
 
-    return source, given, ask
+    return source, weights_option, ask
 
 
 @pytest.mark.parametrize("public", [*TORCHVISION, *TIMM, *HUGGINGFACE], ids=lambda public: public.source)
@@ -137,14 +137,14 @@ def test_a_public_configuration_goes_through_the_whole_export_and_answers_as_in_
     assert (report["gate"]["passed"], report["gate"]["pictures"]) == (True, 8)
     assert report["gate"]["data"]["name"] == "smooth random colours"
     golden = json.loads((done.folder / "golden" / "golden.json").read_text())
-    assert [each["label"] for each in golden["pictures"]] == [None] * 8
+    assert [entry["label"] for entry in golden["pictures"]] == [None] * 8
     ours, answers = in_onnx_runtime((done.folder / "model.onnx").read_bytes(), model.card), []
     for number, size in enumerate([(640, 480), (500, 375), (300, 288)]):
         # Wide, so that Pillow scales in a card's order; the crops of these are none of those that transformers begins earlier.
         image = smooth(number, size)
-        expected, found = theirs(image), ours(reformat(image, spec)[None])[0]
-        assert expected.argmax() == found.argmax()
-        assert np.abs(expected - found).max() < FP32.max_delta_p
+        expected, actual = theirs(image), ours(reformat(image, spec)[None])[0]
+        assert expected.argmax() == actual.argmax()
+        assert np.abs(expected - actual).max() < FP32.max_delta_p
         answers.append(expected)
     assert min(np.abs(one - other).max() for one, other in itertools.combinations(answers, 2)) > 1e-3, "the network sees nothing"
 
@@ -160,9 +160,9 @@ def test_weights_of_ones_own_may_tell_other_classes_apart(tmp_path: Path) -> Non
     assert (candidate.card.name, candidate.card.labels) == ("pets", ("cat", "dog", "other"))
     image = smooth(0, (300, 260))
     with torch.inference_mode():
-        found = candidate.network()(torch.from_numpy(reformat(image, candidate.card.preprocess)[None]))
+        actual = candidate.network()(torch.from_numpy(reformat(image, candidate.card.preprocess)[None]))
         planes = models.SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms()(image)[None]
-        assert torch.allclose(found, torch.softmax(network.eval()(planes), dim=1), atol=1e-6)
+        assert torch.allclose(actual, torch.softmax(network.eval()(planes), dim=1), atol=1e-6)
     assert candidate.provenance["weights"] == "file mine.pt"
     with pytest.raises(UsageError, match=r"^file mine\.pt tells 3 classes apart, which are not ImageNet's: name them in a text file"):
         import_model("torchvision:squeezenet1_1", ImportSettings(weights=str(tmp_path / "mine.pt")))
@@ -183,8 +183,8 @@ def test_a_file_for_timm_may_have_other_classes_too_and_must_fit(tmp_path: Path)
     image = smooth(0, (300, 260))
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
     with torch.inference_mode():
-        found = candidate.network()(torch.from_numpy(reformat(image, candidate.card.preprocess)[None]))
-        assert torch.allclose(found, torch.softmax(network.eval()(transform(image)[None]), dim=1), atol=1e-6)
+        actual = candidate.network()(torch.from_numpy(reformat(image, candidate.card.preprocess)[None]))
+        assert torch.allclose(actual, torch.softmax(network.eval()(transform(image)[None]), dim=1), atol=1e-6)
     with pytest.raises(DataError, match=r"the tensor fc\.weight has the shape \[3, 96\]; the network needs \[1000, 96\]\.$"):
         import_model("timm:test_resnet.r160_in1k", ImportSettings(weights=str(tmp_path / "mine.safetensors")))
 
@@ -330,14 +330,14 @@ def test_the_command_publishes_says_where_the_model_comes_from_and_does_not_publ
     source = f"huggingface:{saved(tmp_path, 'convnext-tiny-224', id2label={0: 'cat', 1: 'dog', 2: 'other'})}"
     arguments = ["export", "--from", source, "--name", "animals", "--repository", str(repository), "--images-from", str(images)]
     sightline([*arguments, "--precision", "fp32", "--precision", "int8", "--calibrate-with", str(images)])
-    shown = capsys.readouterr()
-    lines = [" ".join(line.split()) for line in shown.out.splitlines()]
+    captured = capsys.readouterr()
+    lines = [" ".join(line.split()) for line in captured.out.splitlines()]
     assert lines[0] == "model animals version 1"
     assert lines[1] == "from huggingface:convnext-tiny-224, weights: ConvNextForImageClassification in safetensors"
     assert lines[3] == "gate passed 27 checks on 8 given images of a folder of 9 files"
     assert "accuracy not known: nobody says what the images show" in lines
     assert "model animals version 2" in lines
-    assert f"nobody says what the images of {images} show: they are compared on, and no accuracy can be known" in shown.err
+    assert f"nobody says what the images of {images} show: they are compared on, and no accuracy can be known" in captured.err
     provenance = read_version(repository / "animals" / "1").report.provenance
     assert isinstance(provenance["preprocessing"], dict)
     assert provenance["preprocessing"]["image_processor_type"] == "ConvNextImageProcessor"
@@ -368,7 +368,7 @@ def test_images_that_are_generated_are_the_same_each_time_and_unlike_one_another
     first, second = generated_images(card, 24), generated_images(card, 24)
     assert first.fingerprint == second.fingerprint != generated_images(card, 23).fingerprint
     pixels = first.pixels(card.preprocess, np.arange(24))
-    assert len({each.tobytes() for each in pixels}) == 24
+    assert len({array.tobytes() for array in pixels}) == 24
     assert pixels.std(axis=(1, 2, 3)).min() > 20
     assert set(first.labels.tolist()) == {-1}
 

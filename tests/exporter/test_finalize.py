@@ -305,7 +305,7 @@ def test_a_plan_is_published_beside_its_version_and_the_version_stays(version: P
     check_plan(plan)
     assert plan.folder.parent == version.parent / "plans" / "1"
     assert plan.folder.name.startswith("sm90-")
-    assert sorted(each.name for each in plan.folder.iterdir()) == ["layers.json", "model.plan", "plan.json"]
+    assert sorted(path.name for path in plan.folder.iterdir()) == ["layers.json", "model.plan", "plan.json"]
     assert (plan.folder / "model.plan").read_bytes() == b"the plan"
     assert read_plan(plan.folder) == plan
     check_files(read_version(version))
@@ -334,11 +334,11 @@ def test_a_place_that_cannot_be_written_is_named_before_and_after_the_build(vers
 
 
 def test_what_a_killed_build_left_is_cleared_by_the_next_one(version: Path) -> None:
-    left = version.parent / ".sightline.staging" / "sm90-0123"
-    left.mkdir(parents=True)
-    (left / "model.plan").write_bytes(b"half of a pl")
+    leftover = version.parent / ".sightline.staging" / "sm90-0123"
+    leftover.mkdir(parents=True)
+    (leftover / "model.plan").write_bytes(b"half of a pl")
     check_writable(read_version(version))
-    assert not left.parent.exists()
+    assert not leftover.parent.exists()
 
 
 def test_what_is_published_is_what_the_server_chooses_and_a_changed_file_is_not(repository: Path) -> None:
@@ -369,9 +369,9 @@ def test_the_timing_cache_is_kept_and_one_of_its_own_for_each_machine(tmp_path: 
     assert file.parent == tmp_path / "tensorrt"
     assert file.name.startswith("timing-11.4.0.106-")
     assert read_cache(file) == b""
-    said: list[str] = []
-    write_cache(file, b"measured", said.append)
-    assert (read_cache(file), said, [each.name for each in file.parent.iterdir()]) == (b"measured", [], [file.name])
+    notices: list[str] = []
+    write_cache(file, b"measured", notices.append)
+    assert (read_cache(file), notices, [path.name for path in file.parent.iterdir()]) == (b"measured", [], [file.name])
 
 
 def test_a_timing_cache_that_cannot_be_used_is_named(tmp_path: Path) -> None:
@@ -382,6 +382,6 @@ def test_a_timing_cache_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         file.truncate(300 * 1024 * 1024)
     with pytest.raises(MachineError, match=r"/huge cannot be read: larger than 256 MiB, the most .* Delete it, or name another$"):
         read_cache(huge)
-    said: list[str] = []
-    write_cache(huge / "below", b"measured", said.append)
-    assert said == [f"the timing cache {huge / 'below'} was not written: File exists"]
+    notices: list[str] = []
+    write_cache(huge / "below", b"measured", notices.append)
+    assert notices == [f"the timing cache {huge / 'below'} was not written: File exists"]

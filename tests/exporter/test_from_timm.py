@@ -51,19 +51,19 @@ KINDS = {
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 @pytest.mark.usefixtures("width_first")
 def test_an_image_is_the_one_that_timm_makes_byte_by_byte(config: dict[str, Any]) -> None:
-    spec, made = timm_preprocess(config, "timm:x"), as_timm(config)
-    assert [furthest(reformat(each, spec), made(each)) for each in all_images()] == [0] * 2 * len(SIZES)
+    spec, transform = timm_preprocess(config, "timm:x"), as_timm(config)
+    assert [furthest(reformat(image, spec), transform(image)) for image in all_images()] == [0] * 2 * len(SIZES)
 
 
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 def test_with_todays_pillow_a_photo_differs_by_two_levels_at_most(config: dict[str, Any]) -> None:
-    spec, made = timm_preprocess(config, "timm:x"), as_timm(config)
+    spec, transform = timm_preprocess(config, "timm:x"), as_timm(config)
     # Pillow 13 scales the height of a tall image first, which rounds on the other side of the order.
-    assert max(furthest(reformat(smooth(number, size), spec), made(smooth(number, size))) for number, size in enumerate(SIZES)) <= 2
+    assert max(furthest(reformat(smooth(number, size), spec), transform(smooth(number, size))) for number, size in enumerate(SIZES)) <= 2
 
 
 def test_every_published_configuration_is_said_but_those_that_squash_or_pad_and_then_crop_or_scale_to_less_than_the_crop() -> None:
-    said, refused = 0, 0
+    expressible, refused = 0, 0
     for name in timm.list_pretrained():
         config = timm.get_pretrained_cfg(name).to_dict()
         side = max(config["input_size"][1:])
@@ -72,12 +72,12 @@ def test_every_published_configuration_is_said_but_those_that_squash_or_pad_and_
             spec = timm_preprocess(config, name)
             assert spec.size == tuple(config["input_size"][1:])
             assert (spec.resample, spec.mean, spec.std) == (config["interpolation"], tuple(config["mean"]), tuple(config["std"]))
-            said += 1
+            expressible += 1
         else:
             with pytest.raises(UsageError, match="a card"):
                 timm_preprocess(config, name)
             refused += 1
-    assert said > 100 * refused > 0
+    assert expressible > 100 * refused > 0
 
 
 @pytest.mark.parametrize(

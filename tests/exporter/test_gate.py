@@ -50,7 +50,7 @@ def failed(verdict: Verdict) -> set[str]:
 
 def weights_times(factor: float, name: str, trained: Trained) -> ModelProto:
     model = onnx.load_from_string(trained.model)
-    tensor = next(each for each in model.graph.initializer if each.name == name)
+    tensor = next(initializer for initializer in model.graph.initializer if initializer.name == name)
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(factor), name))
     return model
 
@@ -150,7 +150,7 @@ def test_a_model_that_is_sure_of_everything_cannot_hide_scaled_weights(trained: 
 def test_permuted_outputs_are_refused(trained: Trained) -> None:
     model = onnx.load_from_string(trained.model)
     for name in ("body.4.weight", "body.4.bias"):
-        tensor = next(each for each in model.graph.initializer if each.name == name)
+        tensor = next(initializer for initializer in model.graph.initializer if initializer.name == name)
         tensor.CopyFrom(numpy_helper.from_array(np.roll(numpy_helper.to_array(tensor), 1, axis=0), name))
     verdict = judged(model, trained)
     assert verdict.measured("top-1 agreement") == 0.0
@@ -237,8 +237,8 @@ def test_nan_is_refused_even_if_only_one_image_gets_it(images: str, trained: Tra
     else:
         # 0 / 0 where a probability is exactly the one of image 5; all others are divided by themselves and multiplied again.
         with torch.inference_mode():
-            given = gate_answer(trained)
-        chosen = given[5].max()
+            answer = gate_answer(trained)
+        chosen = answer[5].max()
         model = onnx.load_from_string(trained.model)
         last = next(node for node in model.graph.node if "probabilities" in node.output)
         last.output[0] = "before"
@@ -251,7 +251,7 @@ def test_nan_is_refused_even_if_only_one_image_gets_it(images: str, trained: Tra
                 onnx.helper.make_node("Where", ["hit", "nan", "before"], ["probabilities"]),
             ]
         )
-        count = int((given == chosen).any(axis=1).sum())
+        count = int((answer == chosen).any(axis=1).sum())
         assert count < 5
     if images == "all":
         verdict = judged(model, trained)

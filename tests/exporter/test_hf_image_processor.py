@@ -38,7 +38,7 @@ def shifted(image: Image.Image, config: dict[str, Any]) -> bool:
 def test_a_squashed_image_is_the_one_that_transformers_makes_byte_by_byte(config: dict[str, Any]) -> None:
     spec = processor_preprocess(config, "").preprocess
     assert spec.fit == "stretch"
-    assert [furthest(reformat(each, spec), as_transformers(config, each)) for each in all_images()] == [0] * 2 * len(SIZES)
+    assert [furthest(reformat(image, spec), as_transformers(config, image)) for image in all_images()] == [0] * 2 * len(SIZES)
 
 
 @pytest.mark.parametrize("config", [CONVNEXT, MOBILENET], ids=["convnext", "mobilenet_v2"])

@@ -80,5 +80,5 @@ def test_the_refusal_names_the_type_and_its_share() -> None:
 
 
 def test_layers_that_only_move_data_do_not_count() -> None:
-    text = json.dumps({"Layers": [each for each in json.loads(old("FP16"))["Layers"] if each["LayerType"] == "Reformat"]})
+    text = json.dumps({"Layers": [layer for layer in json.loads(old("FP16"))["Layers"] if layer["LayerType"] == "Reformat"]})
     assert inspected_precisions(text) == {}

@@ -91,8 +91,8 @@ def test_golden_images_are_images_of_the_test_set_with_the_trained_networks_answ
         pixels = reformat(exported.folder / "golden" / image["file"], run.card.preprocess)
         assert known[pixels.tobytes()] == image["label"]
         with torch.inference_mode():
-            given = run.network()(torch.from_numpy(pixels[None])).numpy()[0]
-        assert np.abs(given - np.float32(image["probabilities"])).max() < 1e-6
+            probabilities = run.network()(torch.from_numpy(pixels[None])).numpy()[0]
+        assert np.abs(probabilities - np.float32(image["probabilities"])).max() < 1e-6
 
 
 def test_nothing_of_this_machine_is_in_the_repository(exported: PublishedVersion, digits_run: Path) -> None:
@@ -111,12 +111,12 @@ def test_nothing_of_this_machine_is_in_the_repository(exported: PublishedVersion
 
 
 def test_the_same_run_exported_again_is_the_same_file_and_is_not_published_twice(repository: Path, digits_run: Path) -> None:
-    said: list[str] = []
-    (done,) = export_run(digits_run, repository, listeners=Listeners(notify=said.append))
+    notices: list[str] = []
+    (done,) = export_run(digits_run, repository, listeners=Listeners(notify=notices.append))
     assert done.already
     assert (done.published.number, done.published.folder) == (1, repository / "mnist" / "1")
     assert version_numbers(repository / "mnist") == [1]
-    assert said == ["exporting mnist to ONNX (opset 18)"]
+    assert notices == ["exporting mnist to ONNX (opset 18)"]
 
 
 def test_again_publishes_the_same_model_as_a_new_version(repository: Path, digits_run: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_run_that_reports_an_accuracy_that_its_weights_do_not_have_is_refused(
     assert str(refused.value).startswith(
         "mnist was refused by the gate (fp32, 360 images) and not published: |Δ accuracy| of torch to the run's report is 0."
     )
-    assert [each.name for each in (tmp_path / "models").iterdir() if each.is_dir()] == []
+    assert [path.name for path in (tmp_path / "models").iterdir() if path.is_dir()] == []
 
 
 def test_a_run_without_an_accuracy_is_refused(changed_run: Path, tmp_path: Path) -> None:
@@ -169,10 +169,10 @@ def test_a_card_that_differs_from_the_published_one_is_refused_before_the_export
 
     (changed_run / "card.json").write_text(seal(card))
     edit(changed_run / "report.json", card_sha256=card.sha256)
-    said: list[str] = []
+    notices: list[str] = []
     with pytest.raises(RepositoryError, match=r"^mnist is published in .* with another max_batch_size: \d+ there, 3 here\."):
-        export_run(changed_run, repository, listeners=Listeners(notify=said.append))
-    assert said == []
+        export_run(changed_run, repository, listeners=Listeners(notify=notices.append))
+    assert notices == []
 
 
 def test_a_reworded_description_is_exported_with_the_published_one(repository: Path, changed_run: Path) -> None:
@@ -216,23 +216,23 @@ def test_the_command_prints_the_result_on_stdout_and_talks_on_stderr(
 ) -> None:
     repository = tmp_path / "models"
     sightline(["export", str(digits_run), "--repository", str(repository), "--images", "100"])
-    said = capsys.readouterr()
-    lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    captured = capsys.readouterr()
+    lines = [" ".join(line.split()) for line in captured.out.splitlines()]
     assert lines[0] == "model mnist version 1"
     assert lines[1].startswith("precision fp32, ONNX opset 18, ")
     assert lines[2] == "gate passed 30 checks on 100 test images of digits"
     assert lines[3] == "same label 100.00%"
     assert lines[-1] == f"folder {repository / 'mnist' / '1'}"
-    assert said.err.splitlines() == [
+    assert captured.err.splitlines() == [
         "exporting mnist to ONNX (opset 18)",
         "comparing ONNX Runtime with torch on 100 of 360 test images of digits",
         "the gate let it pass; publishing",
         "mnist_image takes whole JPEG and PNG files, for clients that cannot reformat by themselves (--no-image leaves it out)",
     ]
     sightline(["export", str(digits_run), "--repository", str(repository)])
-    said = capsys.readouterr()
-    assert "nothing was published: version 1 of mnist is this very model (--again publishes it anew)" in said.err
-    assert " ".join(said.out.splitlines()[0].split()) == "model mnist version 1"
+    captured = capsys.readouterr()
+    assert "nothing was published: version 1 of mnist is this very model (--again publishes it anew)" in captured.err
+    assert " ".join(captured.out.splitlines()[0].split()) == "model mnist version 1"
 
 
 def test_a_run_is_found_by_its_name_and_a_wrong_one_lists_those_that_there_are(

@@ -33,9 +33,9 @@ from support.reports import as_json
 class Counting(nn.Module):
     """Counts the images that a network is asked about in batches."""
 
-    def __init__(self, network: nn.Module, asked: Counter[str]) -> None:
+    def __init__(self, network: nn.Module, calls: Counter[str]) -> None:
         super().__init__()
-        self.network, self.asked = network, asked
+        self.network, self.asked = network, calls
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         if not torch.compiler.is_exporting() and len(pixels) > 1:
@@ -45,24 +45,24 @@ class Counting(nn.Module):
 
 
 def test_several_precisions_load_the_run_export_and_ask_torch_once(digits_run: Path, tmp_path: Path) -> None:
-    candidate, asked, sentences = surely_classified(digits_run), Counter[str](), list[str]()
+    candidate, calls, sentences = surely_classified(digits_run), Counter[str](), list[str]()
     images = candidate.images(1000)
 
     def network() -> nn.Module:
-        asked["loaded"] += 1
-        return Counting(candidate.network(), asked).eval()
+        calls["loaded"] += 1
+        return Counting(candidate.network(), calls).eval()
 
     settings = ExportSettings(precisions=("fp32", "fp16", "int8", "fp16"))
     exported = export_candidate(replace(candidate, network=network), tmp_path / "models", settings, Listeners(notify=sentences.append))
-    assert [each.published.report.precision for each in exported] == ["fp32", "fp16", "int8"]
-    assert asked == {"loaded": 1, "images": len(images)}
+    assert [result.published.report.precision for result in exported] == ["fp32", "fp16", "int8"]
+    assert calls == {"loaded": 1, "images": len(images)}
     assert sum(sentence.startswith("exporting mnist to ONNX") for sentence in sentences) == 1
 
 
 def test_each_precision_is_told_before_the_next_one_may_be_refused(digits_run: Path, tmp_path: Path) -> None:
     candidate, exported = candidate_from_run(load_run(digits_run)), list[str]()
     black = Calibration("nothing but black", np.zeros((4, 28, 28, 1), np.uint8), np.zeros((4, 28, 28, 1), np.uint8))
-    listeners = Listeners(exported=lambda each: exported.append(each.published.report.precision))
+    listeners = Listeners(exported=lambda result: exported.append(result.published.report.precision))
     with pytest.raises(GateRefused, match=r"mnist was refused by the gate \(int8, "):
         export_candidate(
             replace(candidate, calibration=lambda _card, _settings: black),
@@ -194,7 +194,7 @@ model = Path({str(tmp_path / "model.onnx")!r}).read_bytes()
 card = unseal(onnx.load_from_string(model).metadata_props[0].value, "test")
 predict = in_onnx_runtime(model, card)
 pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1)).astype(np.uint8)
-golden = GoldenSet(pixels, np.full(20, -1), np.concatenate([predict(each[None]) for each in pixels]), 1e-4)
+golden = GoldenSet(pixels, np.full(20, -1), np.concatenate([predict(image[None]) for image in pixels]), 1e-4)
 verdict, shares = judge(LoadedPlan(predict, ""), model, card, PRECISIONS["fp32"], golden)
 print([check.name for check in verdict.failed])
 """

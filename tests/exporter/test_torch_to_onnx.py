@@ -22,26 +22,26 @@ from support.digits import DIGITS, Net, Trained
 def test_the_file_is_valid_onnx_of_the_opset_and_ir_that_the_oldest_triton_reads(trained: Trained) -> None:
     onnx.checker.check_model(trained.model, full_check=True)
     model = onnx.load_from_string(trained.model)
-    assert [(each.domain, each.version) for each in model.opset_import] == [("", OPSET)]
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", OPSET)]
     assert model.ir_version <= 10
     assert not any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer)
 
 
 def test_input_and_output_are_the_cards_and_the_batch_is_free(trained: Trained) -> None:
     graph = onnx.load_from_string(trained.model).graph
-    assert [each.name for each in graph.input] == ["pixels"]
-    assert [each.name for each in graph.output] == ["probabilities"]
-    given, answered = graph.input[0].type.tensor_type, graph.output[0].type.tensor_type
-    assert (given.elem_type, answered.elem_type) == (onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT)
-    assert [dim.dim_value for dim in given.shape.dim] == [0, 8, 8, 1]
-    assert [dim.dim_value for dim in answered.shape.dim] == [0, 10]
-    assert given.shape.dim[0].dim_param == answered.shape.dim[0].dim_param != ""
+    assert [tensor.name for tensor in graph.input] == ["pixels"]
+    assert [tensor.name for tensor in graph.output] == ["probabilities"]
+    input_type, output_type = graph.input[0].type.tensor_type, graph.output[0].type.tensor_type
+    assert (input_type.elem_type, output_type.elem_type) == (onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT)
+    assert [dim.dim_value for dim in input_type.shape.dim] == [0, 8, 8, 1]
+    assert [dim.dim_value for dim in output_type.shape.dim] == [0, 10]
+    assert input_type.shape.dim[0].dim_param == output_type.shape.dim[0].dim_param != ""
 
 
 def test_tensor_names_are_taken_from_the_card(trained: Trained) -> None:
     card = DIGITS.model_copy(update={"input": "image_in", "output": "scores_out"})
-    given = in_onnx_runtime(export_onnx(trained.network, card), card)(trained.pixels[:3])
-    assert given.shape == (3, 10)
+    actual = in_onnx_runtime(export_onnx(trained.network, card), card)(trained.pixels[:3])
+    assert actual.shape == (3, 10)
 
 
 def test_the_sealed_card_is_the_files_only_metadata(trained: Trained) -> None:
@@ -79,8 +79,8 @@ def test_a_largest_batch_of_one_leaves_the_batch_free(trained: Trained) -> None:
 
 def test_exporting_is_silent(trained: Trained, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder) -> None:
     export_onnx(trained.network, trained.card)
-    said = capfd.readouterr()
-    assert (said.out, said.err, len(recwarn)) == ("", "", 0)
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err, len(recwarn)) == ("", "", 0)
 
 
 class Unexportable(Net):
@@ -122,7 +122,7 @@ def test_weights_that_do_not_fit_in_one_file_are_refused_before_the_work() -> No
 
 
 def test_onnx_runtime_gives_torchs_answers(trained: Trained) -> None:
-    given = in_onnx_runtime(trained.model, trained.card)(trained.pixels)
+    actual = in_onnx_runtime(trained.model, trained.card)(trained.pixels)
     with torch.inference_mode():
         expected = trained.network(torch.from_numpy(trained.pixels)).numpy()
-    assert np.abs(given - expected).max() < 1e-6
+    assert np.abs(actual - expected).max() < 1e-6

@@ -35,10 +35,10 @@ def test_classify_shows_as_many_classes_as_were_asked_for_and_speaks_json(
     url: str, digit_files: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     cli.run(["classify", "mnist", str(digit_files[0]), "--url", url, "--json", "--top", "3"])
-    said = json.loads(capsys.readouterr().out)
-    assert (said["image"], said["model"], said["version"]) == (str(digit_files[0]), "mnist", "1")
-    assert [candidate["probability"] for candidate in said["top"]] == sorted((c["probability"] for c in said["top"]), reverse=True)
-    assert len(said["top"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert (document["image"], document["model"], document["version"]) == (str(digit_files[0]), "mnist", "1")
+    assert [candidate["probability"] for candidate in document["top"]] == sorted((c["probability"] for c in document["top"]), reverse=True)
+    assert len(document["top"]) == 3
 
 
 def test_an_image_that_cannot_be_read_gets_no_label_and_the_others_are_still_answered(

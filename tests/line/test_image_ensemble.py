@@ -55,9 +55,9 @@ def files(digit_files: list[Path]) -> list[bytes]:
 def test_whole_files_are_answered_as_the_python_client_is(protocol: str, server: Server, files: list[bytes]) -> None:
     url = server.grpc_url if protocol == "gRPC" else server.http_url
     with Classifier("mnist", url) as mnist, connect(url) as transport:
-        expected, found = mnist.probabilities(files), asked(transport, *files)
-        assert found.dtype == np.float32
-        assert np.abs(found - expected).max() < 1e-6
+        expected, actual = mnist.probabilities(files), asked(transport, *files)
+        assert actual.dtype == np.float32
+        assert np.abs(actual - expected).max() < 1e-6
         assert np.abs(asked(transport, files[3]) - expected[3:4]).max() < 1e-6
     assert len({int(row.argmax()) for row in expected}) > 5
 
@@ -110,7 +110,7 @@ def test_the_commands_know_what_it_is(server: Server, digit_files: list[Path], c
     assert ["mnist_image", "1", "encoded images", "-", "for mnist"] in rows
     assert ["mnist_reformat", "1", "(a step before it)", "-", "for mnist"] in rows
     cli.run(["models", "--json", "--url", server.http_url])
-    described = {each["model"]: each for each in map(json.loads, capsys.readouterr().out.splitlines())}
+    described = {answer_row["model"]: answer_row for answer_row in map(json.loads, capsys.readouterr().out.splitlines())}
     assert described["mnist_image"]["pictures_of"] == "mnist"
     with pytest.raises(ContractError, match=r"^mnist_image on .* takes encoded images, .*: ask the model mnist itself$"):
         cli.run(["classify", "mnist_image", str(digit_files[0]), "--url", server.grpc_url])
@@ -135,7 +135,7 @@ def test_the_curl_lines_of_the_docs_read_the_digit(server: Server, line: Line, d
 
 def test_images_go_to_the_version_that_is_served(line: Line, other_line: Line, spoiled: Line, files: list[bytes], tmp_path: Path) -> None:
     assert export_run(other_line.run, spoiled.repository, ExportSettings(images=20))[0].published.number == 2
-    told = {}
+    described_by = {}
     for to in (2, 1):
         if to == 1:
             rollback(spoiled.repository, "mnist")
@@ -146,9 +146,9 @@ def test_images_go_to_the_version_that_is_served(line: Line, other_line: Line, s
         ):
             # Whoever serves the one model serves its images too.
             assert [model.name for model in server.models] == ["mnist", "mnist_image", "mnist_reformat"]
-            told[to] = asked(transport, *files)
-            assert np.abs(told[to] - mnist.probabilities(files)).max() < 1e-6
-    assert np.abs(told[1] - told[2]).max() > 0.01
+            described_by[to] = asked(transport, *files)
+            assert np.abs(described_by[to] - mnist.probabilities(files)).max() < 1e-6
+    assert np.abs(described_by[1] - described_by[2]).max() > 0.01
 
 
 def test_verify_names_the_hop_where_encoded_images_are_seen_otherwise(spoiled: Line, prove: Prove) -> None:
@@ -180,9 +180,9 @@ def test_serve_refuses_a_first_step_that_was_changed(spoiled: Line) -> None:
 def test_it_can_be_left_out_and_comes_with_the_next_export_and_only_once(line: Line, tmp_path: Path) -> None:
     repository = tmp_path / "models"
     cli.run(["export", str(line.run), "--repository", str(repository), "--no-image"])
-    assert sorted(each.name for each in repository.iterdir() if each.is_dir()) == ["mnist"]
+    assert sorted(path.name for path in repository.iterdir() if path.is_dir()) == ["mnist"]
     cli.run(["export", str(line.run), "--repository", str(repository)])
-    assert sorted(each.name for each in repository.iterdir() if each.is_dir()) == ["mnist", "mnist_image", "mnist_reformat"]
+    assert sorted(path.name for path in repository.iterdir() if path.is_dir()) == ["mnist", "mnist_image", "mnist_reformat"]
     card = unseal((repository / "mnist" / "card.json").read_text(), "test")
     assert publish_image_ensemble(repository, card) == ()
     # What a kill between the two left behind is completed.

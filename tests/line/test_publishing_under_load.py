@@ -23,7 +23,7 @@ pytestmark = pytest.mark.triton
 def test_the_old_version_answers_every_request_while_versions_come_fail_and_go(
     spoiled: Line, digit_files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop, asked = threading.Event(), threading.Barrier(5)
+    stop, started = threading.Event(), threading.Barrier(5)
 
     def ask(url: str) -> Counter[tuple[str, str]]:
         """Ask until told to stop; an error ends the thread and the test."""
@@ -32,14 +32,14 @@ def test_the_old_version_answers_every_request_while_versions_come_fail_and_go(
             while not stop.is_set():
                 seen.update((guess.version, guess.label) for guess in mnist.classify(digit_files))
                 if seen.total() == len(digit_files):
-                    asked.wait(60)
+                    started.wait(60)
         return seen
 
     anew = ExportSettings(again=True, images=20)
     with start_server(spoiled.repository, FREE_PORTS) as server, ThreadPoolExecutor(4) as pool:
         clients = [pool.submit(ask, url) for url in (server.grpc_url, server.http_url) * 2]
         try:
-            asked.wait(60)
+            started.wait(60)
             assert export_run(spoiled.run, spoiled.repository, anew)[0].published.number == 2
             sightline(["export", str(spoiled.run), "--repository", str(spoiled.repository), "--precision", "int8", "--images", "20"])
             with monkeypatch.context() as patch:
@@ -50,9 +50,9 @@ def test_the_old_version_answers_every_request_while_versions_come_fail_and_go(
         finally:
             stop.set()
         seen = [client.result(60) for client in clients]
-    assert {version for each in seen for version, _ in each} == {"1"}
-    assert all(len({label for _, label in each}) > 5 for each in seen)
-    assert sorted(int(each.name) for each in (spoiled.repository / "mnist").iterdir() if each.name.isdigit()) == [1, 2, 3]
+    assert {version for answers in seen for version, _ in answers} == {"1"}
+    assert all(len({label for _, label in answers}) > 5 for answers in seen)
+    assert sorted(int(path.name) for path in (spoiled.repository / "mnist").iterdir() if path.name.isdigit()) == [1, 2, 3]
     with (
         start_server(spoiled.repository, FREE_PORTS) as server,
         Classifier("mnist", server.grpc_url) as mnist,

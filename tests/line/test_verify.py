@@ -132,18 +132,18 @@ def test_one_digit_of_a_mean_in_any_copy_on_disk_is_found_and_the_copy_named(
     change(spoiled, alter)
     with pytest.raises(HopDiffers) as difference:
         prove(spoiled, server)
-    said, parted = str(difference.value), "mnist version 1: the answers part at the hop “"
+    sentence, parted = str(difference.value), "mnist version 1: the answers part at the hop “"
     if hop == "card: run" and alter is resealed:
         # The copies cannot say who is right, but all the others agree with one another.
-        assert said.startswith(f"{parted}card: run → model.onnx”: preprocess.mean is [0.1308] before and [0.1307] after")
-        assert "all the other copies agree, so the run's is the one that changed" in said
+        assert sentence.startswith(f"{parted}card: run → model.onnx”: preprocess.mean is [0.1308] before and [0.1307] after")
+        assert "all the other copies agree, so the run's is the one that changed" in sentence
         return
-    assert said.startswith(f"{parted}{hop}”: ")
+    assert sentence.startswith(f"{parted}{hop}”: ")
     reasons: dict[Callable[[str], str], str] = {
         stale: "it was changed after it was written",
         resealed: "preprocess.mean is [0.1307] before and [0.1308] after",
     }
-    assert reasons[alter] in said
+    assert reasons[alter] in sentence
     verdicts = table(capsys.readouterr().out)
     assert [name for name in verdicts if name.startswith("card:") and verdicts[name] == "DIFFERS"] == [hop]
 
@@ -223,15 +223,15 @@ def test_what_cannot_be_compared_is_said_with_its_own_exit_code(line: Line, serv
 def test_on_all_10_000_images_of_mnist_no_label_and_no_probability_differs(
     data_folder: Path, tmp_path: Path, prove: Prove, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = Line(tmp_path / "run", tmp_path / "models")
-    cli.run(["train", "mnist", "--data", str(data_folder), "--epochs", "2", "--run", str(made.run)])
-    cli.run(["export", str(made.run), "--repository", str(made.repository), "--data", str(data_folder)])
+    line = Line(tmp_path / "run", tmp_path / "models")
+    cli.run(["train", "mnist", "--data", str(data_folder), "--epochs", "2", "--run", str(line.run)])
+    cli.run(["export", str(line.run), "--repository", str(line.repository), "--data", str(data_folder)])
     capsys.readouterr()
-    with start_server(made.repository, FREE_PORTS) as server:
-        prove(made, server)
+    with start_server(line.repository, FREE_PORTS) as server:
+        prove(line, server)
     printed = capsys.readouterr().out
     assert table(printed) == dict.fromkeys(HOPS, "same")
     counted = [row.split() for row in printed.splitlines() if row.startswith(("pixels:", "answers:"))]
     assert [row[-4:-2] for row in counted] == [["10,000", "10,000"]] * 7
     assert max(float(row[-2]) for row in counted) <= 1e-4
-    assert json.loads((made.run / "report.json").read_text())["accuracy"]["test"]["accuracy"] > 0.95
+    assert json.loads((line.run / "report.json").read_text())["accuracy"]["test"]["accuracy"] > 0.95

@@ -72,4 +72,4 @@ def test_vgg16_goes_through_the_whole_line(recipe: str, small_data: Path, tmp_pa
         proof.check()
         with Classifier(model, url=server.grpc_url, timeout_s=120) as client:
             photo = small_data / "doggy_door" / "doggy_door_images" / "happy_dog.jpg"
-            assert sum(each.probability for each in next(iter(client.classify([photo], top=3))).top) <= 1.0001
+            assert sum(guess.probability for guess in next(iter(client.classify([photo], top=3))).top) <= 1.0001

@@ -39,7 +39,7 @@ def test_the_config_says_what_the_onnx_file_says(trained: Trained) -> None:
     config, graph = parsed(config_text(config_for(trained.card, SMALL))), onnx.load_from_string(trained.model).graph
     types: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
     for mine, theirs in ((config.input, graph.input), (config.output, graph.output)):
-        assert [each.name for each in mine] == [each.name for each in theirs]
+        assert [item.name for item in mine] == [item.name for item in theirs]
         for configured, declared in zip(mine, theirs, strict=True):
             tensor = declared.type.tensor_type
             assert model_config_pb2.DataType.Name(configured.data_type) == types[tensor.elem_type]
@@ -80,7 +80,9 @@ def test_a_model_is_warmed_up_with_one_image_and_with_as_many_as_are_cheap(flop:
     config = parsed(config_text(config_for(DIGITS, SMALL, sizes)))
     assert [sample.batch_size for sample in config.model_warmup] == list(sizes)
     for sample in config.model_warmup:
-        assert {name: (list(each.dims), each.input_data_file) for name, each in sample.inputs.items()} == {"pixels": ([8, 8, 1], "golden")}
+        assert {name: (list(tensor.dims), tensor.input_data_file) for name, tensor in sample.inputs.items()} == {
+            "pixels": ([8, 8, 1], "golden")
+        }
 
 
 @pytest.mark.parametrize("settings", [InstanceSettings(1, 1), InstanceSettings(4, 0, 250), InstanceSettings(2, 3, None)])

@@ -126,6 +126,6 @@ def test_an_image_that_png_cannot_hold_makes_room_for_the_next() -> None:
     assert reformat(wide, DIGITS.preprocess).any()
     images = [wide, Image.new("L", (9, 9), 7)]
     files = golden_files(DIGITS, lambda at: images[at], np.array([0, 1]), uniform, 1e-4)
-    assert [each["label"] for each in json.loads(files["golden/golden.json"])["pictures"]] == ["1"]
+    assert [entry["label"] for entry in json.loads(files["golden/golden.json"])["pictures"]] == ["1"]
     with pytest.raises(RepositoryError, match="none of the images that digits was tried on can be written as PNG with the same pixels"):
         golden_files(DIGITS, lambda _at: wide, np.array([0]), uniform, 1e-4)

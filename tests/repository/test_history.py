@@ -81,17 +81,17 @@ def test_settings_that_would_be_lost_are_left_alone(repository: Path) -> None:
 
 def test_what_is_published_after_a_rollback_waits_and_says_so(repository: Path, trained: Trained) -> None:
     rollback(repository, "digits")
-    said: list[str] = []
+    notices: list[str] = []
     publish(
         repository,
         trained.card,
         config_for(trained.card, InstanceSettings(1, 1)),
         {"model.onnx": trained.model},
         VersionReport(),
-        said.append,
+        notices.append,
     )
     assert served(repository) == [2]
-    assert any(sentence.startswith("version 4 is published but not served: version_policy in ") for sentence in said)
+    assert any(sentence.startswith("version 4 is published but not served: version_policy in ") for sentence in notices)
     assert serve_newest(repository, "digits") == 4
     assert served(repository) == [4]
 
@@ -129,9 +129,9 @@ def test_the_commands_show_and_change_what_is_served(repository: Path, capsys: p
     sightline(["versions", *options])
     assert [line.split()[-1] == "served" for line in capsys.readouterr().out.splitlines()[1:]] == [False, False, True]
     sightline(["rollback", *options])
-    shown = capsys.readouterr()
-    assert shown.out == "digits version 2 is the one that is served, as soon as the server is started again\n"
-    assert "`sightline rollback digits --newest`" in shown.err
+    captured = capsys.readouterr()
+    assert captured.out == "digits version 2 is the one that is served, as soon as the server is started again\n"
+    assert "`sightline rollback digits --newest`" in captured.err
     sightline(["rollback", *options, "--newest"])
     assert capsys.readouterr().out.startswith("digits version 3 ")
     with pytest.raises(UsageError, match="exclude each other"):
@@ -154,7 +154,7 @@ def test_the_list_is_a_json_document_for_scripts(repository: Path, capsys: pytes
     sightline(["versions", "digits", "--json", "--repository", str(repository)])
     document = json.loads(capsys.readouterr().out)
     assert document["model"] == "digits"
-    rows = [(each["version"], each["served"], each["damage"]) for each in document["versions"]]
+    rows = [(entry["version"], entry["served"], entry["damage"]) for entry in document["versions"]]
     assert rows == [(1, False, ""), (2, True, ""), (3, False, "")]
     assert set(document["versions"][0]) == set(VersionSummary.model_fields)
     (repository / "digits" / "1" / "report.json").unlink()

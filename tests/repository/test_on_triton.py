@@ -39,9 +39,9 @@ def test_a_published_run_is_served_and_gives_the_golden_answers(digits_run: Path
         for url in (server.grpc_url, server.http_url):
             with Classifier("mnist", url) as mnist:
                 assert mnist.card.sha256 == golden["card_sha256"]
-                given = mnist.probabilities([folder / "golden" / each["file"] for each in golden["pictures"]])
+                probabilities = mnist.probabilities([folder / "golden" / entry["file"] for entry in golden["pictures"]])
                 assert (
-                    np.abs(given - np.array([each["probabilities"] for each in golden["pictures"]], np.float32)).max()
+                    np.abs(probabilities - np.array([entry["probabilities"] for entry in golden["pictures"]], np.float32)).max()
                     <= golden["tolerance"]
                 )
 
@@ -53,7 +53,7 @@ def test_a_model_is_warmed_up_with_a_golden_image_before_it_is_ready(digits_run:
     assert warm.read_bytes() == reformat(model / "1" / "golden" / "00.png", card.preprocess).tobytes()
     with serve(tmp_path / "models") as server, connect(server.grpc_url) as transport:
         # One image and a batch of 256; a JPEG and a PNG. Triton counts them among what it answered.
-        assert {each.name: each.inferences for each in transport.models()} == {"mnist": 257, "mnist_image": 0, "mnist_reformat": 2}
+        assert {version.name: version.inferences for version in transport.models()} == {"mnist": 257, "mnist_image": 0, "mnist_reformat": 2}
     warm.write_bytes(b"too short")
     with pytest.raises(ServerStartError, match=r"mnist.*warmup"), serve(tmp_path / "models"):
         pass
@@ -102,8 +102,8 @@ def test_after_a_kill_at_any_of_some_steps_triton_serves_the_old_state_or_the_ne
     old, new = ((1,), (2,)) if existing else ((), (1,))
     assert set(served) == {old, new}
     if existing:
-        left = [step for step in range(1, steps) if (tmp_path / str(step) / "models" / "digits" / STAGING).exists()]
-        assert 2 * steps // 3 in left, "the kill left no staging for Triton to ignore"
+        interrupted = [step for step in range(1, steps) if (tmp_path / str(step) / "models" / "digits" / STAGING).exists()]
+        assert 2 * steps // 3 in interrupted, "the kill left no staging for Triton to ignore"
 
 
 def run_until(

@@ -32,7 +32,7 @@ FILES = {"model.onnx": bytes(range(256)) * 40, "golden/00.png": b"one", "golden/
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {str(each.relative_to(folder)): each.read_bytes() for each in sorted(folder.rglob("*")) if each.is_file()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def card_with(**fields: Any) -> ModelCard:
@@ -67,7 +67,7 @@ def test_the_first_version_brings_the_models_folder_with_it(repository: Path) ->
     assert report == as_json(done.report)
     assert (report["schema"], report["model"], report["version"], report["precision"]) == (1, "digits", 1, "fp32")
     assert report["files"] == {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
-    assert sorted(each.name for each in repository.parent.iterdir()) == ["model_repository"]
+    assert sorted(path.name for path in repository.parent.iterdir()) == ["model_repository"]
 
 
 def test_versions_count_on_and_the_earlier_ones_stay_as_they_were(repository: Path) -> None:
@@ -107,11 +107,11 @@ def test_a_version_made_by_hand_is_never_overwritten(repository: Path, monkeypat
 
 def test_published_files_cannot_be_written_by_accident_and_can_be_read(repository: Path) -> None:
     folder = publish(repository, DIGITS, CONFIG, FILES, VersionReport()).folder
-    for each in folder.rglob("*"):
-        mode = stat.S_IMODE(each.stat().st_mode)
-        assert mode & 0o400, each
-        if each.is_file():
-            assert not mode & 0o222, each
+    for path in folder.rglob("*"):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode & 0o400, path
+        if path.is_file():
+            assert not mode & 0o222, path
 
 
 SCENARIOS = ["no repository", "new model", "next version", "next version, lost card.json"]
@@ -172,8 +172,8 @@ def outcomes_of_all_steps(killed_at: Callable[[int, Path, tuple[Any, ...]], int]
         assert published(*what) == number + bool(new)
         assert set(sound(repository)) >= {f"digits/{number + bool(new)}/{name}" for name in FILES}
         assert (repository / "digits" / "card.json").read_text() == seal(DIGITS)
-        assert sorted(each.name for each in workspace.iterdir()) == ["models"]
-        assert not [each for each in workspace.rglob("*") if "staging" in each.name or "probe" in each.name]
+        assert sorted(path.name for path in workspace.iterdir()) == ["models"]
+        assert not [path for path in workspace.rglob("*") if "staging" in path.name or "probe" in path.name]
         shutil.rmtree(workspace)
     else:
         pytest.fail("the export never ended")
@@ -211,10 +211,10 @@ def test_an_export_waits_for_another_one_says_so_and_goes_on_when_that_one_is_ki
     holder.start()
     assert ours.poll(30)
     assert ours.recv() == "held"
-    said: list[str] = []
+    notices: list[str] = []
 
     def notify(sentence: str) -> None:
-        said.append(sentence)
+        notices.append(sentence)
         waiting.set()
 
     waiting = threading.Event()
@@ -222,7 +222,7 @@ def test_an_export_waits_for_another_one_says_so_and_goes_on_when_that_one_is_ki
     thread = threading.Thread(target=lambda: results.append(publish(repository, DIGITS, CONFIG, FILES, VersionReport(), notify).number))
     thread.start()
     assert waiting.wait(30)
-    assert said == [f"another export is publishing in {repository}: waiting until it is done"]
+    assert notices == [f"another export is publishing in {repository}: waiting until it is done"]
     assert results == []
     assert not (repository / "digits").exists()
     holder.kill()
@@ -238,7 +238,7 @@ def test_a_full_disk_is_one_sentence_and_changes_nothing(repository: Path, tmp_p
     assert in_process(publish_without_room, 20_000, str(tmp_path / "said"), (repository, DIGITS, CONFIG, large, "large")) == 17
     assert (tmp_path / "said").read_text() == f"{repository}: File too large. Nothing was published in {repository}"
     assert tree(repository) == before
-    assert sorted(each.name for each in (repository / "digits").iterdir()) == ["1", "card.json", "config.pbtxt", "labels.txt"]
+    assert sorted(path.name for path in (repository / "digits").iterdir()) == ["1", "card.json", "config.pbtxt", "labels.txt"]
 
 
 @pytest.mark.parametrize(
@@ -271,9 +271,9 @@ def test_a_version_with_another_card_is_refused_and_the_field_is_named(fields: d
 
 def test_the_description_stays_the_one_that_was_published_first_and_that_is_said(repository: Path) -> None:
     publish(repository, DIGITS, CONFIG, FILES, VersionReport())
-    said: list[str] = []
-    assert agreed_card(repository, card_with(description="Reworded."), said.append) == DIGITS
-    assert said == ["the description stays the one that digits was first published with: 'Handwritten digits, 8 × 8 pixels.'"]
+    notices: list[str] = []
+    assert agreed_card(repository, card_with(description="Reworded."), notices.append) == DIGITS
+    assert notices == ["the description stays the one that digits was first published with: 'Handwritten digits, 8 × 8 pixels.'"]
 
 
 def test_a_model_published_meanwhile_with_another_description_is_not_mixed_up(repository: Path) -> None:
@@ -288,19 +288,19 @@ def test_a_config_that_its_owner_tuned_is_kept_and_that_is_said(repository: Path
     file = repository / "digits" / "config.pbtxt"
     tuned = config_text(CONFIG).replace("count: 1", "count: 4")
     file.write_text(tuned)
-    said: list[str] = []
-    publish(repository, DIGITS, CONFIG, FILES, VersionReport(), said.append)
+    notices: list[str] = []
+    publish(repository, DIGITS, CONFIG, FILES, VersionReport(), notices.append)
     assert file.read_text() == tuned
-    assert said == [f"{file} was kept as it is; a new one would differ in instance_group"]
+    assert notices == [f"{file} was kept as it is; a new one would differ in instance_group"]
 
 
 def test_a_pinned_version_stays_the_served_one_and_that_is_said(repository: Path) -> None:
     publish(repository, DIGITS, CONFIG, FILES, VersionReport())
     file = repository / "digits" / "config.pbtxt"
     file.write_text(config_text(CONFIG).replace("latest {\n    num_versions: 1\n  }", "specific { versions: 1 }"))
-    said: list[str] = []
-    publish(repository, DIGITS, CONFIG, FILES, VersionReport(), said.append)
-    assert said == [f"version 2 is published but not served: version_policy in {file} says 1"]
+    notices: list[str] = []
+    publish(repository, DIGITS, CONFIG, FILES, VersionReport(), notices.append)
+    assert notices == [f"version 2 is published but not served: version_policy in {file} says 1"]
 
 
 @pytest.mark.parametrize("name", ["card.json", "labels.txt"])
@@ -350,7 +350,7 @@ def test_a_mount_point_is_refused_before_the_work_with_what_to_do(repository: Pa
         f"{repository} is a mount point of its own, so that a new model cannot appear in it all at once: name a folder inside it, "
         f"such as {repository / 'models'}. Nothing was published"
     )
-    assert sorted(each.name for each in repository.parent.iterdir()) == ["model_repository"]
+    assert sorted(path.name for path in repository.parent.iterdir()) == ["model_repository"]
 
 
 def test_a_link_in_the_place_of_staging_is_not_followed(repository: Path, tmp_path: Path) -> None:

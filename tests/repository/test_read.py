@@ -22,8 +22,8 @@ FILES = {"model.onnx": b"network", "golden/00.png": b"image"}
 @pytest.fixture
 def version(tmp_path: Path) -> Path:
     folder = publish(tmp_path / "models", DIGITS, config_for(DIGITS, InstanceSettings(1, 1)), FILES, VersionReport()).folder
-    for each in folder.rglob("*"):
-        each.chmod(0o755 if each.is_dir() else 0o644)
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
     return folder
 
 
@@ -43,9 +43,9 @@ def damage(version: Path) -> str:
 
 
 def test_a_published_version_reads_back_and_its_files_are_those_that_were_published(version: Path) -> None:
-    found = read_version(version)
-    assert (found.number, found.folder, set(found.report.files)) == (1, version, set(FILES))
-    check_files(found)
+    published = read_version(version)
+    assert (published.number, published.folder, set(published.report.files)) == (1, version, set(FILES))
+    check_files(published)
     model = read_published(version.parent)
     assert model is not None
     assert (model.card, model.config.policy) == (DIGITS, VersionPolicy("latest", 1))

@@ -36,10 +36,10 @@ def ask(
 ) -> npt.NDArray[Any]:
     module, client = asked(kind, server)
     with client:
-        given = module.InferInput("pixels", pixels.shape, datatype)
-        given.set_data_from_numpy(pixels)
+        tensor = module.InferInput("pixels", pixels.shape, datatype)
+        tensor.set_data_from_numpy(pixels)
         wanted = module.InferRequestedOutput("probabilities", class_count=top)
-        return np.asarray(client.infer(model, [given], outputs=[wanted]).as_numpy("probabilities"))
+        return np.asarray(client.infer(model, [tensor], outputs=[wanted]).as_numpy("probabilities"))
 
 
 @pytest.fixture(params=["http", "grpc"])
@@ -80,9 +80,9 @@ def test_32_callers_with_batches_of_every_size_each_get_their_own_answers(kind: 
             apart.wait()
             for turn in range(25):
                 pixels = images(shuffled.randint(1, 8), seed=1000 * caller + turn)
-                given = module.InferInput("pixels", pixels.shape, "UINT8")
-                given.set_data_from_numpy(pixels)
-                answer = client.infer("tiny", [given]).as_numpy("probabilities")
+                tensor = module.InferInput("pixels", pixels.shape, "UINT8")
+                tensor.set_data_from_numpy(pixels)
+                answer = client.infer("tiny", [tensor]).as_numpy("probabilities")
                 expected = in_process(folder / "tiny/1/model.onnx", pixels)
                 assert answer.shape == expected.shape
                 worst = max(worst, float(np.abs(answer - expected).max()))
@@ -101,8 +101,8 @@ def test_32_callers_with_batches_of_every_size_each_get_their_own_answers(kind: 
 def batches(server: Server) -> tuple[int, int]:
     _, client = asked("http", server)
     with client:
-        told = client.get_inference_statistics("tiny")["model_stats"][0]
-    return told["inference_stats"]["success"]["count"], told["execution_count"]
+        statistics = client.get_inference_statistics("tiny")["model_stats"][0]
+    return statistics["inference_stats"]["success"]["count"], statistics["execution_count"]
 
 
 def test_the_classification_extension_answers_with_labels(kind: str, served: Served, in_process: InProcess) -> None:

@@ -69,14 +69,14 @@ def sums(repository: Path, name: str, max_batch_size: int) -> None:
             helper.make_node("Mul", ["a", "b"], ["product"]),
         ],
         name,
-        [info(each, TensorProto.INT32, [*batch, "W"]) for each in ("a", "b")],
-        [info(each, TensorProto.INT32, [*batch, "W"]) for each in ("sum", "difference", "product")],
+        [info(tensor_name, TensorProto.INT32, [*batch, "W"]) for tensor_name in ("a", "b")],
+        [info(tensor_name, TensorProto.INT32, [*batch, "W"]) for tensor_name in ("sum", "difference", "product")],
     )
     config = pb.ModelConfig(
         name=name,
         max_batch_size=max_batch_size,
-        input=[pb.ModelInput(name=each, data_type=pb.TYPE_INT32, dims=[-1]) for each in ("a", "b")],
-        output=[pb.ModelOutput(name=each, data_type=pb.TYPE_INT32, dims=[-1]) for each in ("sum", "difference")],
+        input=[pb.ModelInput(name=tensor_name, data_type=pb.TYPE_INT32, dims=[-1]) for tensor_name in ("a", "b")],
+        output=[pb.ModelOutput(name=tensor_name, data_type=pb.TYPE_INT32, dims=[-1]) for tensor_name in ("sum", "difference")],
         instance_group=[pb.ModelInstanceGroup(kind=pb.ModelInstanceGroup.KIND_CPU)],
     )
     if max_batch_size:
@@ -94,10 +94,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
-def ask(server: Server, model: str, given: dict[str, npt.NDArray[Any]], wanted: list[str]) -> dict[str, npt.NDArray[Any]]:
+def ask(server: Server, model: str, tensors: dict[str, npt.NDArray[Any]], wanted: list[str]) -> dict[str, npt.NDArray[Any]]:
     with tritonclient.http.InferenceServerClient(server.http_url.removeprefix("http://")) as client:
         inputs = []
-        for name, array in given.items():
+        for name, array in tensors.items():
             inputs.append(tritonclient.http.InferInput(name, array.shape, "UINT8" if array.dtype == np.uint8 else "INT32"))
             inputs[-1].set_data_from_numpy(array)
         result = client.infer(model, inputs, outputs=[tritonclient.http.InferRequestedOutput(name) for name in wanted])
@@ -201,14 +201,14 @@ def test_memory_does_not_grow_over_thousands_of_batches_of_every_size(tmp_path: 
             with tritonclient.http.InferenceServerClient(server.http_url.removeprefix("http://")) as client:
                 for _ in range(250):
                     pixels = shuffled.integers(0, 256, (shuffled.integers(1, 65), 6, 5, 3), np.uint8)
-                    given = tritonclient.http.InferInput("pixels", pixels.shape, "UINT8")
-                    given.set_data_from_numpy(pixels)
-                    assert client.infer("tiny", [given]).as_numpy("probabilities").shape == (len(pixels), 4)
+                    tensor = tritonclient.http.InferInput("pixels", pixels.shape, "UINT8")
+                    tensor.set_data_from_numpy(pixels)
+                    assert client.infer("tiny", [tensor]).as_numpy("probabilities").shape == (len(pixels), 4)
 
         def held(requests: int) -> int:
             with concurrent.futures.ThreadPoolExecutor(8) as callers:
                 list(callers.map(load, range(requests // 250)))
-            return sum(each.memory_full_info().uss for each in processes)
+            return sum(process.memory_full_info().uss for process in processes)
 
         early, late = held(2000), held(8000)
     assert late < early * 1.05, f"{early:,} bytes became {late:,}"

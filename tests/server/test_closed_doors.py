@@ -61,13 +61,13 @@ def call(server: Server, method: str, path: str, headers: dict[str, str]) -> int
 
 def stolen_secret(server: Server) -> str:
     """What any user of the machine can read in the list of processes."""
-    (argument,) = [each for each in psutil.Process(server.pid).cmdline() if each.startswith("--http-restricted-api=")]
+    (argument,) = [option for option in psutil.Process(server.pid).cmdline() if option.startswith("--http-restricted-api=")]
     flag = re.fullmatch(r"--http-restricted-api=[a-z,-]+:sightline=([0-9a-f]{64}\n[0-9a-f]{64})", argument)
     assert flag is not None
     return flag[1]
 
 
-@pytest.mark.parametrize(("method", "path"), HTTP_CALLS, ids=lambda each: each)
+@pytest.mark.parametrize(("method", "path"), HTTP_CALLS, ids=lambda value: value)
 def test_a_restricted_interface_is_forbidden_over_http(served: Served, method: str, path: str) -> None:
     server, _ = served
     assert call(server, method, path, {}) == 403
@@ -121,12 +121,12 @@ def test_the_secret_is_new_at_every_start_and_cannot_be_sent_by_who_has_read_it(
 
 def test_everything_listens_on_this_machine_only(served: Served) -> None:
     server, _ = served
-    listening = [each.laddr for each in psutil.Process(server.pid).net_connections() if each.status == psutil.CONN_LISTEN]
-    assert {each.port for each in listening} == {
+    listening = [connection.laddr for connection in psutil.Process(server.pid).net_connections() if connection.status == psutil.CONN_LISTEN]
+    assert {endpoint.port for endpoint in listening} == {
         int(url.split(":")[2].split("/")[0]) for url in (server.http_url, server.grpc_url, server.metrics_url)
     }
-    for each in listening:
-        address = ipaddress.ip_address(each.ip)
+    for endpoint in listening:
+        address = ipaddress.ip_address(endpoint.ip)
         assert (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
@@ -142,8 +142,8 @@ def test_no_library_or_program_comes_from_the_model_repository(served: Served, t
     """What Triton maps into memory as code is its own and Python's, never a file beside a model."""
     server, folder = served
     for process in [psutil.Process(server.pid), *psutil.Process(server.pid).children()]:
-        mapped = {each.path for each in process.memory_maps(grouped=True)}
-        assert not [each for each in mapped if each.startswith(str(folder)) and not each.endswith(".onnx")]
+        mapped = {region.path for region in process.memory_maps(grouped=True)}
+        assert not [path for path in mapped if path.startswith(str(folder)) and not path.endswith(".onnx")]
 
 
 def test_a_metrics_endpoint_counts_requests(served: Served) -> None:

@@ -41,8 +41,8 @@ class Serve:
         self.workers = self.triton.children()
         assert len(self.workers) == 2
         arguments = self.triton.cmdline()
-        (self.shared_memory,) = [each.partition("name=")[2] for each in arguments if each.startswith("--backend-config=")]
-        (backends,) = [Path(each.partition("=")[2]) for each in arguments if each.startswith("--backend-directory=")]
+        (self.shared_memory,) = [argument.partition("name=")[2] for argument in arguments if argument.startswith("--backend-config=")]
+        (backends,) = [Path(argument.partition("=")[2]) for argument in arguments if argument.startswith("--backend-directory=")]
         self.temporary = backends.parent
         assert self.temporary.is_dir()
         assert list(Path("/dev/shm").glob(f"{self.shared_memory}*"))
@@ -52,15 +52,17 @@ class Serve:
     def left(self) -> list[object]:
         """What has not ended yet."""
         living = [
-            each for each in [self.supervisor, self.triton, *self.workers] if each.is_running() and each.status() != psutil.STATUS_ZOMBIE
+            process
+            for process in [self.supervisor, self.triton, *self.workers]
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
         ]
-        files = [*Path("/dev/shm").glob(f"{self.shared_memory}*"), *[each for each in [self.temporary] if each.exists()]]
+        files = [*Path("/dev/shm").glob(f"{self.shared_memory}*"), *[path for path in [self.temporary] if path.exists()]]
         return [*living, *files, *(worker_environments() - self.others)]
 
     def end(self) -> tuple[int, str]:
         """Exit code and stderr."""
-        _, said = self.process.communicate(timeout=PATIENCE_S)
-        return self.process.returncode, said
+        _, output = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode, output
 
 
 def worker_environments() -> set[Path]:
@@ -100,18 +102,18 @@ def serve(tmp_path: Path, publish: Publish) -> Iterator[Serve]:
 def test_it_stops_cleanly_when_it_is_asked_to(serve: Serve, number: signal.Signals) -> None:
     serve.ready()
     serve.process.send_signal(number)
-    code, said = serve.end()
+    code, output = serve.end()
     assert code == 0
-    assert said.endswith("Triton has stopped\n")
+    assert output.endswith("Triton has stopped\n")
     assert serve.left() == []
 
 
 def test_ctrl_c_while_models_load_stops_it_too(serve: Serve, about: About) -> None:
     assert eventually(lambda: any(process.name() == "tritonserver" for process in about(serve.repository)))
     serve.process.send_signal(signal.SIGINT)
-    code, said = serve.end()
+    code, output = serve.end()
     assert code == 0
-    assert said == "Triton has stopped\n"
+    assert output == "Triton has stopped\n"
     assert about(serve.repository) == []
 
 
@@ -124,9 +126,9 @@ def test_a_second_ctrl_c_kills_it(serve: Serve) -> None:
         serve.process.send_signal(signal.SIGINT)
         assert eventually(lambda: "Waiting for in-flight" in log.read_text() or "HTTP service connections" in log.read_text())
         serve.process.send_signal(signal.SIGINT)
-        code, said = serve.end()
+        code, output = serve.end()
     assert code == 130
-    assert said.endswith("interrupted\n")
+    assert output.endswith("interrupted\n")
     assert serve.left() == []
 
 
@@ -149,9 +151,9 @@ def test_killing_serve_leaves_nothing(serve: Serve) -> None:
 def test_killing_triton_ends_serve_with_exit_code_8(serve: Serve) -> None:
     serve.ready()
     serve.triton.kill()
-    code, said = serve.end()
+    code, output = serve.end()
     assert code == 8
-    assert said.splitlines()[-1] == f"error: Triton (process {serve.triton.pid}) ended, killed by SIGKILL. Start it again"
+    assert output.splitlines()[-1] == f"error: Triton (process {serve.triton.pid}) ended, killed by SIGKILL. Start it again"
     assert serve.left() == []
 
 
@@ -159,19 +161,19 @@ def test_killing_a_worker_ends_serve_with_exit_code_8(serve: Serve) -> None:
     """Triton would go on, call itself ready and fail every second request."""
     serve.ready()
     serve.workers[0].kill()
-    code, said = serve.end()
+    code, output = serve.end()
     assert code == 8
-    assert f"error: Triton (process {serve.triton.pid}) ended, since a worker of its model tiny died" in said.splitlines()[-1]
+    assert f"error: Triton (process {serve.triton.pid}) ended, since a worker of its model tiny died" in output.splitlines()[-1]
     assert serve.left() == []
 
 
 def test_killing_the_supervisor_ends_everything(serve: Serve) -> None:
     serve.ready()
     serve.supervisor.kill()
-    code, said = serve.end()
+    code, output = serve.end()
     assert code == 8
     assert (
-        said.splitlines()[-1]
+        output.splitlines()[-1]
         == f"error: Triton (process {serve.triton.pid}) ended, together with the process that supervised it. Start it again"
     )
     assert eventually(lambda: serve.left() == []), f"left: {serve.left()}"
@@ -183,7 +185,7 @@ def test_killing_serve_and_the_supervisor_ends_triton_and_its_workers(serve: Ser
     serve.supervisor.suspend()
     serve.process.kill()
     serve.supervisor.kill()
-    assert eventually(lambda: not [each for each in serve.left() if isinstance(each, psutil.Process)])
+    assert eventually(lambda: not [remaining for remaining in serve.left() if isinstance(remaining, psutil.Process)])
     supervisor.sweep(serve.shared_memory, [serve.temporary])
 
 

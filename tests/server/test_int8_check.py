@@ -24,8 +24,8 @@ from support.tiny_models import InProcess, Publish
 def int8(version: Path, **conversion: Any) -> Path:
     """Let the version's report say that it is INT8, made on a processor with VNNI."""
     report = json.loads((version / "report.json").read_text())
-    made = {"from_sha256": "ab" * 32, "integer_instructions": ["avx512_vnni"], "seven_bits": False} | conversion
-    (version / "report.json").write_text(json.dumps({**report, "precision": "int8", "conversion": made}))
+    conversion_report = {"from_sha256": "ab" * 32, "integer_instructions": ["avx512_vnni"], "seven_bits": False} | conversion
+    (version / "report.json").write_text(json.dumps({**report, "precision": "int8", "conversion": conversion_report}))
     return version
 
 
@@ -36,7 +36,7 @@ def old_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "found"),
+    ("flags", "listed"),
     [
         ("flags\t\t: fpu avx2 avx512f avx512_vnni amx_int8", ("amx_int8", "avx512_vnni")),
         ("flags\t\t: fpu avx2 avx_vnni", ("avx_vnni",)),
@@ -45,9 +45,9 @@ def old_processor(monkeypatch: pytest.MonkeyPatch) -> None:
         ("model name\t: avx512_vnni", ()),
     ],
 )
-def test_the_instructions_are_read_as_linux_lists_them(flags: str, found: tuple[str, ...], tmp_path: Path) -> None:
+def test_the_instructions_are_read_as_linux_lists_them(flags: str, listed: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\n\nprocessor\t: 1\n")
-    assert integer_instructions(tmp_path / "cpuinfo") == found
+    assert integer_instructions(tmp_path / "cpuinfo") == listed
     assert integer_instructions(tmp_path / "missing") == ()
 
 

@@ -153,14 +153,14 @@ def test_hardware_compatibility_bridges_what_it_was_built_to_bridge(level: str, 
 
 
 @pytest.mark.parametrize(
-    ("built", "found", "fits"),
+    ("built", "present", "fits"),
     [("11.3.0.52", "11.4.0.106", True), ("11.5.0.1", "11.4.0.106", False), ("10.9.0.34", "11.4.0.106", False)],
 )
 def test_a_version_compatible_plan_runs_on_newer_tensorrt_of_the_same_major_version(
-    built: str, found: str, fits: bool, version: Path
+    built: str, present: str, fits: bool, version: Path
 ) -> None:
     plan = read_plan(record_plan(version, tensorrt=built, version_compatible=True))
-    assert (differences(plan.record, fingerprint(version, tensorrt=found)) == []) is fits
+    assert (differences(plan.record, fingerprint(version, tensorrt=present)) == []) is fits
 
 
 def test_a_plan_that_brings_code_along_is_served_only_when_asked_for(version: Path) -> None:
@@ -293,10 +293,10 @@ def test_the_view_holds_the_plans_instead_of_the_onnx_files_and_the_repository_s
     before = sorted(repository.rglob("*"))
     (tmp_path / "run").mkdir()
     view = overlay(repository, select_models(repository), {"tiny": chosen(version, here())}, tmp_path / "run")
-    assert sorted(each.name for each in (view / "tiny" / "1").iterdir()) == ["model.plan"]
+    assert sorted(path.name for path in (view / "tiny" / "1").iterdir()) == ["model.plan"]
     assert (view / "tiny" / "1" / "model.plan").read_bytes() == b"the plan"
     assert (view / "tiny" / "1" / "model.plan").resolve() == folder / "model.plan"
-    assert sorted(each.name for each in (view / "tiny").iterdir()) == ["1", "config.pbtxt", "labels.txt", "plans", "warmup"]
+    assert sorted(path.name for path in (view / "tiny").iterdir()) == ["1", "config.pbtxt", "labels.txt", "plans", "warmup"]
     assert parsed((view / "tiny" / "config.pbtxt").read_text()).backend == "tensorrt"
     assert (view / "other").resolve() == repository / "other"
     assert sorted(repository.rglob("*")) == before
@@ -306,8 +306,8 @@ def test_the_view_holds_the_plans_instead_of_the_onnx_files_and_the_repository_s
 def test_the_wheels_triton_has_no_tensorrt_so_onnx_runtime_answers_and_it_is_said(version: Path, in_process: InProcess) -> None:
     record_plan(version)
     with start_server(version.parents[1], FREE_PORTS) as server:
-        said = [notice for notice in server.notices if notice.startswith("tiny version 1 ")]
-        assert said == [
+        notices = [notice for notice in server.notices if notice.startswith("tiny version 1 ")]
+        assert notices == [
             (
                 "tiny version 1 is answered by ONNX Runtime and not by a TensorRT plan: the nvidia-pytriton wheel has no TensorRT (no "
                 "tensorrt/libtriton_tensorrt.so that needs it). For a plan that fits, run `sightline finalize tiny` on this machine"
@@ -375,7 +375,7 @@ def test_the_provider_is_set_with_cache_profile_and_warm_up_and_no_precision(ver
     config = parsed(with_provider)
     accelerators = config.optimization.execution_accelerators
     assert len(accelerators.cpu_execution_accelerator) == 0
-    assert [each.name for each in accelerators.gpu_execution_accelerator] == ["tensorrt"]
+    assert [accelerator.name for accelerator in accelerators.gpu_execution_accelerator] == ["tensorrt"]
     assert dict(accelerators.gpu_execution_accelerator[0].parameters) == {
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(tmp_path / "engines"),
@@ -488,20 +488,20 @@ def test_the_needed_library_is_read_from_the_elf_file() -> None:
 
 def test_the_identity_of_a_plan_changes_with_every_field_and_setting(version: Path) -> None:
     base = fingerprint(version)
-    found = {identity(base, profile_for(8), "none", version_compatible=False)}
-    found |= {
+    identities = {identity(base, profile_for(8), "none", version_compatible=False)}
+    identities |= {
         identity(replace(base, **{field: value}), profile_for(8), "none", version_compatible=False) for field, (value, _) in OTHERS.items()
     }
-    found |= {
+    identities |= {
         identity(base, profile_for(8, 2), "none", version_compatible=False),
         identity(base, profile_for(9), "none", version_compatible=False),
     }
-    found |= {
+    identities |= {
         identity(base, profile_for(8), "ampere-plus", version_compatible=False),
         identity(base, profile_for(8), "none", version_compatible=True),
     }
-    assert len(found) == 1 + len(OTHERS) + 4
-    assert all(each.startswith(("sm90-", "sm89-")) for each in found)
+    assert len(identities) == 1 + len(OTHERS) + 4
+    assert all(name.startswith(("sm90-", "sm89-")) for name in identities)
 
 
 @pytest.mark.parametrize(("largest", "batches"), [(1, (1,)), (2, (1, 2)), (8, (1, 4, 8)), (64, (1, 32, 64))])

@@ -39,9 +39,9 @@ def started(repository: Path, **settings: object) -> Iterator[Server]:
 
 def ask(server: Server, model: str = "tiny", version: str = "") -> npt.NDArray[np.float32]:
     with tritonclient.http.InferenceServerClient(server.http_url.removeprefix("http://")) as client:
-        given = tritonclient.http.InferInput("pixels", PIXELS.shape, "UINT8")
-        given.set_data_from_numpy(PIXELS)
-        return np.asarray(client.infer(model, [given], model_version=version).as_numpy("probabilities"))
+        tensor = tritonclient.http.InferInput("pixels", PIXELS.shape, "UINT8")
+        tensor.set_data_from_numpy(PIXELS)
+        return np.asarray(client.infer(model, [tensor], model_version=version).as_numpy("probabilities"))
 
 
 def test_every_version_that_the_policy_names_is_served(repository: Path, in_process: InProcess) -> None:
@@ -90,26 +90,26 @@ def test_a_server_that_is_still_loading_has_its_ports_already(repository: Path) 
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     try:
         deadline_s = time.monotonic() + 60
-        while all(each.poll() is None for each in both) and time.monotonic() < deadline_s:
+        while all(process.poll() is None for process in both) and time.monotonic() < deadline_s:
             threading.Event().wait(0.05)
         loser = both[0] if both[0].poll() is not None else both[1]
         winner = both[1] if loser is both[0] else both[0]
-        _, said = loser.communicate(timeout=60)
+        _, output = loser.communicate(timeout=60)
         assert loser.returncode == 8
-        assert said.splitlines()[-1].startswith("error: port ")
-        assert "at 127.0.0.1 is taken" in said
+        assert output.splitlines()[-1].startswith("error: port ")
+        assert "at 127.0.0.1 is taken" in output
         assert winner.stdout is not None
         assert winner.stdout.readline() == f"http    http://127.0.0.1:{ports[0]}\n"
     finally:
-        for each in both:
-            each.terminate()
-            each.communicate(timeout=60)
+        for process in both:
+            process.terminate()
+            process.communicate(timeout=60)
 
 
 def free_ports() -> list[int]:
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
-        return [each.getsockname()[1] for each in sockets]
+        return [opened.getsockname()[1] for opened in sockets]
 
 
 def test_the_log_is_appended_to_the_file_that_was_named(repository: Path, tmp_path: Path) -> None:
@@ -141,12 +141,12 @@ def test_the_command_tells_scripts_what_it_serves_and_people_the_rest(repository
     assert process.stderr is not None
     try:
         lines = [process.stdout.readline().rstrip("\n") for _ in range(6)]
-        told = [line.split(None, 1) for line in lines]
-        assert [key for key, _ in told] == ["http", "grpc", "metrics", "model", "model", "try"]
-        assert told[3][1] == "other 1"
-        assert told[4][1] == "tiny 1"
-        assert told[5][1] == f"sightline classify other image.png --url {told[1][1]}"
-        with tritonclient.http.InferenceServerClient(told[0][1].removeprefix("http://")) as client:
+        announced = [line.split(None, 1) for line in lines]
+        assert [key for key, _ in announced] == ["http", "grpc", "metrics", "model", "model", "try"]
+        assert announced[3][1] == "other 1"
+        assert announced[4][1] == "tiny 1"
+        assert announced[5][1] == f"sightline classify other image.png --url {announced[1][1]}"
+        with tritonclient.http.InferenceServerClient(announced[0][1].removeprefix("http://")) as client:
             assert client.is_model_ready("tiny")
         talk = []
         for line in process.stderr:
@@ -156,12 +156,12 @@ def test_the_command_tells_scripts_what_it_serves_and_people_the_rest(repository
     finally:
         process.terminate()
         out, rest = process.communicate(timeout=60)
-    said = "".join(talk) + rest
+    output = "".join(talk) + rest
     assert out == ""
-    assert "at least 56 vulnerabilities fixed in later releases" in said
-    assert "Triton 2.51.0 (the nvidia-pytriton wheel) is ready; Ctrl-C stops it" in said
-    assert said.endswith("Triton has stopped\n")
-    assert "successfully loaded 'tiny'" in said, "--verbose shows Triton's log"
+    assert "at least 56 vulnerabilities fixed in later releases" in output
+    assert "Triton 2.51.0 (the nvidia-pytriton wheel) is ready; Ctrl-C stops it" in output
+    assert output.endswith("Triton has stopped\n")
+    assert "successfully loaded 'tiny'" in output, "--verbose shows Triton's log"
 
 
 # The Triton on PATH, as in NVIDIA's container. It is the wheel's, under another roof, since no test can assume a container.

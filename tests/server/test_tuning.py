@@ -73,13 +73,13 @@ def test_settings_given_by_hand_are_written_and_nothing_else_changes(repository:
 
 
 def test_export_takes_the_same_settings_for_a_new_model_and_for_one_that_is_there(digits_run: Path, tmp_path: Path) -> None:
-    given = ["export", str(digits_run), "--repository", str(tmp_path), "--images", "20", "--no-image"]
-    sightline([*given, "--instances", "2", "--threads", "0"])
+    arguments = ["export", str(digits_run), "--repository", str(tmp_path), "--images", "20", "--no-image"]
+    sightline([*arguments, "--instances", "2", "--threads", "0"])
     assert instances_in(tmp_path) == InstanceSettings(2, 0, 0)
-    sightline([*given, "--no-batching"])
+    sightline([*arguments, "--no-batching"])
     assert instances_in(tmp_path) == InstanceSettings(2, 0, None)
     with pytest.raises(UsageError, match="--queue-delay is a setting of batching"):
-        sightline([*given, "--queue-delay", "1", "--no-batching"])
+        sightline([*arguments, "--queue-delay", "1", "--no-batching"])
 
 
 def test_what_makes_no_sense_is_refused(repository: Path) -> None:
@@ -131,8 +131,8 @@ def test_a_search_measures_every_setting_and_leaves_a_repository_that_serves(
     monkeypatch.setattr("sightline_serving.tuning.ROUNDS", 1)
     versions = json.loads((repository / "mnist" / "1" / "report.json").read_text())["files"]
     sightline(["tune", "mnist", "--repository", str(repository), "--window", "0.5", "--concurrency", "4"])
-    said = capsys.readouterr()
-    rows = said.out.splitlines()[1:]
+    captured = capsys.readouterr()
+    rows = captured.out.splitlines()[1:]
     assert "1 instance of 1 thread, delay 0 µs" in rows[0]
     assert " now" in rows[0]
     assert sum(" best" in row for row in rows) == 1

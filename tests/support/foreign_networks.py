@@ -30,11 +30,11 @@ def as_tensor(preprocessing: dict[str, Any]) -> Callable[[Image.Image], torch.Te
 def saved(folder: Path, name: str, preprocessing: dict[str, Any] | None = None, **config: Any) -> Path:
     """A folder as Hugging Face's hub has it, with a small network of random weights."""
     kind, public, small = SMALL[name]
-    made = getattr(transformers, f"{kind}Config")(**small, **{"id2label": dict(enumerate(TEN)), **config})
+    config_of_kind = getattr(transformers, f"{kind}Config")(**small, **{"id2label": dict(enumerate(TEN)), **config})
     torch.manual_seed(0)
     # Wider than transformers begins: answers that differ from image to image are what a comparison needs.
-    made.initializer_range = 0.1
-    network = lively(getattr(transformers, f"{kind}ForImageClassification")(made), as_tensor(public))
+    config_of_kind.initializer_range = 0.1
+    network = lively(getattr(transformers, f"{kind}ForImageClassification")(config_of_kind), as_tensor(public))
     assert isinstance(network, transformers.PreTrainedModel)
     network.save_pretrained(folder / name)
     (folder / name / "preprocessor_config.json").write_text(json.dumps(preprocessing or public))
@@ -62,8 +62,8 @@ def lively(network: nn.Module, transform: Callable[[Image.Image], torch.Tensor])
             module.train()
     with torch.no_grad():
         network(planes)
-        given = network.eval()(planes)
-        logits = getattr(given, "logits", given)
+        raw_logits = network.eval()(planes)
+        logits = getattr(raw_logits, "logits", raw_logits)
         spread = (logits - logits.mean(dim=0)).std()
         last.weight /= spread
         last.bias.copy_((last.bias - logits.mean(dim=0)) / spread)

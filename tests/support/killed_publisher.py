@@ -126,14 +126,14 @@ def _publish_until(last: int, workspace: str, what: tuple[Any, ...]) -> None:
     published(*what)
 
 
-def publish_without_room(most_bytes: int, said: str, what: tuple[Any, ...]) -> None:
+def publish_without_room(most_bytes: int, sentence: str, what: tuple[Any, ...]) -> None:
     """Publish where no file may grow beyond `most_bytes`, as on a disk that is nearly full; the error's text goes to a file."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
     try:
         published(*what)
     except SightlineError as error:
-        Path(said).write_text(str(error))
+        Path(sentence).write_text(str(error))
         sys.exit(error.exit_code)
 
 

@@ -27,10 +27,10 @@ class Line:
 
 def make_line(folder: Path, seed: int) -> Line:
     """Train `mnist` on the digits for a few epochs, and publish it."""
-    made = Line(folder / "run", folder / "models")
-    cli.run(["train", "mnist", "--data", "digits", "--epochs", "4", "--seed", str(seed), "--run", str(made.run)])
-    cli.run(["export", str(made.run), "--repository", str(made.repository)])
-    return made
+    line = Line(folder / "run", folder / "models")
+    cli.run(["train", "mnist", "--data", "digits", "--epochs", "4", "--seed", str(seed), "--run", str(line.run)])
+    cli.run(["export", str(line.run), "--repository", str(line.repository)])
+    return line
 
 
 Prove = Callable[[Line, Server], None]

@@ -116,10 +116,10 @@ def _jpegs() -> dict[str, Sample]:
 
 def _orientations() -> dict[str, Sample]:
     photo, wide = scene(24, 36), scene(21, 30)
-    made = {}
+    images = {}
     for orientation in range(1, 9):
         stored = oracle.turned(photo, oracle.INVERSE[orientation])
-        made[f"exif-{orientation}.jpg"] = Sample(
+        images[f"exif-{orientation}.jpg"] = Sample(
             _saved(stored, "JPEG", quality=95, subsampling=0, exif=b"Exif\x00\x00" + _exif(orientation)),
             f"JPEG, EXIF orientation {orientation}: upright it shows the same as the other seven",
             orientation=orientation,
@@ -128,7 +128,7 @@ def _orientations() -> dict[str, Sample]:
     good = _saved(photo, "JPEG", quality=95, subsampling=0)
     garbage = b"Exif\x00\x00II*\x00\xff\xff\xff\x7f" + bytes(range(40))
     damaged = good[:2] + b"\xff\xe1" + struct.pack(">H", len(garbage) + 2) + garbage + good[2:]
-    return made | {
+    return images | {
         "exif-damaged.jpg": Sample(damaged, "good JPEG whose EXIF block is garbage: counts as upright", lossy=True),
         "exif-9.png": Sample(png(wide, chunks=[(b"eXIf", _exif(9))]), "PNG, EXIF orientation 9, which does not exist", _opaque(wide)),
         "exif-6.png": Sample(png(wide, chunks=[(b"eXIf", _exif(6))]), "PNG, EXIF orientation 6", _opaque(wide), 6),
@@ -211,7 +211,7 @@ def _extremes() -> dict[str, Sample]:
     long = scene(8, 4000)[4:5]
     dot = np.array([[[201, 34, 87]]], np.uint8)
     odd, tall = scene(7, 5), scene(90, 24)
-    made = {
+    images = {
         "1x1.png": Sample(png(dot), "one pixel", _opaque(dot)),
         "4000x1.png": Sample(png(long), "4000 wide, 1 high", _opaque(long)),
         "1x4000.png": Sample(png(long.transpose(1, 0, 2)), "1 wide, 4000 high", _opaque(long.transpose(1, 0, 2))),
@@ -226,8 +226,8 @@ def _extremes() -> dict[str, Sample]:
         plane = np.full((28, 28), 10, np.uint8)
         plane[0], plane[:14, [0, 27]] = border[0], border[0]
         plane[27], plane[14:, [0, 27]] = border[1], border[1]
-        made[f"border-{name}.png"] = Sample(png(plane), f"dark inside, border of {name}: where polarity turns", _grey(plane))
-    return made
+        images[f"border-{name}.png"] = Sample(png(plane), f"dark inside, border of {name}: where polarity turns", _grey(plane))
+    return images
 
 
 def _animations() -> dict[str, Sample]:
@@ -266,10 +266,10 @@ def _others() -> dict[str, Sample]:
 
 def _broken() -> dict[str, Sample]:
     photo = scene(30, 30)
-    jpeg, whole = _saved(photo, "JPEG", quality=90), png(photo)
-    made = {
+    jpeg, complete = _saved(photo, "JPEG", quality=90), png(photo)
+    images = {
         "truncated.jpg": Sample(jpeg[: len(jpeg) * 4 // 5], "JPEG, the last fifth missing"),
-        "truncated.png": Sample(whole[: len(whole) // 2], "PNG, the second half missing"),
+        "truncated.png": Sample(complete[: len(complete) // 2], "PNG, the second half missing"),
         "text.png": Sample(b"This is not an image, whatever its name says.\n", "a text called .png"),
         "empty.png": Sample(b"", "an empty file"),
         "float.tif": Sample(_saved(photo[..., 0].astype(np.float32) / 255, "TIFF"), "32-bit floating-point TIFF"),
@@ -278,7 +278,7 @@ def _broken() -> dict[str, Sample]:
         "script.eps": Sample(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n%%EOF\n", "EPS, which would start Ghostscript"),
         "icon.ico": Sample(_saved(photo, "ICO", sizes=[(16, 16)]), "ICO, not among the formats"),
     }
-    return {name: Sample(image.content, image.about, refused=True) for name, image in made.items()}
+    return {name: Sample(image.content, image.about, refused=True) for name, image in images.items()}
 
 
 def scene(height: int, width: int) -> Pixels:

@@ -27,7 +27,7 @@ def here(*gpus: Gpu, tensorrt: str = "11.4.0.106") -> TensorRtMachine:
 def fingerprint(version: Path, gpu: Gpu = H200, /, **changed: str) -> Fingerprint:
     """Of a plan built from `version` where `here(gpu)` is."""
     there = here(gpu)
-    made = Fingerprint(
+    fingerprint = Fingerprint(
         tensorrt=there.tensorrt,
         cuda=there.machine.cuda,
         driver=there.machine.driver,
@@ -36,7 +36,7 @@ def fingerprint(version: Path, gpu: Gpu = H200, /, **changed: str) -> Fingerprin
         system=there.machine.system,
         onnx_sha256=hashlib.sha256((version / "model.onnx").read_bytes()).hexdigest(),
     )
-    return replace(made, **changed)
+    return replace(fingerprint, **changed)
 
 
 def record_plan(version: Path, gpu: Gpu = H200, /, *, content: bytes = b"no plan", batch: int = 8, **changed: Any) -> Path:
@@ -48,8 +48,8 @@ def record_plan(version: Path, gpu: Gpu = H200, /, *, content: bytes = b"no plan
     folder = version.parent / "plans" / version.name / identity(built, profile, hardware, version_compatible=compatible)
     folder.mkdir(parents=True)
     files = {PLAN_FILE: content, LAYERS_FILE: b'{"Layers": []}'}
-    for name, each in files.items():
-        (folder / name).write_bytes(each)
+    for name, file_content in files.items():
+        (folder / name).write_bytes(file_content)
     record = {
         "schema": 1,
         "model": version.parent.name,
@@ -64,7 +64,7 @@ def record_plan(version: Path, gpu: Gpu = H200, /, *, content: bytes = b"no plan
         "build_seconds": 12.5,
         "realised": {"float32": 1.0},
         "gate": {},
-        "files": {name: hashlib.sha256(each).hexdigest() for name, each in files.items()},
+        "files": {name: hashlib.sha256(file_content).hexdigest() for name, file_content in files.items()},
     }
     (folder / RECORD_FILE).write_text(json.dumps({**record, **changed}))
     return folder

@@ -54,7 +54,7 @@ def tiny_onnx(card: ModelCard, *, seed: int = 0, hidden: int = 16, batch: str | 
         ("Softmax", ["logits"], card.output, {"axis": 1}),
     ]
     graph = helper.make_graph(
-        [helper.make_node(kind, taken, [given], **more) for kind, taken, given, more in steps],
+        [helper.make_node(kind, taken, [tensor], **more) for kind, taken, tensor, more in steps],
         card.name,
         [helper.make_tensor_value_info(card.input, TensorProto.UINT8, [batch, height, width, channels])],
         [helper.make_tensor_value_info(card.output, TensorProto.FLOAT, [batch, classes])],
@@ -102,14 +102,14 @@ def publish_tiny(
 
 def processes_about(repository: Path) -> list[psutil.Process]:
     """Living processes that were started over `repository`: Triton and its workers carry its path in their arguments."""
-    found = []
+    mismatches = []
     for process in psutil.process_iter():
         try:
             if process.status() != psutil.STATUS_ZOMBIE and str(repository) in " ".join(process.cmdline()):
-                found.append(process)
+                mismatches.append(process)
         except psutil.Error:
             continue
-    return found
+    return mismatches
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def small_asl(tmp_path: Path) -> Path:
 
 def test_gzipped_and_plain_files_give_their_images_and_letters(small_asl: Path) -> None:
     dataset = open_asl(small_asl)
-    assert [(each.split, len(each)) for each in dataset.splits] == [("train", 60), ("test", 30)]
+    assert [(images.split, len(images)) for images in dataset.splits] == [("train", 60), ("test", 30)]
     last = rows_of(30, seed=8)[29]
     assert dataset.judged.open(29).mode == "L"
     assert np.asarray(dataset.judged.open(29)).ravel().tolist() == last[1:]
@@ -75,12 +75,12 @@ def test_windows_line_ends_and_a_last_line_without_an_end_are_read_alike(tmp_pat
 def test_a_line_is_read_alike_wherever_the_blocks_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(csv_of(rows_of(20), b"\r\n"))
-    whole = read_csv(path)
+    content = read_csv(path)
     for size in (997, 3001, 8192):
         monkeypatch.setattr(asl, "BLOCK_BYTES", size)
         cut = read_csv(path)
-        assert np.array_equal(cut[0], whole[0])
-        assert np.array_equal(cut[1], whole[1])
+        assert np.array_equal(cut[0], content[0])
+        assert np.array_equal(cut[1], content[1])
 
 
 def changed(line: int, change: Callable[[list[object]], object]) -> bytes:
@@ -262,12 +262,12 @@ def test_missing_files_are_fetched_once_wherever_in_the_dataset_they_lie(
 ) -> None:
     here = tmp_path / "here"
     fetched = open_asl(here)
-    assert [len(each) for each in fetched.splits] == [60, 30]
+    assert [len(images) for images in fetched.splits] == [60, 30]
     assert sorted(path.name for path in (here / "asl").iterdir()) == [TEST, TRAIN]
     assert kaggle.asked == ["/v1/datasets.DatasetApiService/DownloadDataset"]
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err == f"fetching Sign Language MNIST into {here / 'asl'} (2 of 2 files)\n"
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"fetching Sign Language MNIST into {here / 'asl'} (2 of 2 files)\n"
 
     open_asl(here)
     assert len(kaggle.asked) == 1
@@ -291,7 +291,7 @@ def test_a_file_that_is_there_is_kept_and_only_the_other_one_comes(kaggle: Kaggl
     folder = tmp_path / "here" / "asl"
     folder.mkdir(parents=True)
     (folder / f"{TEST}.gz").write_bytes(gzip.compress(csv_of(rows_of(5))))
-    assert [len(each) for each in open_asl(folder.parent).splits] == [60, 5]
+    assert [len(images) for images in open_asl(folder.parent).splits] == [60, 5]
     assert sorted(path.name for path in folder.iterdir()) == [f"{TEST}.gz", TRAIN]
     assert len(kaggle.asked) == 1
 
@@ -339,10 +339,10 @@ def test_the_real_files_have_27455_and_7172_images_of_24_letters(data_folder: Pa
     dataset = open_asl(data_folder)
     # 1.3 s were measured; a busy machine's shared caches may double that.
     assert time.process_time() - began < 4
-    assert [len(each) for each in dataset.splits] == [27_455, 7_172]
+    assert [len(images) for images in dataset.splits] == [27_455, 7_172]
     assert np.bincount(dataset["train"].labels).tolist() == TRAIN_COUNTS
     assert np.bincount(dataset["test"].labels).tolist() == TEST_COUNTS
-    assert {each.split: each.fingerprint[:16] for each in dataset.splits} == FINGERPRINTS
+    assert {images.split: images.fingerprint[:16] for images in dataset.splits} == FINGERPRINTS
 
 
 TRAIN_COUNTS = [

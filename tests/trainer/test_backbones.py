@@ -74,10 +74,10 @@ def test_every_classifier_of_torchvision_is_known() -> None:
     assert {"vgg16", "mobilenet_v2", "vit_b_16"} < set(known_backbones())
 
 
-@pytest.mark.parametrize("given", [trunk_of, whole, feature_count, preprocess_of])
-def test_an_unknown_name_is_answered_with_the_nearest_ones(given: Callable[[Backbone], object]) -> None:
+@pytest.mark.parametrize("ask", [trunk_of, whole, feature_count, preprocess_of])
+def test_an_unknown_name_is_answered_with_the_nearest_ones(ask: Callable[[Backbone], object]) -> None:
     with pytest.raises(UsageError) as refused:
-        given(Backbone("ResNet-18"))
+        ask(Backbone("ResNet-18"))
     assert str(refused.value) == "torchvision has no classifier 'ResNet-18'. Did you mean resnet18, resnet152, resnet101?"
 
 
@@ -97,7 +97,7 @@ def test_a_trunk_is_the_network_less_its_last_layer(name: str) -> None:
     load_weights(trunk, weights)
     last = network.get_submodule(last_layer(network))
     seen = []
-    last.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     height, width = preprocess_of(Backbone(name)).size
     planes = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -116,8 +116,8 @@ def test_a_trunk_keeps_torchvisions_names_and_draws_nothing_at_random(name: str)
     before = torch.random.get_rng_state()
     network, trunk = whole(Backbone(name)), trunk_of(Backbone(name))
     assert torch.equal(torch.random.get_rng_state(), before)
-    left = [each for each in network.state_dict() if not each.startswith(f"{last_layer(network)}.")]
-    assert list(trunk.state_dict()) == left
+    remaining = [name_of_layer for name_of_layer in network.state_dict() if not name_of_layer.startswith(f"{last_layer(network)}.")]
+    assert list(trunk.state_dict()) == remaining
     assert not any(tensor.is_meta for tensor in (*network.state_dict().values(), *trunk.state_dict().values()))
     assert all(parameter.requires_grad for parameter in trunk.parameters())
 
@@ -151,7 +151,9 @@ def test_every_block_speaks_at_one_scale_under_torchvisions_names(name: str, cou
     trunk = trunk_of(backbone).eval()
     assert isinstance(trunk, PooledBlocks)
     assert feature_count(backbone) == count
-    assert list(trunk.state_dict()) == [each for each in structure(name).state_dict() if each.startswith("features.")]
+    assert list(trunk.state_dict()) == [
+        name_of_layer for name_of_layer in structure(name).state_dict() if name_of_layer.startswith("features.")
+    ]
     load_weights(trunk, weights_from(name, "random"))
     planes = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -178,11 +180,11 @@ def test_what_a_backbone_does_not_have_is_refused() -> None:
 @pytest.mark.parametrize("name", known_backbones())
 def test_the_preprocessing_of_all_published_weights_can_be_said(name: str) -> None:
     for version, weights in published(name).items():
-        said, meant = preprocess_of(Backbone(name), version), weights.transforms()
-        assert said.size == (meant.crop_size[0],) * 2
-        assert round(said.size[0] / said.crop_fraction) == meant.resize_size[0]
-        assert said.resample == meant.interpolation.value
-        assert (said.mean, said.std) == (tuple(meant.mean), tuple(meant.std))
+        spec, meant = preprocess_of(Backbone(name), version), weights.transforms()
+        assert spec.size == (meant.crop_size[0],) * 2
+        assert round(spec.size[0] / spec.crop_fraction) == meant.resize_size[0]
+        assert spec.resample == meant.interpolation.value
+        assert (spec.mean, spec.std) == (tuple(meant.mean), tuple(meant.std))
     assert preprocess_of(Backbone(name)) == preprocess_of(Backbone(name), next(iter(published(name))))
 
 
@@ -193,9 +195,9 @@ def test_an_image_is_seen_as_torchvision_sees_it(name: str, size: tuple[int, int
     image = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
     meant = next(iter(published(name).values())).transforms()
     expected = transforms.center_crop(transforms.resize(image, meant.resize_size, meant.interpolation), meant.crop_size)
-    found = reformat(image, preprocess_of(Backbone(name)))
+    actual = reformat(image, preprocess_of(Backbone(name)))
     # Pillow rounds once more between the two directions if it scales the height first, as it does with tall images.
-    assert np.abs(found.astype(int) - np.asarray(expected).astype(int)).max() <= 2
+    assert np.abs(actual.astype(int) - np.asarray(expected).astype(int)).max() <= 2
 
 
 def test_an_unknown_version_is_refused() -> None:
@@ -278,8 +280,8 @@ def test_a_network_without_a_trunk_learns_whole() -> None:
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet121"])
 def test_the_last_share_of_a_real_trunk_is_its_last_blocks(name: str) -> None:
     body = Transferred(trunk_of(Backbone(name)), nn.Linear(feature_count(Backbone(name)), 2))
-    names = [each for each, _ in body.trunk.named_parameters()]
-    freed = [each.removeprefix("trunk.") for each in learning(body, 0.25) if each.startswith("trunk.")]
+    names = [name_of_layer for name_of_layer, _ in body.trunk.named_parameters()]
+    freed = [name_of_layer.removeprefix("trunk.") for name_of_layer in learning(body, 0.25) if name_of_layer.startswith("trunk.")]
     assert sorted(freed, key=names.index) == names[len(names) - len(freed) :]
     assert math.isclose(len(freed) / len(names), 0.25, abs_tol=0.03)
 
@@ -291,7 +293,7 @@ def test_a_network_that_looks_both_ways_says_the_same_of_a_mirror_image_but_lear
     plain = Headed(body.trunk, body.head)
     with torch.inference_mode():
         assert torch.equal(body.train()(planes), plain(planes))
-        given = body.eval()(planes)
-        assert torch.allclose(given, body(planes.flip(3)), atol=1e-6)
-        assert torch.allclose(given, (plain(planes) + plain(planes.flip(3))) / 2)
-        assert not torch.allclose(given, plain(planes), atol=1e-3)
+        logits = body.eval()(planes)
+        assert torch.allclose(logits, body(planes.flip(3)), atol=1e-6)
+        assert torch.allclose(logits, (plain(planes) + plain(planes.flip(3))) / 2)
+        assert not torch.allclose(logits, plain(planes), atol=1e-3)

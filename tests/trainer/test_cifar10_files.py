@@ -38,12 +38,12 @@ def write_zip(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_S
     return path
 
 
-def members(each: int, first: int = 0) -> dict[str, bytes]:
+def members(count: int, first: int = 0) -> dict[str, bytes]:
     """So many images a class, the classes backwards."""
     return {
-        f"{name}/{number:04d}.jpg": encoded(first + at * each + number)
+        f"{name}/{number:04d}.jpg": encoded(first + at * count + number)
         for at, name in enumerate(reversed(CLASSES))
-        for number in range(each)
+        for number in range(count)
     }
 
 
@@ -79,7 +79,7 @@ def test_a_member_outside_the_class_folders_is_named(tmp_path: Path) -> None:
     for name in ("lion/1.jpg", "../cat/1.jpg", "/cat/1.jpg", "cat", "C:\\cat\\1.jpg"):
         path = write_zip(tmp_path / "a.zip", {"cat/0.jpg": encoded(0), name: encoded(1)})
         assert refusal(path) == f"{path}: {name!r} lies in no folder named after a class ({', '.join(CLASSES)})."
-    assert [each.name for each in tmp_path.iterdir()] == ["a.zip"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.zip"]
 
 
 def test_a_member_that_declares_too_much_is_refused_unread(tmp_path: Path) -> None:
@@ -133,9 +133,9 @@ def test_what_is_no_zip_file_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_whatever_bytes_are_damaged_the_answer_is_a_sentence_or_the_images(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "a.zip", {f"{name}/0.jpg": encoded(at) for at, name in enumerate(CLASSES)}, zipfile.ZIP_DEFLATED)
-    whole, draw = path.read_bytes(), random.Random(0)
+    intact, draw = path.read_bytes(), random.Random(0)
     for _ in range(400):
-        content = bytearray(whole)
+        content = bytearray(intact)
         for _ in range(draw.randint(1, 4)):
             content[draw.randrange(len(content))] = draw.randrange(256)
         path.write_bytes(content[: draw.choice([len(content), draw.randrange(len(content))])])
@@ -216,12 +216,12 @@ def test_a_label_that_is_no_class_is_named_with_its_record(tmp_path: Path) -> No
 @pytest.mark.parametrize("damage", ["cut", "changed", "no gzip", "no tar", "empty"])
 def test_a_damaged_archive_is_refused(tmp_path: Path, damage: str) -> None:
     path = write_archive(tmp_path, BATCHES)
-    whole = path.read_bytes()
-    changed = bytearray(whole)
-    changed[len(whole) // 2] ^= 1
+    intact = path.read_bytes()
+    changed = bytearray(intact)
+    changed[len(intact) // 2] ^= 1
     path.write_bytes(
         {
-            "cut": whole[: len(whole) // 2],
+            "cut": intact[: len(intact) // 2],
             "changed": bytes(changed),
             "no gzip": b"x" * 5000,
             "no tar": gzip.compress(b"x" * 5000),

@@ -68,7 +68,7 @@ def test_the_order_of_the_file_system_does_not_matter(pets: Path, monkeypatch: p
     class Backwards:
         def __init__(self, folder: Path) -> None:
             with scandir(folder) as entries:
-                self.entries = sorted(entries, key=lambda each: each.name, reverse=True)
+                self.entries = sorted(entries, key=lambda entry: entry.name, reverse=True)
 
         def __enter__(self) -> list[os.DirEntry[str]]:
             return self.entries
@@ -82,10 +82,10 @@ def test_the_order_of_the_file_system_does_not_matter(pets: Path, monkeypatch: p
 
 
 def test_a_given_order_of_classes_is_kept(pets: Path) -> None:
-    found = read_class_folders(pets, ("dog", "cat"))
-    assert found.classes == ("dog", "cat")
-    assert found.places[0] == "dog/0000.png"
-    assert found.labels.tolist() == [0, 0, 1, 1, 1]
+    contents = read_class_folders(pets, ("dog", "cat"))
+    assert contents.classes == ("dog", "cat")
+    assert contents.places[0] == "dog/0000.png"
+    assert contents.labels.tolist() == [0, 0, 1, 1, 1]
 
 
 def test_other_classes_than_the_given_ones_are_named(pets: Path) -> None:
@@ -104,10 +104,10 @@ def test_what_is_no_image_is_left_out_and_named_with_the_reason(pets: Path) -> N
     (pets / "readme.md").write_text("pets")
     with (pets / "dog" / "film.jpg").open("wb") as film:
         film.truncate(65 * 1024**2)
-    found = read_class_folders(pets, below="train")
-    assert len(found.places) == 5
-    assert len(found.remarks) == 1
-    assert found.remarks[0].startswith(
+    contents = read_class_folders(pets, below="train")
+    assert len(contents.places) == 5
+    assert len(contents.remarks) == 1
+    assert contents.remarks[0].startswith(
         "train: 7 files were left out: readme.md (it lies in no class folder), cat/empty.jpg (the file is empty), "
     )
     for named in (
@@ -117,7 +117,7 @@ def test_what_is_no_image_is_left_out_and_named_with_the_reason(pets: Path) -> N
         "dog/gone.jpg (cannot be read: No such file or directory)",
         "dog/film.jpg (larger than 64 MiB, the most that such a file may have)",
     ):
-        assert named in found.remarks[0]
+        assert named in contents.remarks[0]
 
 
 def test_an_image_that_no_network_here_could_be_shown_is_left_out_before_the_training(pets: Path) -> None:
@@ -140,9 +140,9 @@ def test_hidden_files_and_litter_are_passed_over_in_silence(pets: Path) -> None:
         path = pets / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("litter")
-    found = read_class_folders(pets)
-    assert found.classes == ("cat", "dog")
-    assert found.remarks == ()
+    contents = read_class_folders(pets)
+    assert contents.classes == ("cat", "dog")
+    assert contents.remarks == ()
 
 
 def test_an_empty_class_is_an_error_that_says_so(pets: Path) -> None:
@@ -221,11 +221,11 @@ def test_links_to_folders_are_followed_and_loops_are_not(pets: Path, tmp_path: P
     (pets / "cat" / "again").symlink_to(pets / "cat")
     (pets / "cat" / "up").symlink_to(pets)
     (pets / "dog" / "itself").symlink_to(pets / "dog" / "itself")
-    found = read_class_folders(pets)
-    assert found.classes == ("bird", "cat", "dog")
-    assert np.bincount(found.labels).tolist() == [3, 3, 2]
-    assert "cat/again/ (a link to a folder that was read already)" in found.remarks[0]
-    assert "dog/itself (cannot be read: Too many levels of symbolic links)" in found.remarks[0]
+    contents = read_class_folders(pets)
+    assert contents.classes == ("bird", "cat", "dog")
+    assert np.bincount(contents.labels).tolist() == [3, 3, 2]
+    assert "cat/again/ (a link to a folder that was read already)" in contents.remarks[0]
+    assert "dog/itself (cannot be read: Too many levels of symbolic links)" in contents.remarks[0]
 
 
 def test_two_folders_linked_with_each_other_many_times_are_read_once(tmp_path: Path) -> None:
@@ -288,11 +288,11 @@ def test_a_second_look_decodes_nothing_and_finds_the_same(pets: Path, monkeypatc
 def test_damaged_hashes_in_the_cache_are_computed_anew(pets: Path, tmp_path: Path, damage: bytes) -> None:
     first = read_class_folders(pets)
     (kept,) = (tmp_path / "cache" / "image-hashes").iterdir()
-    whole = kept.read_bytes()
-    kept.write_bytes(damage or whole[:-1] + bytes([whole[-1] ^ 1]))
+    content = kept.read_bytes()
+    kept.write_bytes(damage or content[:-1] + bytes([content[-1] ^ 1]))
     assert hash_cache.cached_hashes(pets) == {}
     assert np.array_equal(read_class_folders(pets).hashes, first.hashes)
-    assert kept.read_bytes() == whole
+    assert kept.read_bytes() == content
 
 
 def test_a_cache_that_cannot_be_written_costs_time_only(pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

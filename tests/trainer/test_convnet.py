@@ -22,7 +22,12 @@ def test_a_deeper_block_convolves_more_often_before_it_is_thinned_and_halved() -
     layers = convnet((28, 28, 1), (4, 6), 10, 5, depth=2, map_dropout=0.1, dropout=0.2)
     once = [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
     assert [type(layer) for layer in layers[:-1]] == [*once, *once, nn.Dropout2d, nn.MaxPool2d] * 2
-    assert [(each.in_channels, each.out_channels) for each in layers if isinstance(each, nn.Conv2d)] == [(1, 4), (4, 4), (4, 6), (6, 6)]
+    assert [(convolution.in_channels, convolution.out_channels) for convolution in layers if isinstance(convolution, nn.Conv2d)] == [
+        (1, 4),
+        (4, 4),
+        (4, 6),
+        (6, 6),
+    ]
     assert layers(torch.randn(3, 1, 28, 28)).shape == (3, 5)
 
 

@@ -93,9 +93,9 @@ def test_a_damaged_list_of_near_duplicates_is_refused(fruits: Path, content: byt
 
 @pytest.mark.parametrize("inside", [".", "dataset", "dataset/dataset"])
 def test_the_whole_kaggle_dataset_is_read_where_it_was_unpacked_and_says_what_it_is_worth(fruits: Path, inside: str) -> None:
-    whole = fruits / "whole" / "fruits" / inside
-    shutil.copytree(fruits / "fruits" / "train", whole / "train")
-    shutil.copytree(fruits / "fruits" / "valid", whole / "test")
+    images = fruits / "whole" / "fruits" / inside
+    shutil.copytree(fruits / "fruits" / "train", images / "train")
+    shutil.copytree(fruits / "fruits" / "valid", images / "test")
     dataset = open_fruits(fruits / "whole")
     assert [(part.split, len(part)) for part in dataset.splits] == [("train", 12), ("test", 6)]
     assert dataset.choosing is None
@@ -233,20 +233,20 @@ def test_of_the_45_known_crops_among_the_real_fruits_33_are_found_by_their_looks
     assert np.bincount(train.labels).tolist() == [182, 169, 163, 253, 238, 177]
     assert np.bincount(valid.labels).tolist() == [34, 33, 27, 58, 52, 29]
     near = near_duplicates(train.hashes, train.labels, valid.hashes, valid.labels)
-    found = {valid.place(one): train.place(other) for one, other in near.items()}
+    matched = {valid.place(one): train.place(other) for one, other in near.items()}
     with (fruits / "near_duplicates.csv").open(encoding="utf-8", newline="") as file:
         pairs = {row["valid_file"]: row["train_file"] for row in csv.DictReader(file)}
     assert len(pairs) == 45
     # Another Pillow may round a pixel otherwise.
-    assert len(found.keys() & pairs.keys()) >= 32
-    assert len(found.keys() - pairs.keys()) <= 6
-    assert sum(found[one] == other for one, other in pairs.items() if one in found) >= 30
+    assert len(matched.keys() & pairs.keys()) >= 32
+    assert len(matched.keys() - pairs.keys()) <= 6
+    assert sum(matched[one] == other for one, other in pairs.items() if one in matched) >= 30
     groups = same_photo(train.hashes, train.labels)
     assert not mixed(groups, train.labels).any()
     assert np.bincount(groups).max() <= 8
 
     dataset = open_fruits(data_folder)
-    assert {present(dataset.valid).places[at] for at in dataset.near_duplicates} == pairs.keys() | found.keys()
+    assert {present(dataset.valid).places[at] for at in dataset.near_duplicates} == pairs.keys() | matched.keys()
     assert dataset.remarks[0].endswith("more by perceptual hashes: the accuracy without them stands beside the other.")
 
 

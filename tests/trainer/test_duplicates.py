@@ -23,7 +23,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def hashes_of(*images: Image.Image) -> ImageHashes:
-    return np.array([hash_image(each) for each in images], HASH_DTYPE)
+    return np.array([hash_image(image) for image in images], HASH_DTYPE)
 
 
 def encoded(image: Image.Image, kind: str, **settings: object) -> Image.Image:
@@ -100,7 +100,7 @@ def test_an_image_that_its_tag_turns_upright_is_an_exact_copy_of_the_upright_one
 
 def test_16_bit_images_are_compared_by_what_they_show() -> None:
     ramp = np.linspace(0, 60_000, 64 * 64).reshape(64, 64)
-    wide = [Image.fromarray(each.astype(np.uint16)) for each in (ramp, ramp.T.copy(), ramp)]
+    wide = [Image.fromarray(array.astype(np.uint16)) for array in (ramp, ramp.T.copy(), ramp)]
     one, other, again = hashes_of(*wide)
     assert one["exact"].tobytes() == again["exact"].tobytes() != other["exact"].tobytes()
     with pytest.raises(ImageError):

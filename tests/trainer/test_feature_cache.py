@@ -47,9 +47,9 @@ def _plain(trunk: Trunk, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float3
 
 def test_features_are_the_trunks_own_answers(pixels: npt.NDArray[np.uint8], tmp_path: Path) -> None:
     trunk = Trunk()
-    found = cached_features(trunk, pixels, tmp_path / "k")
-    assert (found.shape, found.dtype) == ((IMAGES, 5), np.dtype(np.float32))
-    assert np.abs(found - _plain(trunk, pixels)).max() < 1e-3
+    answer = cached_features(trunk, pixels, tmp_path / "k")
+    assert (answer.shape, answer.dtype) == ((IMAGES, 5), np.dtype(np.float32))
+    assert np.abs(answer - _plain(trunk, pixels)).max() < 1e-3
 
 
 def test_a_second_call_computes_nothing_whatever_the_order(pixels: npt.NDArray[np.uint8], tmp_path: Path) -> None:
@@ -66,9 +66,9 @@ def test_of_a_larger_set_only_the_new_images_are_computed_and_the_same_image_onl
 ) -> None:
     trunk = Trunk()
     cached_features(trunk, pixels[:60], tmp_path / "k")
-    found = cached_features(trunk, np.concatenate([pixels, pixels]), tmp_path / "k")
+    answer = cached_features(trunk, np.concatenate([pixels, pixels]), tmp_path / "k")
     assert trunk.computed == IMAGES
-    assert np.abs(found - np.concatenate([_plain(trunk, pixels)] * 2)).max() < 1e-3
+    assert np.abs(answer - np.concatenate([_plain(trunk, pixels)] * 2)).max() < 1e-3
 
 
 def test_another_key_shares_nothing(pixels: npt.NDArray[np.uint8], tmp_path: Path) -> None:
@@ -81,11 +81,11 @@ def test_another_key_shares_nothing(pixels: npt.NDArray[np.uint8], tmp_path: Pat
 def test_a_trunk_is_asked_in_evaluation_mode_and_every_module_left_in_its_own(pixels: npt.NDArray[np.uint8], tmp_path: Path) -> None:
     frozen = nn.Sequential(nn.Flatten(), nn.Dropout(0.9)).eval()
     trunk = nn.Sequential(_Float(), frozen, nn.Dropout(0.9), nn.Linear(48, 5))
-    found = cached_features(trunk, pixels, tmp_path / "k")
+    answer = cached_features(trunk, pixels, tmp_path / "k")
     assert [module.training for module in trunk] == [True, False, True, True]
     assert not any(module.training for module in frozen.modules())
     with torch.inference_mode():
-        assert np.abs(found - trunk.eval()(torch.from_numpy(pixels)).numpy()).max() < 1e-3
+        assert np.abs(answer - trunk.eval()(torch.from_numpy(pixels)).numpy()).max() < 1e-3
 
 
 class _Float(nn.Module):
@@ -162,15 +162,15 @@ def test_what_a_killed_process_finished_is_used_and_the_rest_computed(pixels: np
     finished = len(_files(tmp_path / "killed"))
     assert 1 <= finished < len(_files(tmp_path / "whole"))
     trunk = Trunk()
-    found = cached_features(trunk, pixels, tmp_path / "killed" / "k", augmentation=shaken)
+    answer = cached_features(trunk, pixels, tmp_path / "killed" / "k", augmentation=shaken)
     assert trunk.computed == IMAGES - finished * features.CHUNK_BATCHES * BATCH
-    assert np.array_equal(found, expected)
+    assert np.array_equal(answer, expected)
 
 
 def test_two_processes_at_once_give_the_same_and_leave_one_set_of_files(tmp_path: Path) -> None:
     both = [_worker(tmp_path, 0.02) for _ in range(2)]
-    answers = [each.communicate()[0] for each in both]
-    assert [each.returncode for each in both] == [0, 0]
+    answers = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
     assert answers[0] == answers[1]
     assert len(_files(tmp_path)) == 3
 
@@ -194,7 +194,7 @@ def test_a_damaged_file_is_computed_anew(pixels: npt.NDArray[np.uint8], tmp_path
     again = Trunk()
     cached_features(again, pixels, tmp_path / "k")
     assert again.computed == 0
-    assert all(hashlib.sha256(each.read_bytes()).hexdigest() == each.stem for each in _files(tmp_path))
+    assert all(hashlib.sha256(file.read_bytes()).hexdigest() == file.stem for file in _files(tmp_path))
 
 
 def test_a_whole_file_with_something_else_in_it_is_not_used(pixels: npt.NDArray[np.uint8], tmp_path: Path) -> None:

@@ -78,11 +78,11 @@ def test_a_frozen_trunk_is_asked_once_and_the_head_learns_from_every_view(tmp_pa
     recipe = _headed(replace(STAGE, trunk_share=0.0, views=2, epochs=6))
     torch.manual_seed(0)
     network = Network(CARD, recipe.build(CARD, None))
-    asked: list[tuple[str, int]] = []
+    requested: list[tuple[str, int]] = []
     memories = {"train": _memory(1), "watched": _memory(2)}
 
     def features_of(of: str, view: int) -> npt.NDArray[np.float32]:
-        asked.append((of, view))
+        requested.append((of, view))
         with torch.inference_mode():
             assert isinstance(network.body, Headed)
             answers: npt.NDArray[np.float32] = network.body.trunk(network.normalise(memories[of].inputs)).numpy()
@@ -96,7 +96,7 @@ def test_a_frozen_trunk_is_asked_once_and_the_head_learns_from_every_view(tmp_pa
         _settings(tmp_path),
         features_of,
     )
-    assert asked == [("train", 0), ("train", 1), ("train", 2), ("watched", 0)]
+    assert requested == [("train", 0), ("train", 1), ("train", 2), ("watched", 0)]
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     checkpoint = torch.load(tmp_path / "stage-1" / "last.ckpt", weights_only=True)
     assert {name for name in checkpoint["state_dict"] if "learner" in name} == {"learner.weight", "learner.bias"}, "not the trunk"
@@ -122,7 +122,7 @@ def test_finished_stages_are_not_trained_again(tmp_path: Path) -> None:
     again, same = _fit(recipe, tmp_path)
     # Seconds are in it: had an epoch run again, they would differ.
     assert same == history
-    assert all(torch.equal(left, right) for left, right in zip(network.state_dict().values(), again.state_dict().values(), strict=True))
+    assert all(torch.equal(first, second) for first, second in zip(network.state_dict().values(), again.state_dict().values(), strict=True))
 
 
 def test_damaged_best_weights_are_named_with_the_way_out(tmp_path: Path) -> None:
@@ -152,8 +152,8 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_nothing_whateve
     rates = [one_cycle(step, steps) for step in range(steps)]
     peak = int(np.argmax(rates))
     assert rates[0] == pytest.approx(0.04)
-    assert all(left < right for left, right in pairwise(rates[: peak + 1]))
-    assert all(left > right for left, right in pairwise(rates[peak:]))
+    assert all(earlier < later for earlier, later in pairwise(rates[: peak + 1]))
+    assert all(earlier > later for earlier, later in pairwise(rates[peak:]))
     if steps >= 5:
         assert rates[peak] > 0.99
         assert peak == round(0.2 * steps)

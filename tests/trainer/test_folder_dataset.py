@@ -37,7 +37,7 @@ def pets(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def given(tmp_path: Path) -> Path:
+def split_folder(tmp_path: Path) -> Path:
     """Four cats and five dogs to learn from, two and three to judge by."""
     for split, numbers in (("train", (range(4), range(4, 9))), ("valid", (range(20, 22), range(22, 25)))):
         for name, of_class in zip(("cat", "dog"), numbers, strict=True):
@@ -151,8 +151,8 @@ def test_where_no_group_fits_the_smallest_is_judged_by() -> None:
     assert valid.tolist() == [*range(50, 80), valid[-1]]
 
 
-def test_a_given_split_is_taken_as_it_is(given: Path) -> None:
-    dataset = open_folder(given)
+def test_a_given_split_is_taken_as_it_is(split_folder: Path) -> None:
+    dataset = open_folder(split_folder)
     assert dataset.labels == ("cat", "dog")
     assert [(part.split, len(part)) for part in dataset.splits] == [("train", 9), ("valid", 5)]
     assert present(dataset.valid).places[0] == "valid/cat/0020.png"
@@ -161,45 +161,48 @@ def test_a_given_split_is_taken_as_it_is(given: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["val", "Validation", "VALID"])
-def test_validation_may_be_spelled_in_several_ways(given: Path, name: str) -> None:
-    (given / "valid").rename(given / name)
-    dataset = open_folder(given)
+def test_validation_may_be_spelled_in_several_ways(split_folder: Path, name: str) -> None:
+    (split_folder / "valid").rename(split_folder / name)
+    dataset = open_folder(split_folder)
     assert present(dataset.valid).places[0] == f"{name}/cat/0020.png"
 
 
-def test_a_test_folder_is_what_is_reported(given: Path) -> None:
-    shutil.copytree(given / "valid", given / "test")
-    dataset = open_folder(given)
+def test_a_test_folder_is_what_is_reported(split_folder: Path) -> None:
+    shutil.copytree(split_folder / "valid", split_folder / "test")
+    dataset = open_folder(split_folder)
     assert dataset.judged is dataset.test
     assert dataset.choosing is dataset.valid
-    shutil.rmtree(given / "valid")
-    dataset = open_folder(given)
+    shutil.rmtree(split_folder / "valid")
+    dataset = open_folder(split_folder)
     assert dataset.judged is dataset.test
     assert dataset.choosing is None
 
 
-def test_one_split_twice_is_an_error_that_says_so(given: Path) -> None:
-    shutil.copytree(given / "valid", given / "val")
-    assert refusal(given) == f"{given}: both val/ and valid/ seem to hold the valid images. Keep one of them."
+def test_one_split_twice_is_an_error_that_says_so(split_folder: Path) -> None:
+    shutil.copytree(split_folder / "valid", split_folder / "val")
+    assert refusal(split_folder) == f"{split_folder}: both val/ and valid/ seem to hold the valid images. Keep one of them."
 
 
-def test_a_class_that_is_not_on_both_sides_is_named(given: Path) -> None:
-    shutil.rmtree(given / "valid" / "dog")
-    assert refusal(given) == f"{given}/valid: there is no folder for dog. Expected: cat, dog."
-    make_class(given / "valid" / "Dog", range(30, 32))
-    assert refusal(given) == f"{given}/valid: there is no folder for dog and there is no class for the folder Dog. Expected: cat, dog."
+def test_a_class_that_is_not_on_both_sides_is_named(split_folder: Path) -> None:
+    shutil.rmtree(split_folder / "valid" / "dog")
+    assert refusal(split_folder) == f"{split_folder}/valid: there is no folder for dog. Expected: cat, dog."
+    make_class(split_folder / "valid" / "Dog", range(30, 32))
+    assert (
+        refusal(split_folder)
+        == f"{split_folder}/valid: there is no folder for dog and there is no class for the folder Dog. Expected: cat, dog."
+    )
 
 
-def test_an_empty_class_on_one_side_is_named(given: Path) -> None:
-    for path in (given / "valid" / "dog").iterdir():
+def test_an_empty_class_on_one_side_is_named(split_folder: Path) -> None:
+    for path in (split_folder / "valid" / "dog").iterdir():
         path.unlink()
-    assert refusal(given) == f"{given}/valid/dog: the class has no readable image. Add images, or remove the folder."
+    assert refusal(split_folder) == f"{split_folder}/valid/dog: the class has no readable image. Add images, or remove the folder."
 
 
-def test_copies_across_a_given_split_are_counted_apart(given: Path) -> None:
-    shutil.copy(given / "train" / "dog" / "0005.png", given / "valid" / "dog" / "a.png")
-    save(ImageOps.mirror(photo(1)), given / "valid" / "cat" / "b.jpg")
-    dataset = open_folder(given)
+def test_copies_across_a_given_split_are_counted_apart(split_folder: Path) -> None:
+    shutil.copy(split_folder / "train" / "dog" / "0005.png", split_folder / "valid" / "dog" / "a.png")
+    save(ImageOps.mirror(photo(1)), split_folder / "valid" / "cat" / "b.jpg")
+    dataset = open_folder(split_folder)
     assert {present(dataset.valid).places[at] for at in dataset.near_duplicates} == {"valid/cat/b.jpg", "valid/dog/a.png"}
     (remark,) = dataset.remarks
     assert remark == (
@@ -208,9 +211,9 @@ def test_copies_across_a_given_split_are_counted_apart(given: Path) -> None:
     )
 
 
-def test_other_folders_beside_a_given_split_are_mentioned(given: Path) -> None:
-    (given / "notes").mkdir()
-    assert open_folder(given).remarks == ("left out, beside train/: notes/.",)
+def test_other_folders_beside_a_given_split_are_mentioned(split_folder: Path) -> None:
+    (split_folder / "notes").mkdir()
+    assert open_folder(split_folder).remarks == ("left out, beside train/: notes/.",)
 
 
 def test_a_train_folder_alone_is_split(pets: Path, tmp_path: Path) -> None:
@@ -231,17 +234,17 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nowhere") == f"{tmp_path}/nowhere: the folder cannot be read: No such file or directory."
 
 
-def test_what_was_left_out_stands_in_the_remarks_of_its_split(given: Path) -> None:
-    (given / "valid" / "cat" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    (given / "train" / "cat" / "empty.png").touch()
-    first, second = open_folder(given).remarks
+def test_what_was_left_out_stands_in_the_remarks_of_its_split(split_folder: Path) -> None:
+    (split_folder / "valid" / "cat" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    (split_folder / "train" / "cat" / "empty.png").touch()
+    first, second = open_folder(split_folder).remarks
     assert first == "train: 1 file was left out: cat/empty.png (the file is empty)."
     assert second.startswith("valid: 1 file was left out: cat/broken.jpg (")
 
 
-def test_an_image_that_is_deleted_after_opening_is_named(given: Path) -> None:
-    dataset = open_folder(given)
-    os.unlink(given / "train" / "cat" / "0002.png")
+def test_an_image_that_is_deleted_after_opening_is_named(split_folder: Path) -> None:
+    dataset = open_folder(split_folder)
+    os.unlink(split_folder / "train" / "cat" / "0002.png")
     with pytest.raises(DataError, match=r"train/cat/0002\.png: cannot be read: No such file or directory"):
         present(dataset.train).open(2)
 

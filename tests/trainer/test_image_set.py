@@ -24,10 +24,10 @@ def test_the_pixels_of_a_set_are_what_reformat_makes_of_each_image() -> None:
 
 def test_the_digits_are_split_without_overlap_and_in_proportion() -> None:
     digits = open_dataset("digits")
-    assert [len(each) for each in digits.splits] == [1257, 180, 360]
-    for each in digits.splits:
-        assert np.abs(np.bincount(each.labels) / len(each) - 0.1).max() < 0.005
-    together = np.sum([np.bincount(each.labels, minlength=10) for each in digits.splits], axis=0)
+    assert [len(images) for images in digits.splits] == [1257, 180, 360]
+    for images in digits.splits:
+        assert np.abs(np.bincount(images.labels) / len(images) - 0.1).max() < 0.005
+    together = np.sum([np.bincount(images.labels, minlength=10) for images in digits.splits], axis=0)
     assert together.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
 

@@ -11,15 +11,15 @@ from sightline_training.recipes import RECIPES
 
 def _variants() -> list[tuple[str, Augmentation]]:
     """Every augmentation of every recipe, and each step of those that have steps."""
-    found: list[tuple[str, Augmentation]] = []
+    augmentations: list[tuple[str, Augmentation]] = []
     for recipe in RECIPES.values():
-        for each in (recipe, recipe.augmented):
-            if each is None or each.augmentation is None:
+        for variant in (recipe, recipe.augmented):
+            if variant is None or variant.augmentation is None:
                 continue
-            found.append((f"{each.name} all", each.augmentation))
-            if isinstance(each.augmentation, InTurn):
-                found += [(f"{each.name} {step.name}", step) for step in each.augmentation.steps]
-    return found
+            augmentations.append((f"{variant.name} all", variant.augmentation))
+            if isinstance(variant.augmentation, InTurn):
+                augmentations += [(f"{variant.name} {step.name}", step) for step in variant.augmentation.steps]
+    return augmentations
 
 
 VARIANTS = _variants()
@@ -40,41 +40,41 @@ def _suited(name: str) -> torch.Tensor:
 @pytest.mark.parametrize(("name", "augmentation"), VARIANTS, ids=[name for name, _ in VARIANTS])
 def test_shape_and_scale_stay_and_each_image_is_changed_in_its_own_way(name: str, augmentation: Augmentation) -> None:
     torch.manual_seed(1)
-    given = _suited(name)
-    before = given.clone()
-    changed = augmentation(given)
-    assert torch.equal(given, before)
-    assert changed.shape == given.shape
+    pixels = _suited(name)
+    before = pixels.clone()
+    changed = augmentation(pixels)
+    assert torch.equal(pixels, before)
+    assert changed.shape == pixels.shape
     assert changed.dtype == torch.float32
     assert changed.min() >= 0
     assert changed.max() <= 255.001
-    different = (changed - given).abs().amax(dim=(1, 2, 3)) > 2
+    different = (changed - pixels).abs().amax(dim=(1, 2, 3)) > 2
     assert different.float().mean() > 0.2
     assert len({image.numpy().round().astype(np.uint8).tobytes() for image in changed}) >= 2
 
 
 @pytest.mark.parametrize(("name", "augmentation"), VARIANTS, ids=[name for name, _ in VARIANTS])
 def test_the_same_seed_gives_the_same_distortions_whatever_was_drawn_before(name: str, augmentation: Augmentation) -> None:
-    given = _suited(name)
+    pixels = _suited(name)
     torch.manual_seed(5)
-    first = augmentation(given)
-    augmentation(given[:7])
+    first = augmentation(pixels)
+    augmentation(pixels[:7])
     torch.manual_seed(5)
-    assert torch.equal(augmentation(given), first)
-    assert not torch.equal(augmentation(given), first)
+    assert torch.equal(augmentation(pixels), first)
+    assert not torch.equal(augmentation(pixels), first)
 
 
 @pytest.mark.parametrize(("name", "augmentation"), VARIANTS, ids=[name for name, _ in VARIANTS])
 def test_a_batch_of_one_and_pixels_that_are_floats_already_are_welcome(name: str, augmentation: Augmentation) -> None:
-    given = _suited(name)[:1].float()
-    assert augmentation(given).shape == given.shape
+    pixels = _suited(name)[:1].float()
+    assert augmentation(pixels).shape == pixels.shape
 
 
 def test_steps_are_taken_in_turn() -> None:
     flip = distortion("flip", "RandomHorizontalFlip", p=1.0)
-    given = images(2)
-    assert torch.allclose(flip(given), given.flip(2).float(), atol=1e-3)
-    assert torch.allclose(InTurn((flip, flip))(given), given.float(), atol=1e-3)
+    pixels = images(2)
+    assert torch.allclose(flip(pixels), pixels.flip(2).float(), atol=1e-3)
+    assert torch.allclose(InTurn((flip, flip))(pixels), pixels.float(), atol=1e-3)
 
 
 def test_what_leaves_the_range_is_cut_off() -> None:
@@ -110,30 +110,30 @@ TURNED = {"degrees": (90.0, 90.0), "p": 1.0}
 def test_a_movement_alone_gives_what_kornia_gives(kind: str, settings: dict[str, object]) -> None:
     if "degrees" in settings:
         settings = {**settings, "align_corners": True}
-    given = images()
+    pixels = images()
     torch.manual_seed(3)
-    expected = distortion("a", kind, **settings)(given)
+    expected = distortion("a", kind, **settings)(pixels)
     torch.manual_seed(3)
-    torch.testing.assert_close(movement("a", kind, **settings)(given), expected, rtol=0, atol=0.01)
+    torch.testing.assert_close(movement("a", kind, **settings)(pixels), expected, rtol=0, atol=0.01)
 
 
 def test_neighbouring_movements_become_one_in_their_order_and_lose_no_detail() -> None:
     turn, flip = movement("turn", "RandomAffine", **TURNED), movement("flip", "RandomHorizontalFlip", p=1.0)
-    given = images(2)
-    torch.testing.assert_close(InTurn((turn,) * 4)(given), given.float(), rtol=0, atol=0.01)
-    torch.testing.assert_close(InTurn((turn, flip))(given), flip(turn(given)), rtol=0, atol=0.01)
-    assert (InTurn((turn, flip))(given) - InTurn((flip, turn))(given)).abs().max() > 50
+    pixels = images(2)
+    torch.testing.assert_close(InTurn((turn,) * 4)(pixels), pixels.float(), rtol=0, atol=0.01)
+    torch.testing.assert_close(InTurn((turn, flip))(pixels), flip(turn(pixels)), rtol=0, atol=0.01)
+    assert (InTurn((turn, flip))(pixels) - InTurn((flip, turn))(pixels)).abs().max() > 50
     slight = movement("slight", "RandomAffine", degrees=(7.0, 7.0), p=1.0)
     back = movement("back", "RandomAffine", degrees=(-7.0, -7.0), p=1.0)
-    torch.testing.assert_close(InTurn((slight, back))(given), given.float(), rtol=0, atol=0.05)
+    torch.testing.assert_close(InTurn((slight, back))(pixels), pixels.float(), rtol=0, atol=0.05)
     between = distortion("nothing", "RandomBrightness", brightness=(1.0, 1.0))
-    assert (InTurn((slight, between, back))(given) - given).abs().max() > 1
+    assert (InTurn((slight, between, back))(pixels) - pixels).abs().max() > 1
 
 
 def test_what_comes_from_outside_repeats_the_border_of_the_image() -> None:
-    given = torch.full((4, 28, 28, 3), 200, dtype=torch.uint8)
+    pixels = torch.full((4, 28, 28, 3), 200, dtype=torch.uint8)
     away = movement("away", "RandomPerspective", distortion_scale=0.9, p=1.0)
-    torch.testing.assert_close(away(given), given.float(), rtol=0, atol=0.01)
+    torch.testing.assert_close(away(pixels), pixels.float(), rtol=0, atol=0.01)
 
 
 def test_the_warp_of_mnist_gives_the_same_pixels_as_ever() -> None:

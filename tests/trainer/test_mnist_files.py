@@ -24,7 +24,7 @@ IdxBytes = Callable[..., bytes]
 
 def test_gzipped_and_plain_files_give_their_images_and_labels(small_mnist: Path) -> None:
     mnist = open_dataset("mnist", small_mnist)
-    assert [(each.split, len(each)) for each in mnist.splits] == [("train", 220), ("valid", 20), ("test", 40)]
+    assert [(images.split, len(images)) for images in mnist.splits] == [("train", 220), ("valid", 20), ("test", 40)]
     planes = read_idx(small_mnist / "mnist" / TEST_IMAGES, 3)
     assert present(mnist.test).open(39).mode == "L"
     assert np.array_equal(np.asarray(present(mnist.test).open(39)), planes[39])
@@ -237,13 +237,13 @@ def test_without_a_network_the_sentence_says_which_files_go_where_and_what_works
 @pytest.mark.realdata
 def test_the_real_mnist_has_55000_training_5000_validation_and_10000_test_images(data_folder: Path) -> None:
     mnist = open_dataset("mnist", data_folder)
-    assert [len(each) for each in mnist.splits] == [55_000, 5_000, 10_000]
+    assert [len(images) for images in mnist.splits] == [55_000, 5_000, 10_000]
     assert np.bincount(present(mnist.test).labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     together = np.bincount(present(mnist.train).labels) + np.bincount(present(mnist.valid).labels)
     assert together.tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     share = np.bincount(present(mnist.valid).labels) - together / 12
     assert np.abs(share).max() < 1
-    assert {each.split: each.fingerprint[:16] for each in mnist.splits} == FINGERPRINTS
+    assert {images.split: images.fingerprint[:16] for images in mnist.splits} == FINGERPRINTS
 
 
 FINGERPRINTS = {"train": "4b4bb5d108052d19", "valid": "fb3842fa7118e512", "test": "2e685b280863d6b6"}

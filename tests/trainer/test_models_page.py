@@ -48,8 +48,8 @@ def test_the_page_is_written_from_the_reports(page: ModuleType, digits_folder: P
     assert "The epoch that is kept was chosen on the validation images." in text
     assert f"torch {report['versions']['torch']}" in text
     assert report["hardware"]["cpu"] in text
-    for each in report["per_class"]:
-        assert f"| {each['label']} | {each['n']:,} | {each['recall']:.2%} |" in text
+    for figures in report["per_class"]:
+        assert f"| {figures['label']} | {figures['n']:,} | {figures['recall']:.2%} |" in text
     image = tmp_path / "docs" / "models" / "mnist-augmented" / "confusion.png"
     assert image.read_bytes() == (digits_folder / "confusion.png").read_bytes()
     assert f"({image.relative_to(tmp_path / 'docs')})" in text
@@ -76,9 +76,9 @@ def test_a_damaged_run_is_left_out_and_no_run_at_all_is_an_error(
     shutil.copytree(digits_folder, tmp_path / "runs" / "mnist")
     (tmp_path / "runs" / "mnist" / "weights.safetensors").write_bytes(b"")
     assert page.main(tmp_path / "runs") == DataError.exit_code
-    said = capsys.readouterr().err
-    assert "left out: " in said
-    assert said.strip().endswith("`make models` makes them")
+    errors = capsys.readouterr().err
+    assert "left out: " in errors
+    assert errors.strip().endswith("`make models` makes them")
 
 
 def test_a_run_that_is_gone_keeps_its_place_on_the_page(page: ModuleType, digits_folder: Path, tmp_path: Path) -> None:
@@ -111,6 +111,6 @@ def test_the_page_is_the_one_that_the_kept_reports_give(page: ModuleType, tmp_pa
 
 def test_make_models_makes_every_recipe_but_the_users_own() -> None:
     models = script("scripts/models.py")
-    made = {job.arguments[0] for job in (*models.MODELS, *models.OWN_VGG16)}
-    assert made == {name for name, recipe in RECIPES.items() if not recipe.own_images}
+    trained = {job.arguments[0] for job in (*models.MODELS, *models.OWN_VGG16)}
+    assert trained == {name for name, recipe in RECIPES.items() if not recipe.own_images}
     assert [job.arguments[-1] for job in models.MODELS if job.arguments[0] == "asl"] == ["asl", "1", "2"]

@@ -21,10 +21,10 @@ COLOUR = CARD.preprocess.model_copy(
 def test_normalising_is_what_the_card_says_channel_by_channel() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 7, 3), dtype=np.uint8)
     expected = (pixels / 255.0 - np.array(COLOUR.mean)) / np.array(COLOUR.std)
-    found = Normalise(COLOUR)(torch.from_numpy(pixels))
-    assert found.shape == (3, 3, 5, 7)
-    assert found.dtype == torch.float32
-    assert np.abs(found.numpy() - expected.transpose(0, 3, 1, 2)).max() < 1e-5
+    normalised = Normalise(COLOUR)(torch.from_numpy(pixels))
+    assert normalised.shape == (3, 3, 5, 7)
+    assert normalised.dtype == torch.float32
+    assert np.abs(normalised.numpy() - expected.transpose(0, 3, 1, 2)).max() < 1e-5
 
 
 def test_augmented_floats_are_normalised_like_the_bytes_they_came_from() -> None:
@@ -51,14 +51,14 @@ def test_every_recipe_maps_pixels_of_its_card_to_probabilities_of_its_labels(rec
 def test_the_augmented_variant_has_the_same_card_and_the_same_tensors(recipe: Recipe) -> None:
     if recipe.augmented is None:
         pytest.skip("has no augmented variant")
-    plain, augmented = (built(each).state_dict() for each in (recipe, recipe.augmented))
+    plain, augmented = (built(variant).state_dict() for variant in (recipe, recipe.augmented))
     assert recipe.augmented.card == recipe.card
     assert {name: tensor.shape for name, tensor in plain.items()} == {name: tensor.shape for name, tensor in augmented.items()}
 
 
 def test_mnists_network_is_784_512_512_10() -> None:
-    layers = [each for each in built(RECIPES["mnist"]).modules() if isinstance(each, nn.Linear)]
-    assert [(each.in_features, each.out_features) for each in layers] == [(784, 512), (512, 512), (512, 10)]
+    layers = [layer for layer in built(RECIPES["mnist"]).modules() if isinstance(layer, nn.Linear)]
+    assert [(layer.in_features, layer.out_features) for layer in layers] == [(784, 512), (512, 512), (512, 10)]
 
 
 def test_batching_does_not_change_an_answer(digits_run: Run) -> None:

@@ -75,10 +75,10 @@ def test_a_killed_training_continues_and_ends_with_the_same_weights(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sightline([*COMMAND, str(folder)])
-    said = capsys.readouterr().err.splitlines()
-    assert said[0] == f"continuing the run in {folder}"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"continuing the run in {folder}"
     # The eleventh epoch's line comes before its checkpoint, so that it may have been cut off too; no earlier one runs again.
-    assert 11 <= int(said[1].removeprefix("epoch").split("/")[0]) < EPOCHS
+    assert 11 <= int(lines[1].removeprefix("epoch").split("/")[0]) < EPOCHS
 
     sightline([*COMMAND, str(tmp_path / "whole")])
     assert load_run(folder).weights_sha256 == load_run(tmp_path / "whole").weights_sha256

@@ -188,8 +188,8 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(MachineError) as refused:
         sightline(["train", "mnist", "--data", "digits", "--run", str(tmp_path / "run"), "--device", "gpu"])
-    said = "torch finds no GPU here. Leave out the choice of a device to train on the CPU. (Options: `--device`)"
-    assert str(refused.value) == said
+    message = "torch finds no GPU here. Leave out the choice of a device to train on the CPU. (Options: `--device`)"
+    assert str(refused.value) == message
 
 
 def test_what_fails_after_training_is_made_up_for_without_training_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,8 +109,8 @@ def test_the_sums_are_no_part_of_the_weights() -> None:
 @pytest.mark.realdata
 def test_the_door_knows_a_dog_a_bear_and_a_cat(data_folder: Path, tmp_path: Path) -> None:
     weights = data_folder / "weights" / "mobilenet_v2_imagenet.safetensors"
-    given = ["--backbone", "mobilenet_v2", "--weights", str(weights), "--data", str(data_folder), "--run", str(tmp_path / "run")]
-    sightline(["train", "doggy_door", *given])
+    arguments = ["--backbone", "mobilenet_v2", "--weights", str(weights), "--data", str(data_folder), "--run", str(tmp_path / "run")]
+    sightline(["train", "doggy_door", *arguments])
     run = load_run(tmp_path / "run")
     answers = probabilities_of(run.network(), run.images("test", data_folder).pixels(run.card.preprocess))
     assert [run.card.labels[row.argmax()] for row in answers] == ["dog", "other", "cat"]
@@ -131,7 +131,7 @@ def test_the_head_learns_first_and_then_the_last_blocks_at_a_lower_rate(recipe: 
         body = Headed(trunk_of(Backbone(name)), torch.nn.Linear(feature_count(Backbone(name)), 2))
         assert learning(body, first.trunk_share) == {"head.weight", "head.bias"}
         freed = learning(body, second.trunk_share)
-        names = [each for each, _ in body.named_parameters()]
+        names = [layer_name for layer_name, _ in body.named_parameters()]
         assert len(learning(body, first.trunk_share)) < len(freed) < len(names)
         assert names[0] not in freed
 
@@ -154,8 +154,8 @@ def test_training_moves_only_what_may_learn(drawn: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(
         "sightline_training.recipes.RECIPES", {"bo": replace(BO, stages=tuple(replace(stage, views=1) for stage in BO.stages))}
     )
-    given = ["--backbone", SMALL.name, "--weights", "random", "--size", "64", "--epochs", "2", "--data", str(drawn), "--device", "cpu"]
-    sightline(["train", "bo", *given, "--run", str(tmp_path / "run")])
+    arguments = ["--backbone", SMALL.name, "--weights", "random", "--size", "64", "--epochs", "2", "--data", str(drawn), "--device", "cpu"]
+    sightline(["train", "bo", *arguments, "--run", str(tmp_path / "run")])
     began = weights_from(SMALL.name, "random").state
     ended = safetensors.torch.load_file(tmp_path / "run" / "weights.safetensors")
     body = BO.build(BO.card, SMALL)
@@ -173,8 +173,8 @@ def test_a_run_can_learn_from_every_block_and_another_can_be_built_on_its_trunk(
 ) -> None:
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
     name = "mobilenet_v3_small"
-    given = ["--size", "64", "--epochs", "1", "--data", str(drawn), "--device", "cpu", "--backbone", name, "--every-block"]
-    sightline(["train", "bo", *given, "--weights", "random", "--run", str(tmp_path / "run")])
+    arguments = ["--size", "64", "--epochs", "1", "--data", str(drawn), "--device", "cpu", "--backbone", name, "--every-block"]
+    sightline(["train", "bo", *arguments, "--weights", "random", "--run", str(tmp_path / "run")])
     run = load_run(tmp_path / "run")
     assert present(run.report.backbone).part == "blocks"
     network = run.network().network
@@ -183,7 +183,7 @@ def test_a_run_can_learn_from_every_block_and_another_can_be_built_on_its_trunk(
     assert isinstance(body, Transferred)
     assert isinstance(body.trunk, PooledBlocks)
     assert body.head.in_features == feature_count(Backbone(name, "blocks"))
-    sightline(["train", "bo", *given, "--weights", str(tmp_path / "run"), "--run", str(tmp_path / "next")])
+    sightline(["train", "bo", *arguments, "--weights", str(tmp_path / "run"), "--run", str(tmp_path / "next")])
     onwards = load_run(tmp_path / "next").report
     assert present(onwards.backbone).source == "run of bo"
     assert (run.report.target.accuracy, onwards.target.accuracy) == (1.0, None), "only ImageNet's weights promise that"
@@ -191,8 +191,8 @@ def test_a_run_can_learn_from_every_block_and_another_can_be_built_on_its_trunk(
 
 def _accuracy(data_folder: Path, recipe: str, folder: Path) -> Mapping[str, Accuracy | None]:
     weights = data_folder / "weights" / "mobilenet_v2_imagenet.safetensors"
-    given = ["--backbone", "mobilenet_v2", "--weights", str(weights), "--data", str(data_folder), "--run", str(folder)]
-    sightline(["train", recipe, *given])
+    arguments = ["--backbone", "mobilenet_v2", "--weights", str(weights), "--data", str(data_folder), "--run", str(folder)]
+    sightline(["train", recipe, *arguments])
     return load_run(folder).report.accuracy
 
 

@@ -62,17 +62,17 @@ def _refusal(option: str | None, name: str = NAME) -> str:
     return str(refused.value)
 
 
-def _same(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> bool:
-    return found.keys() == expected.keys() and all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+def _same(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> bool:
+    return state.keys() == expected.keys() and all(torch.equal(tensor, expected[name]) for name, tensor in state.items())
 
 
 def test_a_safetensors_file_fills_the_whole_network(state: State, path: Path) -> None:
-    found = weights_from(NAME, _saved(state, path))
-    assert _same(found.state, state)
-    assert (found.part, found.source, found.preprocess) == ("network", "file given.safetensors", None)
-    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    weights = weights_from(NAME, _saved(state, path))
+    assert _same(weights.state, state)
+    assert (weights.part, weights.source, weights.preprocess) == ("network", "file given.safetensors", None)
+    assert weights.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     network = whole(BACKBONE)
-    load_weights(network, found)
+    load_weights(network, weights)
     assert _same(network.state_dict(), state)
 
 
@@ -84,10 +84,10 @@ def test_a_state_dict_of_torch_is_read_in_its_present_and_its_former_format(stat
 
 def test_features_alone_are_told_by_their_names(state: State, path: Path) -> None:
     features = {name: tensor for name, tensor in state.items() if name.startswith("features.")}
-    found = weights_from(NAME, _saved(features, path))
-    assert found.part == "features"
-    trunk = trunk_of(Backbone(NAME, found.part))
-    load_weights(trunk, found)
+    weights = weights_from(NAME, _saved(features, path))
+    assert weights.part == "features"
+    trunk = trunk_of(Backbone(NAME, weights.part))
+    load_weights(trunk, weights)
     assert _same(trunk.state_dict(), features)
 
 
@@ -100,40 +100,40 @@ def test_weights_go_into_the_trunk_of_a_network_with_a_head_and_leave_the_head_a
 
 
 def test_what_is_loaded_is_a_copy(state: State, path: Path) -> None:
-    found, trunk = weights_from(NAME, _saved(state, path)), trunk_of(BACKBONE)
-    load_weights(trunk, found)
+    weights, trunk = weights_from(NAME, _saved(state, path)), trunk_of(BACKBONE)
+    load_weights(trunk, weights)
     with torch.no_grad():
         next(iter(trunk.parameters())).zero_()
-    assert _same(found.state, state)
+    assert _same(weights.state, state)
 
 
 def test_a_network_that_told_other_classes_apart_is_as_good_a_trunk(state: State, path: Path) -> None:
     state |= {"classifier.3.weight": torch.zeros(7, 1024), "classifier.3.bias": torch.zeros(7)}
-    found = weights_from(NAME, _saved(state, path))
-    load_weights(trunk_of(BACKBONE), found)
+    weights = weights_from(NAME, _saved(state, path))
+    load_weights(trunk_of(BACKBONE), weights)
     with pytest.raises(DataError) as refused:
-        load_weights(whole(BACKBONE), found)
-    said = "file given.safetensors: the tensor classifier.3.weight has the shape [7, 1024]; the network needs [1000, 1024]."
-    assert str(refused.value) == said
+        load_weights(whole(BACKBONE), weights)
+    message = "file given.safetensors: the tensor classifier.3.weight has the shape [7, 1024]; the network needs [1000, 1024]."
+    assert str(refused.value) == message
 
 
 def test_without_its_last_layer_a_network_is_a_trunk_but_not_a_classifier(state: State, path: Path) -> None:
     del state["classifier.3.weight"], state["classifier.3.bias"]
-    found = weights_from(NAME, _saved(state, path))
-    assert found.part == "network"
-    load_weights(trunk_of(BACKBONE), found)
+    weights = weights_from(NAME, _saved(state, path))
+    assert weights.part == "network"
+    load_weights(trunk_of(BACKBONE), weights)
     with pytest.raises(DataError) as refused:
-        load_weights(whole(BACKBONE), found)
+        load_weights(whole(BACKBONE), weights)
     assert str(refused.value) == "file given.safetensors: the tensor classifier.3.weight is missing."
 
 
 def test_half_precision_becomes_single_and_a_missing_count_of_batches_nought(state: State, path: Path) -> None:
     halved = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     del halved["features.0.1.num_batches_tracked"]
-    found = weights_from(NAME, _saved(halved, path)).state
-    assert found["features.0.0.weight"].dtype == torch.float32
-    assert torch.equal(found["features.0.0.weight"], state["features.0.0.weight"].half().float())
-    assert found["features.0.1.num_batches_tracked"] == 0
+    weights = weights_from(NAME, _saved(halved, path)).state
+    assert weights["features.0.0.weight"].dtype == torch.float32
+    assert torch.equal(weights["features.0.0.weight"], state["features.0.0.weight"].half().float())
+    assert weights["features.0.1.num_batches_tracked"] == 0
 
 
 def test_a_missing_tensor_is_named(state: State, path: Path) -> None:
@@ -148,8 +148,8 @@ def test_a_tensor_too_many_is_named(state: State, path: Path) -> None:
 
 def test_a_tensor_of_another_shape_is_named_with_both_shapes(state: State, path: Path) -> None:
     state["features.0.0.weight"] = torch.zeros(16, 1, 3, 3)
-    said = f"{path}: the tensor features.0.0.weight has the shape [16, 1, 3, 3]; the network needs [16, 3, 3, 3]."
-    assert _refusal(_saved(state, path)) == said
+    message = f"{path}: the tensor features.0.0.weight has the shape [16, 1, 3, 3]; the network needs [16, 3, 3, 3]."
+    assert _refusal(_saved(state, path)) == message
 
 
 def test_a_tensor_of_another_kind_is_named(state: State, path: Path) -> None:
@@ -220,10 +220,10 @@ def _pickled(thing: object) -> bytes:
 )
 def test_anything_but_names_with_tensors_is_refused_in_one_sentence(content: bytes, path: Path) -> None:
     path.write_bytes(content)
-    said = _refusal(str(path))
-    assert said.startswith(f"{path}: ")
-    assert "\n" not in said
-    assert len(said) < 500
+    message = _refusal(str(path))
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    assert len(message) < 500
 
 
 def test_a_larger_file_than_any_network_has_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,8 +247,8 @@ def test_auxiliary_heads_are_left_out(path: Path) -> None:
     state = googlenet(weights=None, init_weights=False, aux_logits=True).state_dict()
     state = {name: torch.nan_to_num(tensor) for name, tensor in state.items()}
     assert "aux1.fc2.weight" in state
-    found = weights_from("googlenet", _saved(state, path)).state
-    assert found.keys() == built("googlenet").state_dict().keys()
+    weights = weights_from("googlenet", _saved(state, path)).state
+    assert weights.keys() == built("googlenet").state_dict().keys()
 
 
 def test_the_names_that_torchvisions_files_of_densenet_still_have_are_read(path: Path) -> None:
@@ -291,26 +291,26 @@ def run(state: State, tmp_path: Path) -> Path:
 
 
 def test_a_run_gives_its_trunk_and_its_preprocessing(run: Path, state: State) -> None:
-    found = weights_from(NAME, str(run))
-    assert (found.part, found.source) == ("network", "run of flowers")
-    assert found.preprocess == SMALL_COLOUR_IMAGES.preprocess
-    assert found.sha256 == hashlib.sha256((run / "weights.safetensors").read_bytes()).hexdigest()
+    weights = weights_from(NAME, str(run))
+    assert (weights.part, weights.source) == ("network", "run of flowers")
+    assert weights.preprocess == SMALL_COLOUR_IMAGES.preprocess
+    assert weights.sha256 == hashlib.sha256((run / "weights.safetensors").read_bytes()).hexdigest()
     trunk = trunk_of(BACKBONE)
-    load_weights(trunk, found)
+    load_weights(trunk, weights)
     assert all(torch.equal(tensor, state[name]) for name, tensor in trunk.state_dict().items())
 
 
 def test_a_run_on_the_convolutional_part_gives_that(run: Path, state: State) -> None:
     features = {f"body.trunk.{name}": tensor for name, tensor in state.items() if name.startswith("features.")}
     _saved(features | {"body.head.weight": torch.zeros(2, 576)}, run / "weights.safetensors")
-    found = weights_from(NAME, str(run))
-    assert found.part == "features"
-    load_weights(trunk_of(Backbone(NAME, "features")), found)
+    weights = weights_from(NAME, str(run))
+    assert weights.part == "features"
+    load_weights(trunk_of(Backbone(NAME, "features")), weights)
 
 
 def test_a_run_on_another_network_is_refused_by_the_name_of_a_tensor(run: Path) -> None:
-    said = _refusal(str(run), "vgg16_bn")
-    assert said == f"{run / 'weights.safetensors'}: the tensor 'features.0.0.weight' does not belong to vgg16_bn."
+    message = _refusal(str(run), "vgg16_bn")
+    assert message == f"{run / 'weights.safetensors'}: the tensor 'features.0.0.weight' does not belong to vgg16_bn."
 
 
 def test_a_run_without_a_trunk_is_refused(run: Path) -> None:
@@ -374,12 +374,12 @@ def _stopped(server: http.server.HTTPServer) -> None:
 
 def test_torchvisions_best_weights_are_fetched_once_and_bring_their_preprocessing(published: Published, state: State) -> None:
     file, server = published
-    found = weights_from(NAME, None)
-    assert _same(found.state, state)
-    assert found.source == "torchvision's Small_Weights.NEW"
-    assert found.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
-    assert found.preprocess is not None
-    assert (found.preprocess.size, found.preprocess.crop_fraction) == ((64, 64), 0.8)
+    weights = weights_from(NAME, None)
+    assert _same(weights.state, state)
+    assert weights.source == "torchvision's Small_Weights.NEW"
+    assert weights.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert weights.preprocess is not None
+    assert (weights.preprocess.size, weights.preprocess.crop_fraction) == ((64, 64), 0.8)
     _stopped(server)
     assert _same(weights_from(NAME, None).state, state)
 
@@ -387,18 +387,18 @@ def test_torchvisions_best_weights_are_fetched_once_and_bring_their_preprocessin
 def test_a_published_file_that_lies_elsewhere_is_recognised(published: Published, tmp_path: Path) -> None:
     file, _ = published
     (tmp_path / "mine.pt").write_bytes(file.read_bytes())
-    found = weights_from(NAME, str(tmp_path / "mine.pt"))
-    assert found.source == "file mine.pt, torchvision's Small_Weights.NEW"
-    assert found.preprocess is not None
-    assert found.preprocess.size == (64, 64)
+    weights = weights_from(NAME, str(tmp_path / "mine.pt"))
+    assert weights.source == "file mine.pt, torchvision's Small_Weights.NEW"
+    assert weights.preprocess is not None
+    assert weights.preprocess.size == (64, 64)
 
 
 def test_what_cannot_be_fetched_is_named_with_the_way_out(published: Published) -> None:
     file, server = published
     _stopped(server)
-    said = _refusal(None)
-    assert said.startswith(f"the weights of {NAME} could not be fetched from http://127.0.0.1:{server.server_port}/{file.name} (")
-    assert said.endswith("). Fetch the file elsewhere and name it as the weights, or see whether everything runs with `random` ones.")
+    message = _refusal(None)
+    assert message.startswith(f"the weights of {NAME} could not be fetched from http://127.0.0.1:{server.server_port}/{file.name} (")
+    assert message.endswith("). Fetch the file elsewhere and name it as the weights, or see whether everything runs with `random` ones.")
 
 
 def test_a_file_that_was_damaged_on_the_way_or_since_is_not_taken(published: Published, tmp_path: Path) -> None:
@@ -431,12 +431,12 @@ def test_torchvision_names_the_hash_of_all_that_it_publishes() -> None:
 @pytest.mark.realdata
 def test_mobilenet_with_folded_batch_normalisation_loads_as_it_is_and_knows_a_brown_bear(data_folder: Path) -> None:
     file = data_folder / "weights" / "mobilenet_v2_imagenet.safetensors"
-    found = weights_from("mobilenet_v2", str(file))
+    weights = weights_from("mobilenet_v2", str(file))
     listed = (data_folder / "SHA256SUMS").read_text().splitlines()
-    assert f"{found.sha256}  ./weights/{file.name}" in listed or f"{found.sha256}  weights/{file.name}" in listed
-    backbone = Backbone("mobilenet_v2", found.part)
+    assert f"{weights.sha256}  ./weights/{file.name}" in listed or f"{weights.sha256}  weights/{file.name}" in listed
+    backbone = Backbone("mobilenet_v2", weights.part)
     network = whole(backbone)
-    load_weights(network, found)
+    load_weights(network, weights)
     spec = preprocess_of(backbone)
     card = ModelCard(name="imagenet", description="", labels=LABELS, preprocess=spec, max_batch_size=1)
     photo = data_folder / "doggy_door" / "doggy_door_images" / "brown_bear.jpg"

@@ -119,12 +119,12 @@ def _publish_version(model: PublishedModel, number: int, contents: Mapping[str, 
 
 def _write_version(folder: Path, contents: Mapping[str, bytes]) -> None:
     folders = {folder, *((folder / name).parent for name in contents)}
-    for each in sorted(folders):
-        each.mkdir()
+    for path in sorted(folders):
+        path.mkdir()
     for name, content in contents.items():
         write_new(folder / name, content, mode=0o444)
-    for each in sorted(folders, reverse=True):
-        sync_folder(each)
+    for path in sorted(folders, reverse=True):
+        sync_folder(path)
 
 
 @contextmanager
@@ -176,9 +176,9 @@ def _beside(repository: Path) -> Path:
 
 def _clear(repository: Path) -> None:
     """Remove what killed exports left. Only under the lock, which they no longer hold."""
-    for left in (_beside(repository), *repository.glob(f"*/{STAGING_FOLDER}")):
-        if left.exists():
-            shutil.rmtree(left)
+    for leftover in (_beside(repository), *repository.glob(f"*/{STAGING_FOLDER}")):
+        if leftover.exists():
+            shutil.rmtree(leftover)
     (repository / PROBE_FILE).unlink(missing_ok=True)
 
 

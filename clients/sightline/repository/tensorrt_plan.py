@@ -199,8 +199,8 @@ def _bridged(record: PlanRecord, field: str, here: Fingerprint) -> bool:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(each) for each in re.findall(r"\d+", version))
+    return tuple(int(number) for number in re.findall(r"\d+", version))
 
 
-if set(DIFFERENCES) != {each.name for each in fields(Fingerprint)}:
+if set(DIFFERENCES) != {field.name for field in fields(Fingerprint)}:
     raise AssertionError("every field of a fingerprint has its phrase")

@@ -91,8 +91,8 @@ def _moved(pixels: Tensor, movements: Iterable[Movement]) -> Tensor:
     planes = pixels.permute(0, 3, 1, 2).float()
     count, _, height, width = planes.shape
     moved = torch.eye(3, device=planes.device).expand(count, 3, 3)
-    for each in movements:
-        moved = each.matrices(planes) @ moved
+    for movement in movements:
+        moved = movement.matrices(planes) @ moved
     rows, columns = torch.meshgrid(torch.arange(height, device=planes.device), torch.arange(width, device=planes.device), indexing="ij")
     after = torch.stack([columns, rows, torch.ones_like(rows)]).float().reshape(3, -1)
     x, y, scale = (torch.linalg.inv(moved) @ after).unbind(dim=1)

@@ -72,13 +72,13 @@ def _of_zips(folder: Path) -> Dataset:
 
 
 def _encoded(folder: Path, split: Split, images: list[EncodedImage], labels: _Labels) -> ImageSet:
-    places = tuple(each.place.removeprefix(f"{folder}/") for each in images)
+    places = tuple(image.place.removeprefix(f"{folder}/") for image in images)
     return encoded_image_set("cifar10", split, images, labels, places=places)
 
 
 def _unpacked(path: Path) -> tuple[dict[str, npt.NDArray[np.uint8]], dict[str, _Labels]]:
     """Images uint8 [N, 32, 32, 3] and classes [N] of each file of the archive, the training files in their order."""
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     try:
         # As a stream: members are read in passing, nothing is written, and no name in the archive is ever a path.
         with gzip.open(path) as packed, _Bounded(packed) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
@@ -86,12 +86,12 @@ def _unpacked(path: Path) -> tuple[dict[str, npt.NDArray[np.uint8]], dict[str, _
                 name = member.name.rpartition("/")[2]
                 if not member.isfile() or name not in (*TRAIN_FILES, TEST_FILE):
                     continue
-                if name in found or not 0 < member.size <= MAX_RECORDS * RECORD_BYTES or member.size % RECORD_BYTES:
+                if name in contents or not 0 < member.size <= MAX_RECORDS * RECORD_BYTES or member.size % RECORD_BYTES:
                     raise DataError(
                         f"{path}: {name} is there twice, or has not 1 to {MAX_RECORDS:,} records of {RECORD_BYTES:,} bytes. {_ADVICE}"
                     )
                 content = archive.extractfile(member)
-                found[name] = content.read() if content is not None else b""
+                contents[name] = content.read() if content is not None else b""
             # gzip's checksum stands at the end.
             while stream.read(1024**2):
                 pass
@@ -100,9 +100,9 @@ def _unpacked(path: Path) -> tuple[dict[str, npt.NDArray[np.uint8]], dict[str, _
         raise DataError(f"{path}: no archive of CIFAR-10 that can be read ({reason}). {_ADVICE}") from None
     planes, labels = {}, {}
     for name in (*TRAIN_FILES, TEST_FILE):
-        if name not in found:
+        if name not in contents:
             raise DataError(f"{path}: the archive holds no {name}. {_ADVICE}")
-        records = np.frombuffer(found.pop(name), np.uint8).reshape(-1, RECORD_BYTES)
+        records = np.frombuffer(contents.pop(name), np.uint8).reshape(-1, RECORD_BYTES)
         if records[:, 0].max() >= len(CLASSES):
             at = int(np.argmax(records[:, 0] >= len(CLASSES)))
             raise DataError(f"{path}: {name}: label {records[at, 0]} of record {at} is no class (0 to {len(CLASSES) - 1}). {_ADVICE}")

@@ -36,15 +36,15 @@ class Dataset:
     @property
     def splits(self) -> tuple[ImageSet, ...]:
         """Those that are there, of training, validation, test."""
-        return tuple(each for each in (self.train, self.valid, self.test) if each is not None)
+        return tuple(images for images in (self.train, self.valid, self.test) if images is not None)
 
     @property
     def judged(self) -> ImageSet:
         """What the reported accuracy is counted on: the test images, else the validation images."""
-        found = self.test or self.valid
-        if found is None:
+        judged = self.test or self.valid
+        if judged is None:
             raise ValueError("a dataset needs validation or test images")
-        return found
+        return judged
 
     @property
     def choosing(self) -> ImageSet | None:
@@ -53,7 +53,7 @@ class Dataset:
 
     def __getitem__(self, split: Split) -> ImageSet:
         """A split by name. Raises KeyError if it is not there."""
-        return {each.split: each for each in self.splits}[split]
+        return {images.split: images for images in self.splits}[split]
 
 
 def hold_out(labels: npt.NDArray[np.int64], count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -67,6 +67,6 @@ def hold_out(labels: npt.NDArray[np.int64], count: int) -> tuple[npt.NDArray[np.
     shares[np.argsort(shares - exact, kind="stable")[: count - shares.sum()]] += 1
     # The old generator's stream is frozen for ever; the new ones' may change with numpy's version.
     shuffle = np.random.RandomState(SPLIT_SEED)
-    drawn = [shuffle.permutation(np.flatnonzero(labels == each))[:share] for each, share in zip(classes, shares, strict=True)]
+    drawn = [shuffle.permutation(np.flatnonzero(labels == class_index))[:share] for class_index, share in zip(classes, shares, strict=True)]
     held = np.sort(np.concatenate(drawn))
     return np.setdiff1d(np.arange(len(labels)), held), held

@@ -28,7 +28,7 @@ def open_doggy_door(root: Path) -> Dataset:
 def photos(root: Path, name: str, labels: list[int]) -> ImageSet:
     """The three photos as test images of the dataset `name`, with these class indices."""
     folder = root / "doggy_door" / "doggy_door_images"
-    missing = [each for each in PHOTOS if not (folder / each).is_file()]
+    missing = [photo for photo in PHOTOS if not (folder / photo).is_file()]
     if missing:
         raise DataError(
             f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not in {folder}, and cannot be fetched. Put "
@@ -37,7 +37,7 @@ def photos(root: Path, name: str, labels: list[int]) -> ImageSet:
     return encoded_image_set(
         name,
         "test",
-        [EncodedImage(str(folder / each), partial(read_file, folder / each)) for each in PHOTOS],
+        [EncodedImage(str(folder / photo), partial(read_file, folder / photo)) for photo in PHOTOS],
         np.array(labels, np.int64),
-        places=tuple(f"doggy_door_images/{each}" for each in PHOTOS),
+        places=tuple(f"doggy_door_images/{photo}" for photo in PHOTOS),
     )

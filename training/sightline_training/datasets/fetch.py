@@ -32,15 +32,15 @@ def fetch_from_kaggle(folder: Path, handle: str, sha256s: Mapping[str, str]) -> 
     with _beside(folder) as incoming:
         for again in (False, True):
             downloaded = _kaggle_dataset(handle, again)
-            found = {name: _with_sum(downloaded, name, sha256) for name, sha256 in sha256s.items()}
-            if all(found.values()):
+            files = {name: _with_sum(downloaded, name, sha256) for name, sha256 in sha256s.items()}
+            if all(files.values()):
                 break
-        for name, path in found.items():
+        for name, path in files.items():
             if path is None:
                 raise OSError(f"the dataset {handle} holds no {name} with the expected sha256 {sha256s[name][:16]}...")
             # The cache may be on another disk, and stays as it is.
             shutil.copyfile(path, incoming / name)
-        for name in found:
+        for name in files:
             shutil.move(incoming / name, folder / name)
 
 

@@ -35,10 +35,10 @@ def open_fruits(root: Path) -> Dataset:
     folder = root / "fruits"
     if (folder / "train").is_dir() and (folder / "valid").is_dir():
         return _with_listed(folder, open_split_folders("fruits", folder, {"train": "train", "valid": "valid"}, LABELS))
-    whole = _whole(folder) or _whole(_downloaded(folder))
-    if whole is None:
+    published = _whole(folder) or _whole(_downloaded(folder))
+    if published is None:
         raise DataError(f"kagglehub's copy of {HANDLE} holds no folders train/ and test/. {_advice(folder)}")
-    dataset = open_split_folders("fruits", whole, {"train": "train", "test": "test"}, LABELS)
+    dataset = open_split_folders("fruits", published, {"train": "train", "test": "test"}, LABELS)
     return replace(dataset, remarks=(AUGMENTED, *dataset.remarks))
 
 

@@ -44,8 +44,8 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {reason_of(error)}") from None
     if len(content) != size:
-        found = f"only {len(content):,}" if len(content) < size else "more"
-        raise DataError(f"{path}: the header announces {' x '.join(map(str, shape))} = {size:,} bytes, the file holds {found}. {_ADVICE}")
+        held = f"only {len(content):,}" if len(content) < size else "more"
+        raise DataError(f"{path}: the header announces {' x '.join(map(str, shape))} = {size:,} bytes, the file holds {held}. {_ADVICE}")
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 

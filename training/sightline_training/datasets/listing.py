@@ -107,8 +107,8 @@ def _demand_label(label: str, folder: Path) -> None:
         raise DataError(f"{name_of(folder)}: the folder's name cannot be a label: {reason}. Rename the folder.") from None
 
 
-def _demand_same(folder: Path, found: Collection[str], expected: Sequence[str]) -> None:
-    missing, strange = [each for each in expected if each not in found], sorted(set(found) - set(expected))
+def _demand_same(folder: Path, names: Collection[str], expected: Sequence[str]) -> None:
+    missing, strange = [name for name in expected if name not in names], sorted(set(names) - set(expected))
     if missing or strange:
         lacks = f"there is no folder for {enumerated(missing, 5)}" if missing else ""
         others = f"there is no class for the folder {enumerated(strange, 5)}" if strange else ""
@@ -119,15 +119,15 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """What lies in a folder, sorted by name, less what is hidden or litter."""
     entries = []
     try:
-        with os.scandir(folder) as found:
-            for each in found:
-                if not each.name.startswith(".") and each.name.lower() not in LITTER:
-                    entries.append(each)
+        with os.scandir(folder) as listing:
+            for entry in listing:
+                if not entry.name.startswith(".") and entry.name.lower() not in LITTER:
+                    entries.append(entry)
                 if len(entries) > MAX_FILES:
                     raise _too_many(folder)
     except OSError as error:
         raise DataError(f"{name_of(folder)}: the folder cannot be read: {reason_of(error)}.") from None
-    return sorted(entries, key=lambda each: each.name)
+    return sorted(entries, key=lambda entry: entry.name)
 
 
 def _too_many(folder: Path) -> DataError:

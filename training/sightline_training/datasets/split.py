@@ -47,10 +47,10 @@ def _drawn(photos: list[tuple[int, int]], wanted: float, shuffle: np.random.Rand
 
 
 def _too_few(name: str, images: int, photos: int, pure: int) -> str:
-    found = f"its {images:,} {'image shows' if images == 1 else 'images show'} only {photos:,} different photo{'s' * (photos != 1)}"
+    reason = f"its {images:,} {'image shows' if images == 1 else 'images show'} only {photos:,} different photo{'s' * (photos != 1)}"
     if not pure:
-        found += ", each of them also in another class"
+        reason += ", each of them also in another class"
     return (
-        f"the class {name}: {found}, but two are needed, one to learn from and one to be judged by. "
+        f"the class {name}: {reason}, but two are needed, one to learn from and one to be judged by. "
         "Add images, or make the folders train/ and valid/ yourself."
     )

@@ -31,7 +31,7 @@ def zipped_images(path: Path, classes: Sequence[str]) -> tuple[list[EncodedImage
         if path.stat().st_size > MAX_ZIP_BYTES:
             raise DataError(f"{path}: larger than {MAX_ZIP_BYTES // 1024**2} MiB, the most that such a file may have.")
         with zipfile.ZipFile(path) as archive:
-            members = sorted((each for each in archive.infolist() if not each.is_dir()), key=lambda each: each.filename)
+            members = sorted((info for info in archive.infolist() if not info.is_dir()), key=lambda info: info.filename)
             if not 0 < len(members) <= MAX_MEMBERS:
                 raise DataError(f"{path}: it holds {len(members):,} images; expected 1 to {MAX_MEMBERS:,}.")
             images, labels, total = [], [], 0
