@@ -271,9 +271,9 @@ def photos(line: Mapping[str, Any]) -> str:
             "## Colour photos, read by the served `asl`",
             "",
             (
-                f"`sightline classify asl` on {len(photos_of_asl)} colour photos with a clear ground, 120 to 188 pixels a side. Most look "
-                f"like images of the training file: **{right} of {len(photos_of_asl)}** right. They show that reformatting works, not how the "
-                "model does on new hands."
+                f"`sightline classify asl` on {len(photos_of_asl)} colour photos with a clear ground, 120 to 188 pixels a side. Most "
+                f"look like images of the training file: **{right} of {len(photos_of_asl)}** right. They show that "
+                "reformatting works, not how the model does on new hands."
             ),
             "",
             *rows,

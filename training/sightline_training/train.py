@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -15,9 +15,9 @@ from numpy import float32
 
 from sightline.card import ModelCard, seal
 from sightline.console import messages
-from sightline.errors import DataError, MachineError, UsageError
+from sightline.errors import DataError, MachineError
 from sightline.host.files import reason_of, write_atomically
-from sightline_training.datasets import DATASETS, Dataset, open_dataset
+from sightline_training.datasets import Dataset, open_dataset
 from sightline_training.datasets.image_set import UNKNOWN, ImageSet, Labels, Pixels, Split
 from sightline_training.environment import Device, Stopwatch, hardware, peak_memory_bytes, usable_threads, versions
 from sightline_training.loop.allocator import keep_freed_memory
@@ -25,9 +25,9 @@ from sightline_training.loop.batches import Memory, seed_of
 from sightline_training.loop.feature_cache import FeatureSource
 from sightline_training.loop.fit import FeaturesOf, FitSettings, Watched, fit
 from sightline_training.loop.history import Epoch
-from sightline_training.networks.backbones import Backbone, preprocess_of
-from sightline_training.networks.weights import Weights, load_weights, weights_from
+from sightline_training.networks.weights import load_weights
 from sightline_training.networks.wrappers import Answering, Network, probabilities_of
+from sightline_training.plan import Plan, planned, with_own_images
 from sightline_training.recipe import Recipe
 from sightline_training.run.evaluation import Evaluation, history_as_csv, training_figures
 from sightline_training.run.figures import draw_figures
@@ -46,12 +46,10 @@ from sightline_training.run.folder import (
     drop_pixels,
 )
 from sightline_training.run.report import (
-    BackboneFigures,
     DatasetFigures,
     Hardware,
     Process,
     RunReport,
-    RunSettings,
     SplitFigures,
     write_report,
 )
@@ -68,22 +66,6 @@ class TrainResult:
     """False if the folder already held the finished run."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """What a run will be, settled before an image is read."""
-
-    recipe: Recipe
-    backbone: Backbone | None
-    weights: Weights | None
-    """Both None if the network is made from nothing."""
-    settings: RunSettings
-
-    def with_images(self, dataset: Dataset) -> "_Plan":
-        """Return the plan with the fingerprints of its images."""
-        fingerprints = {images.split: images.fingerprint for images in dataset.splits}
-        return replace(self, settings=self.settings.model_copy(update={"fingerprints": fingerprints}))
-
-
 def train(recipe: Recipe, folder: Path, settings: TrainSettings | None = None) -> TrainResult:
     """Train `recipe` into the run folder `folder`: begin, or continue what was interrupted there.
 
@@ -92,8 +74,8 @@ def train(recipe: Recipe, folder: Path, settings: TrainSettings | None = None) -
     """
     settings = settings or TrainSettings()
     stopwatch = Stopwatch()
-    recipe, own_images, dataset = _with_own_images(recipe, settings)
-    plan = _planned(recipe, settings)
+    recipe, own_images, dataset = with_own_images(recipe, settings)
+    plan = planned(recipe, settings)
     if dataset is not None:
         plan = plan.with_images(dataset)
     with claimed(folder), _disk_errors_named(folder):
@@ -123,7 +105,7 @@ def train(recipe: Recipe, folder: Path, settings: TrainSettings | None = None) -
 class _Training:
     """Everything from pixels to the report."""
 
-    plan: _Plan
+    plan: Plan
     folder: Path
     dataset: Dataset
     device: Device
@@ -205,55 +187,6 @@ class _Training:
             return source.features(train if images == "train" else watched, view)
 
         return features_of
-
-
-def _with_own_images(recipe: Recipe, settings: TrainSettings) -> tuple[Recipe, Path | None, Dataset | None]:
-    """Return the recipe with the labels of the user's own images, their folder and them, if it is trained on such; else as it is."""
-    if not recipe.own_images:
-        return recipe, None, None
-    if settings.data is None:
-        raise UsageError(f"the recipe {recipe.name} is trained on your own images: name their folder.", settings=("data",))
-    folder = settings.data.resolve()
-    dataset = open_dataset(recipe.data, folder)
-    return recipe.with_card(labels=dataset.labels), folder, dataset
-
-
-def _planned(recipe: Recipe, settings: TrainSettings) -> _Plan:
-    """Fit the recipe to the settings, and write down all that decides the result."""
-    dataset = settings.dataset or recipe.data
-    if dataset not in DATASETS:
-        raise UsageError(f"there is no dataset {dataset!r:.80}. Known: {', '.join(sorted(DATASETS))}.", settings=("dataset",))
-    if settings.epochs is not None:
-        recipe = recipe.with_epochs(settings.epochs)
-    if settings.name is not None:
-        recipe = recipe.with_card(name=settings.name)
-    backbone = weights = None
-    if recipe.transfer is not None:
-        name = settings.backbone or recipe.backbone
-        weights = weights_from(name, settings.weights)
-        backbone = Backbone(name, "blocks" if settings.every_block else weights.part)
-        if weights.of_run:
-            recipe = replace(recipe, target_accuracy=recipe.target_on_run)
-        recipe = recipe.with_preprocess(weights.preprocess or preprocess_of(backbone), settings.size)
-    elif settings.of_backbone:
-        misplaced = settings.of_backbone[0]
-        raise UsageError(f"the recipe {recipe.name} is not built on a pre-trained network: leave out {misplaced}.", settings=(misplaced,))
-    return _Plan(recipe, backbone, weights, _run_settings(recipe, dataset, settings.seed, backbone, weights))
-
-
-def _run_settings(recipe: Recipe, dataset: str, seed: int, backbone: Backbone | None, weights: Weights | None) -> RunSettings:
-    return RunSettings(
-        recipe=recipe.name,
-        augmented=recipe.augmentation is not None,
-        dataset=dataset,
-        seed=seed,
-        stages=tuple(asdict(stage) for stage in recipe.stages),
-        augmentation=None if recipe.augmentation is None else repr(recipe.augmentation),
-        backbone=None
-        if backbone is None or weights is None
-        else BackboneFigures(name=backbone.name, part=backbone.part, source=weights.source, sha256=weights.sha256),
-        card_sha256=recipe.card.sha256,
-    )
 
 
 def _device(choice: DeviceChoice) -> Device:
