@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sightline.host.gpu import Gpu, Machine
 from sightline.repository.layout import LAYERS_FILE, PLAN_FILE, RECORD_FILE
@@ -39,6 +39,10 @@ def fingerprint(version: Path, gpu: Gpu = H200, /, **changed: str) -> Fingerprin
     return replace(fingerprint, **changed)
 
 
+GATE: Final = {"precision": "fp32", "pictures": 1, "passed": True, "checks": []}
+"""What a plan's record says that the gate found."""
+
+
 def record_plan(version: Path, gpu: Gpu = H200, /, *, content: bytes = b"no plan", batch: int = 8, **changed: Any) -> Path:
     """Write the files of a plan for `version`, as `sightline finalize` does; fields of the fingerprint or the record may be `changed`."""
     of_machine = {name: changed.pop(name) for name in list(changed) if name in Fingerprint.__dataclass_fields__}
@@ -63,7 +67,7 @@ def record_plan(version: Path, gpu: Gpu = H200, /, *, content: bytes = b"no plan
         "tf32": False,
         "build_seconds": 12.5,
         "realised": {"float32": 1.0},
-        "gate": {},
+        "gate": GATE,
         "files": {name: hashlib.sha256(file_content).hexdigest() for name, file_content in files.items()},
     }
     (folder / RECORD_FILE).write_text(json.dumps({**record, **changed}))
