@@ -5,30 +5,24 @@ with Classifier("fruit", url="grpc://localhost:8001") as fruit:
         print(guess.label, guess.probability)
 """
 
-import random
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from sightline.card import CARD_KEY, ModelCard, unseal
-from sightline.errors import ContractError, ImageError, ModelError, ServerUnavailable, UsageError
+from sightline.errors import ContractError, ImageError, ModelError, UsageError
 from sightline.image import ImageInput
 from sightline.reformat import reformat
 from sightline.transport import ServedConfig, Tls, Transport, connect
-
-Value = TypeVar("Value")
+from sightline.transport.patience import WAIT_S, demand_wait, patiently
 
 MAX_REQUEST_BYTES: Final = 32 * 1024 * 1024
 """Half of the 64 MiB that Triton's HTTP endpoint takes in one body."""
-
-RETRIES: Final = 2
-"""Of a request that found nobody: asking a classifier twice changes nothing on the server, so it is safe."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,7 @@ class Guess:
 
 
 class Classifier:
-    """One model on one server. Safe to share between threads; close it, or use it in a `with` block.
+    """One model on one server. Safe to share between threads and with forked or spawned processes; close it, or use it in a `with` block.
 
     Opening it asks the server for the model's card and checks the card's hash and its fit with the model's configuration.
     Raises ServerUnavailable, DeadlineExceeded, ModelNotFound, ContractError or UsageError.
@@ -72,19 +66,25 @@ class Classifier:
         *,
         version: str = "",
         timeout_s: float = 10.0,
+        wait_s: float = WAIT_S,
         tls: Tls | None = None,
         transport: Transport | None = None,
     ) -> None:
-        """Connect to `model` at `url`, or through `transport`. `version` "" lets the server choose; `timeout_s` bounds each call."""
+        """Connect to `model` at `url`, or through `transport`. `version` "" lets the server choose; `timeout_s` bounds each call.
+
+        Where nobody answers, or the model is not ready, each call is repeated for `wait_s` seconds: 30 outlast a server that starts anew.
+        """
         if version and not (version.isascii() and version.isdigit() and len(version) < 20):
             raise UsageError(f"a model's version is a whole number, not {version!r}")
         if not timeout_s > 0:
             raise UsageError(f"the time allowed for a call must be more than 0 s, not {timeout_s:g}")
+        self._wait_s = demand_wait(wait_s)
         self.model = model
         self.version = version
+        self._reopen = partial(Classifier, model, url, version=version, timeout_s=timeout_s, wait_s=wait_s, tls=tls, transport=transport)
         self._transport = transport if transport is not None else connect(url, timeout_s, tls)
         try:
-            config = self._retried(lambda: self._transport.config(model, version))
+            config = patiently(lambda: self._transport.config(model, version), wait_s)
             self.card = served_card(config, self.url)
         except BaseException:
             self._transport.close()
@@ -163,6 +163,10 @@ class Classifier:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Callable[[], "Classifier"], tuple[()]]:
+        """Pickled, it is what it was opened with: another process opens its own, and asks the server for the card again."""
+        return self._reopen, ()
+
     def _infer(self, pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], list[str]]:
         if pixels.dtype != np.uint8 or pixels.shape[1:] != self.card.preprocess.shape:
             raise UsageError(
@@ -171,7 +175,9 @@ class Classifier:
         batches, versions = [], []
         for start in range(0, len(pixels), self._batch):
             batch = np.ascontiguousarray(pixels[start : start + self._batch])
-            result = self._retried(partial(self._transport.infer, self.model, self.version, self.card.input, batch, self.card.output))
+            result = patiently(
+                partial(self._transport.infer, self.model, self.version, self.card.input, batch, self.card.output), self._wait_s
+            )
             batches.append(self._checked(result.values, len(batch)))
             versions += [result.version] * len(batch)
         return np.concatenate(batches) if batches else np.zeros((0, len(self.card.labels)), np.float32), versions
@@ -188,15 +194,6 @@ class Classifier:
         if values.min() < -1e-3 or np.abs(values.sum(axis=1, dtype=np.float64) - 1).max() > 1e-2:
             raise ModelError(f"the model {self.model} on {self.url} answered with numbers that are no probabilities: no label is given")
         return values
-
-    def _retried(self, call: Callable[[], Value]) -> Value:
-        for attempt in range(RETRIES):
-            try:
-                return call()
-            except ServerUnavailable:
-                # Spread out, so that many clients do not come back at once.
-                time.sleep(0.1 * 4**attempt * random.uniform(0.5, 1.0))
-        return call()
 
 
 def served_card(config: ServedConfig, url: str) -> ModelCard:

@@ -34,6 +34,8 @@ def test_an_address_is_understood(url: str, protocol: str, secure: bool, host: s
         ("grpc://localhost:abc", "is no server address: Port could not be cast"),
         ("http://user:secret@host:8000", "holds a user name or password"),
         ("grpc://host:8001/path", "has a path, which gRPC addresses cannot have: write grpc://host:8001"),
+        ("http://a..b:1", "'a..b' cannot be the name of a host"),
+        (f"grpc://{'a' * 64}.org:1", "cannot be the name of a host"),
         ("http://host:8000/?a=1", "holds a query or a fragment"),
     ],
 )

@@ -1,6 +1,7 @@
 """The SDK against the shipped fake transport: what it sends, what it believes, what it refuses."""
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -194,17 +195,29 @@ class Flaky(FakeTransport):
         return super().infer(*arguments)
 
 
-def test_a_request_that_found_nobody_is_asked_again_twice() -> None:
+def test_a_request_that_found_nobody_is_asked_again() -> None:
     transport = Flaky(2)
     assert Classifier("colours", transport=transport).classify(plain("red"))[0].label == "red"
     assert transport.asked == 3
 
 
-def test_after_three_times_nobody_the_error_is_raised() -> None:
-    transport = Flaky(3)
+def test_nobody_is_asked_again_for_as_long_as_the_caller_waits_and_no_longer() -> None:
+    transport = Flaky(1_000)
+    began = time.monotonic()
     with pytest.raises(ServerUnavailable):
-        Classifier("colours", transport=transport).classify(plain("red"))
-    assert transport.asked == 3
+        Classifier("colours", transport=transport, wait_s=0.3).classify(plain("red"))
+    assert time.monotonic() - began >= 0.3
+    assert 3 <= transport.asked <= 6
+    impatient = Flaky(1)
+    with pytest.raises(ServerUnavailable):
+        Classifier("colours", transport=impatient, wait_s=0).classify(plain("red"))
+    assert impatient.asked == 1
+
+
+@pytest.mark.parametrize("wait_s", [-1.0, float("nan"), float("inf")])
+def test_a_time_to_wait_is_a_number_of_seconds(wait_s: float) -> None:
+    with pytest.raises(UsageError, match=rf"^the time to wait for a server must be 0 s or more, not {wait_s:g}$"):
+        Classifier("colours", transport=Flaky(0), wait_s=wait_s)
 
 
 def test_a_failure_of_the_model_is_not_asked_again() -> None:

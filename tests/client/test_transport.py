@@ -2,22 +2,31 @@
 
 import contextlib
 import gzip
+import json
 import os
+import shutil
 import signal
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pytest
+from tritonclient.utils import InferenceServerException
 
 from sightline import Classifier
 from sightline.errors import DeadlineExceeded, ModelError, ModelNotFound, ServerError, ServerUnavailable, SightlineError, UsageError
 from sightline.transport import Tls, Transport, connect
+from sightline.transport.connections import MAX_CONNECTIONS
+from sightline.transport.failures import from_triton
+from sightline.transport.patience import patiently
 from support.cards import LABELS, tiny_card
 
 if TYPE_CHECKING:
@@ -275,3 +284,213 @@ def test_an_answer_that_drips_in_ends_at_the_deadline() -> None:
         with pytest.raises(DeadlineExceeded):
             transport.config("tiny")
         assert time.monotonic() - began < 10
+
+
+class Raw:
+    """A server that answers each request on a connection with what `answer` gives for its body; None ends the connection."""
+
+    def __init__(self, answer: Callable[[bytes], bytes | None]) -> None:
+        self.answer, self.listener = answer, socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError, ValueError), connection, connection.makefile("rb") as request:
+            while request.readline():
+                length = 0
+                while (header := request.readline().strip().lower()) != b"":
+                    length = int(header.partition(b":")[2]) if header.startswith(b"content-length:") else length
+                answer = self.answer(request.read(length))
+                if answer is None:
+                    return
+                connection.sendall(answer)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.listener.close()
+
+
+def infer_answer(request_id: str, number: float = 0.25) -> bytes:
+    """As Triton's, in JSON alone."""
+    output = {"name": "probabilities", "datatype": "FP32", "shape": [1, 4], "data": [number] * 4}
+    body = json.dumps({"id": request_id, "model_name": "tiny", "model_version": "1", "outputs": [output]}).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+def id_of(body: bytes) -> str:
+    return str(json.JSONDecoder().raw_decode(body.decode("latin-1"))[0]["id"])
+
+
+def ask(transport: Transport) -> float:
+    return float(transport.infer("tiny", "", "pixels", PIXELS[:1], "probabilities").values[0, 0])
+
+
+def test_an_http_answer_to_another_request_is_an_error_and_its_connection_is_not_used_again() -> None:
+    ids: list[str] = []
+
+    def swapped(body: bytes) -> bytes:
+        ids.append(id_of(body))
+        return infer_answer(ids[0], len(ids))
+
+    with Raw(swapped) as server, connect(server.url, 10) as transport:
+        assert ask(transport) == 1.0
+        with pytest.raises(ServerError, match=rf"^the answer of {server.url} is to another request \({ids[0]}\), and is not used: "):
+            ask(transport)
+    assert len(set(ids)) == 2
+
+
+def test_an_http_answer_that_names_no_request_is_an_error() -> None:
+    with Raw(lambda _: infer_answer("")) as server, connect(server.url, 10) as transport, pytest.raises(ServerError, match="it names none"):
+        ask(transport)
+
+
+def test_a_grpc_answer_to_another_request_is_an_error() -> None:
+    import grpc
+    from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+    class Swapping(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # tritonclient has no types
+        def ModelInfer(self, request: Any, context: object) -> Any:  # noqa: N802 - its name in the protocol
+            return service_pb2.ModelInferResponse(id="somebody-else", model_name=request.model_name, model_version="1")
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Swapping(), server)
+    url = f"grpc://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        with (
+            connect(url, 10) as transport,
+            pytest.raises(ServerError, match=rf"^the answer of {url} is to another request \(somebody-else\)"),
+        ):
+            ask(transport)
+    finally:
+        server.stop(None)
+
+
+def test_a_call_that_is_interrupted_leaves_nothing_behind_for_the_next_one() -> None:
+    first = threading.Event()
+
+    def slow_once(body: bytes) -> bytes:
+        if not first.is_set():
+            first.set()
+            time.sleep(1.0)
+            return infer_answer(id_of(body), 0.75)
+        return infer_answer(id_of(body), 0.25)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with Raw(slow_once) as server, connect(server.url, 60) as transport:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with pytest.raises(KeyboardInterrupt):
+                ask(transport)
+            began = time.monotonic()
+            assert ask(transport) == 0.25
+            assert time.monotonic() - began < 30
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_connection_that_ends_before_an_answer_is_nobody_who_answers_and_asked_again() -> None:
+    requests: list[bytes] = []
+
+    def breaking(body: bytes) -> bytes | None:
+        requests.append(body)
+        return None if len(requests) < 3 else infer_answer(id_of(body))
+
+    with Raw(breaking) as server, connect(server.url, 10) as transport:
+        with pytest.raises(ServerUnavailable, match=rf"^no Triton server answers at {server.url}: "):
+            ask(transport)
+        assert patiently(lambda: ask(transport), 5) == 0.25
+    assert len(requests) == 3
+
+
+def test_an_answer_that_breaks_off_is_nobody_who_answers() -> None:
+    with Raw(lambda body: infer_answer(id_of(body))[:-20] if body else None) as server, connect(server.url, 1) as transport:
+        server.answer = lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\nConnection: close\r\n\r\n{}"
+        with pytest.raises((ServerUnavailable, DeadlineExceeded)):
+            ask(transport)
+
+
+def test_a_connection_that_the_server_has_closed_meanwhile_is_not_used() -> None:
+    """A server may close what is idle for long: the next call notices it before it sends anything."""
+
+    def once(body: bytes) -> bytes:
+        return infer_answer(id_of(body)).replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
+
+    with Raw(once) as server, connect(server.url, 10) as transport:
+        assert [ask(transport) for _ in range(5)] == [0.25] * 5
+
+
+def test_headers_that_never_end_take_neither_the_memory_nor_the_time() -> None:
+    def endless(_: bytes) -> bytes:
+        return b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: %s\r\n" % (number, b"a" * 60_000) for number in range(1000))
+
+    with Raw(endless) as server, connect(server.url, 30) as transport:
+        tracemalloc.start()
+        try:
+            with pytest.raises(ServerError, match=r"is not one that Triton gives \(got more than 100 headers\)"):
+                ask(transport)
+            # The server's own 60 MB are of this process too.
+            assert tracemalloc.get_traced_memory()[1] < 160_000_000
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.triton
+def test_600_threads_that_come_and_go_leave_no_descriptor_open(url: str) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    with Classifier("tiny", url) as classifier:
+        classifier.answer(PIXELS)
+        before = descriptors()
+        for _ in range(60):
+            threads = [threading.Thread(target=classifier.answer, args=(PIXELS,)) for _ in range(10)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert descriptors() <= before + MAX_CONNECTIONS
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_caller_who_waits_outlasts_a_server_that_starts_anew(protocol: str, served: "tuple[Server, Path]", tmp_path: Path) -> None:
+    from sightline_serving.server import start_server
+    from sightline_serving.settings import FREE_PORTS
+
+    shutil.copytree(served[1], tmp_path / "models")
+    with start_server(tmp_path / "models", FREE_PORTS) as server:
+        ports = {name: int(address.rpartition(":")[2]) for name, address in (("http", server.http_url), ("grpc", server.grpc_url))}
+        classifier = Classifier("tiny", server.grpc_url if protocol == "grpc" else server.http_url, wait_s=60)
+        expected = classifier.answer(PIXELS)
+    with ThreadPoolExecutor(1) as pool, classifier:
+        waiting = pool.submit(classifier.answer, PIXELS)
+        time.sleep(1.5)
+        assert not waiting.done()
+        with start_server(tmp_path / "models", replace(FREE_PORTS, http_port=ports["http"], grpc_port=ports["grpc"])):
+            assert np.array_equal(waiting.result(60), expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("Request for unknown model: 'tiny' has no available versions", "400"),
+        ("Request for unknown model: 'tiny' version 1 is not at ready state", "StatusCode.UNAVAILABLE"),
+        ("Server not ready", "400"),
+    ],
+)
+def test_a_model_of_a_server_that_goes_down_is_not_ready_and_not_unknown(words: str, status: str) -> None:
+    error = from_triton(InferenceServerException(words, status), "grpc://here:1", 10, "tiny")
+    assert type(error) is ServerUnavailable
+    assert str(error) == f"the model tiny on grpc://here:1 is not ready: {words}. The server is coming up or going down"

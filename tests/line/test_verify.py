@@ -224,7 +224,7 @@ def test_on_all_10_000_images_of_mnist_no_label_and_no_probability_differs(
     data_folder: Path, tmp_path: Path, prove: Prove, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = Line(tmp_path / "run", tmp_path / "models")
-    cli.run(["train", "mnist", "--data", str(data_folder), "--epochs", "2", "--run", str(line.run)])
+    cli.run(["train", "mnist", "--data", str(data_folder), "--epochs", "1", "--run", str(line.run)])
     cli.run(["export", str(line.run), "--repository", str(line.repository), "--data", str(data_folder)])
     capsys.readouterr()
     with start_server(line.repository, FREE_PORTS) as server:

@@ -247,11 +247,11 @@ def test_a_moved_run_folder_is_still_the_same_run(digits_folder: Path, digits_ru
 
 
 @pytest.mark.realdata
-def test_three_epochs_on_the_real_mnist_reach_97_percent(data_folder: Path, tmp_path: Path) -> None:
-    sightline(["train", "mnist", "--data", str(data_folder), "--epochs", "3", "--device", "cpu", "--run", str(tmp_path / "run")])
+def test_an_epoch_on_the_real_mnist_reaches_95_percent(data_folder: Path, tmp_path: Path) -> None:
+    sightline(["train", "mnist", "--data", str(data_folder), "--epochs", "1", "--device", "cpu", "--run", str(tmp_path / "run")])
     report = load_run(tmp_path / "run").report
     assert present(report.accuracy["test"]).n == 10_000
-    assert present(report.accuracy["test"]).accuracy > 0.97
+    assert present(report.accuracy["test"]).accuracy > 0.95
     assert report.target.accuracy == 0.986
     assert report.target.reached == (present(report.accuracy["test"]).accuracy >= 0.986)
     # Known of MNIST: no test image is, pixel for pixel, also a training image.

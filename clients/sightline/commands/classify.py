@@ -47,7 +47,7 @@ def classify(model: str, images: tuple[Path, ...], top: int, as_json: bool, vers
 
     refused = 0
     width = max(len(str(image)) for image in images)
-    with Classifier(model, server.url, version=version, timeout_s=server.timeout_s, tls=server.tls) as classifier:
+    with Classifier(model, server.url, version=version, timeout_s=server.timeout_s, wait_s=server.wait_s, tls=server.tls) as classifier:
         for image, guess in zip(images, classifier.stream(images, top), strict=True):
             if isinstance(guess, ImageError):
                 refused += 1

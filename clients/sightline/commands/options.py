@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from sightline.transport.address import Tls
+from sightline.transport.patience import WAIT_S
 
 DEFAULT_URL: Final = "grpc://localhost:8001"
 
@@ -46,11 +47,12 @@ class Server:
 
     url: str
     timeout_s: float
+    wait_s: float
     tls: Tls
 
 
-def _server(url: str, timeout_s: float, ca: Path | None, cert: Path | None, key: Path | None) -> Server:
-    return Server(url, timeout_s, Tls(ca, cert, key))
+def _server(url: str, timeout_s: float, wait_s: float, ca: Path | None, cert: Path | None, key: Path | None) -> Server:
+    return Server(url, timeout_s, wait_s, Tls(ca, cert, key))
 
 
 _PEM: Final = click.Path(path_type=Path, dir_okay=False)
@@ -74,11 +76,19 @@ server_options = options_as(
         show_default=True,
         help="Seconds each call may take.",
     ),
+    click.option(
+        "--wait",
+        "wait_s",
+        type=click.FloatRange(0),
+        default=WAIT_S,
+        show_default=True,
+        help="Seconds to ask again while nobody answers, as of a server that starts anew.",
+    ),
     click.option("--ca", type=_PEM, help="PEM file with the authority that signed the server's certificate."),
     click.option("--cert", type=_PEM, help="PEM file with the client's certificate, for mutual TLS."),
     click.option("--key", type=_PEM, help="PEM file with the client's private key, for mutual TLS."),
 )
-"""Adds --url, --timeout, --ca, --cert and --key; the command receives them as one `server`."""
+"""Adds --url, --timeout, --wait, --ca, --cert and --key; the command receives them as one `server`."""
 
 version_option = click.option(
     "--version", "version", default="", metavar="N", help="Version of the model; the server chooses if it is left out."

@@ -35,7 +35,7 @@ def score(model: str, folder: Path, out: Path, settings: ScoreSettings, version:
     from sightline.console import messages
     from sightline.scoring import images_below, score_folder
 
-    with Classifier(model, server.url, version=version, timeout_s=server.timeout_s, tls=server.tls) as classifier:
+    with Classifier(model, server.url, version=version, timeout_s=server.timeout_s, wait_s=server.wait_s, tls=server.tls) as classifier:
         columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(), TimeRemainingColumn())
         with Progress(*columns, console=messages()) as bar:
             task = bar.add_task("scoring", total=sum(1 for _ in images_below(folder)))

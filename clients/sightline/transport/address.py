@@ -47,6 +47,10 @@ def parse_url(url: str) -> Address:
         raise UsageError(f"the address of {parts.hostname} holds a user name or password, which Triton has no use for: leave it out")
     if parts.query or parts.fragment:
         raise UsageError(f"{url!r} holds a query or a fragment, which a server address cannot have")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError:
+        raise UsageError(f"{url!r} is no server address: {parts.hostname!r} cannot be the name of a host") from None
     grpc = parts.scheme.startswith("grpc")
     path = parts.path.strip("/")
     if grpc and path:

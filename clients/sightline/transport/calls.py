@@ -1,5 +1,7 @@
 """The calls of `Transport` in terms of tritonclient, whose gRPC and HTTP clients have the same methods and classes."""
 
+import itertools
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -13,7 +15,8 @@ from sightline.errors import UsageError
 from sightline.transport import InferResult, ServedConfig, ServedVersion
 from sightline.transport.address import Address
 from sightline.transport.answers import served_config, served_versions
-from sightline.transport.failures import understood
+from sightline.transport.failures import mixed_up, understood
+from sightline.transport.forks import renew_after_fork
 
 Value = TypeVar("Value")
 
@@ -45,9 +48,21 @@ class TritonClient(Protocol):
         ...
 
     def infer(
-        self, model_name: str, inputs: Sequence[object], model_version: str, *, outputs: Sequence[object], timeout: int, **options: float
+        self,
+        model_name: str,
+        inputs: Sequence[object],
+        model_version: str,
+        outputs: Sequence[object],
+        request_id: str,
+        *,
+        timeout: int,
+        **options: float,
     ) -> TritonResult:
         """Answer one request."""
+        ...
+
+    def close(self) -> None:
+        """Close its connections."""
         ...
 
 
@@ -66,6 +81,13 @@ class TritonTransport(ABC):
         self._timeout_s = timeout_s
         self._options = options
         self._json_options = {**options, **as_json}
+        self._number = itertools.count()
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Begin anew in a forked process: with ids of its own, and with connections of its own."""
+        self._ids = secrets.token_hex(8)
 
     def models(self) -> list[ServedVersion]:
         """List all loaded models, by name and version."""
@@ -92,10 +114,20 @@ class TritonTransport(ABC):
     def _infer(self, model: str, version: str, tensor: object, output_name: str) -> InferResult:
         outputs = [self.tritonclient.InferRequestedOutput(output_name)]
         timeout_us = max(1, int(self._timeout_s * 1_000_000))
+        request_id = f"{self._ids}-{next(self._number)}"
         result = self._call(
-            lambda client: client.infer(model, [tensor], version, outputs=outputs, timeout=timeout_us, **self._options), model
+            lambda client: client.infer(model, [tensor], version, outputs, request_id, timeout=timeout_us, **self._options),
+            model,
         )
-        return understood(lambda: InferResult(result.as_numpy(output_name), self._read_version(result.get_response())), self.url)
+
+        def read() -> InferResult:
+            answered, answered_by = self._identity(result.get_response())
+            if answered != request_id:
+                self._distrust()
+                raise mixed_up(self.url, answered)
+            return InferResult(result.as_numpy(output_name), answered_by)
+
+        return understood(read, self.url)
 
     def __enter__(self) -> Self:
         return self
@@ -112,7 +144,11 @@ class TritonTransport(ABC):
         """Call with tritonclient's client; what it raises becomes a member of the error tree."""
 
     @abstractmethod
-    def _read_version(self, response: object) -> str: ...
+    def _identity(self, response: object) -> tuple[str, str]:
+        """Return which request an answer is to ("" if it names none), and which version of the model answered."""
+
+    def _distrust(self) -> None:  # noqa: B027 - over gRPC, one connection takes all requests
+        """Use no connection again that may hold an answer to somebody else."""
 
 
 def tls_refused(error: OSError) -> UsageError:

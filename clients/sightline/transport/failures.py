@@ -13,6 +13,8 @@ Value = TypeVar("Value")
 _UNAVAILABLE: Final = ("StatusCode.UNAVAILABLE", "502", "503")
 _DEADLINE: Final = ("StatusCode.DEADLINE_EXCEEDED", "504", "499")
 _NOT_FOUND: Final = ("StatusCode.NOT_FOUND", "404")
+_NOT_READY: Final = ("no available versions", "not at ready state", "not ready")
+"""What Triton says of a model while it comes up or goes down."""
 _REFUSED: Final = ("StatusCode.INVALID_ARGUMENT", "400")
 
 
@@ -22,9 +24,9 @@ def from_triton(error: InferenceServerException, url: str, timeout_s: float, mod
     lower = reason.lower()
     if status in _DEADLINE:
         return deadline(url, timeout_s)
+    if model and any(words in lower for words in _NOT_READY):
+        return ServerUnavailable(f"the model {model} on {url} is not ready: {reason}. The server is coming up or going down")
     if model and ("unknown model" in lower or status in _NOT_FOUND or ("is not found" in lower and model.lower() in lower)):
-        if "not at ready state" in lower or "not ready" in lower:
-            return ModelError(f"the model {model} on {url} is not ready: {reason}")
         advice = f"`sightline models --url {url}` lists what it has"
         return ModelNotFound(f"the server at {url} has no such model or version: {reason} ({advice})")
     if status in _UNAVAILABLE:
@@ -47,6 +49,14 @@ def closed(url: str) -> UsageError:
 def deadline(url: str, timeout_s: float) -> DeadlineExceeded:
     """Report that no answer came in time."""
     return DeadlineExceeded(f"no answer from {url} within {timeout_s:g} s: the server is overloaded, or the time allowed is too short")
+
+
+def mixed_up(url: str, request_id: str) -> ServerError:
+    """Report an answer to another request than the one that was sent."""
+    return ServerError(
+        f"the answer of {url} is to another request ({_words(request_id) or 'it names none'}), and is not used: does something between "
+        "here and the server mix up connections?"
+    )
 
 
 def understood(read: Callable[[], Value], url: str) -> Value:
