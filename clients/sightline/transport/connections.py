@@ -1,26 +1,33 @@
 """HTTP connections that all threads of a process share: at most so many, each call within one deadline, none after an interruption.
 
-The standard library's `http.client` speaks HTTP. What is added is the whole call's deadline, since its own time-out begins anew with
-every byte that drips in, and the pool.
+What comes in is parsed by geventhttpclient's parser (llhttp), which tritonclient uses too. Its sockets are gevent's, each bound to the
+thread that opened it, and time out for each byte anew; these are plain ones, with a deadline for the whole call.
 """
 
-import http.client
-import io
 import select
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
+
+from geventhttpclient.header import Headers
+from geventhttpclient.response import HTTPParseError, HTTPResponse
 
 from sightline.transport.address import Address
 
 MAX_CONNECTIONS: Final = 32
 """Of one transport. Threads beyond it wait for one another; a server on the same machine gains nothing from more."""
+
+
+MAX_HEAD_BYTES: Final = 256 * 1024
+"""Of an answer's headers; Triton's have some hundred."""
+JOINED_BYTES: Final = 64 * 1024
+"""A body up to this is sent together with the headers; to join a larger one costs more than a second call."""
+RECEIVED_BYTES: Final = 64 * 1024
 
 
 class Interrupted(ConnectionError):
@@ -32,7 +39,7 @@ class Answer:
     """A whole answer."""
 
     status: int
-    headers: http.client.HTTPMessage
+    headers: Headers
     body: bytes
 
 
@@ -91,8 +98,8 @@ class Connections:
     def request(self, method: str, path: str, body: bytes, headers: Mapping[str, str], limits: Limits) -> Answer:
         """Send a request and read the whole answer.
 
-        Raises TimeoutError at the deadline, Interrupted or another OSError if there is no connection or it ends early,
-        `http.client.HTTPException` or ValueError for what is no HTTP or longer than allowed. After any of these, and when the caller is
+        Raises TimeoutError at the deadline, Interrupted or another OSError if there is no connection or it ends early, ValueError for
+        what is no HTTP or longer than allowed. After any of these, and when the caller is
         interrupted, the connection is closed: what is still to come on it belongs to nobody.
         """
         with self._lent(limits) as connection:
@@ -148,46 +155,82 @@ class _Connection:
 
     def __init__(self, address: Address, context: ssl.SSLContext | None, limits: Limits) -> None:
         host = address.host.strip("[]")
-        if context is None:
-            self._http = http.client.HTTPConnection(host, address.port, timeout=limits.remaining_s())
-        else:
-            self._http = http.client.HTTPSConnection(host, address.port, timeout=limits.remaining_s(), context=context)
-        self._http.auto_open = 0
-        self._http.connect()
+        self._sock = socket.create_connection((host, address.port), limits.remaining_s())
+        try:
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if context is not None:
+                self._sock = context.wrap_socket(self._sock, server_hostname=host)
+        except BaseException:
+            self._sock.close()
+            raise
+        self._host = f"{address.host}:{address.port}"
         self.keeps_open = True
         """Whether it takes another request after this one."""
 
     def is_usable(self) -> bool:
         """Return whether the server has neither closed it nor said anything unasked."""
-        return self._http.sock is not None and not _is_readable(self._http.sock)
+        return not _is_readable(self._sock)
 
     def exchange(self, method: str, path: str, body: bytes, headers: Mapping[str, str], limits: Limits) -> Answer:
         """Send a request and read the whole answer; see `Connections.request`."""
-        self._http.sock.settimeout(limits.remaining_s())
-        self._http.response_class = partial(_response, limits)  # type: ignore[assignment]
-        try:
-            self._http.request(method, path, body, headers)
-            response = self._http.getresponse()
-        except http.client.RemoteDisconnected as error:
-            raise Interrupted(str(error)) from None
-        content = response.read(limits.most_bytes + 1)
-        if len(content) > limits.most_bytes:
-            raise ValueError(f"longer than {limits.most_bytes:,} bytes")
-        if response.length:
-            raise Interrupted("the connection ended in the middle of an answer")
-        self.keeps_open = not response.will_close
-        response.close()
-        return Answer(response.status, response.headers, content)
+        lines = {"Host": self._host, "Content-Length": str(len(body)), **headers}
+        described = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        head = f"{method} {path} HTTP/1.1\r\n{described}\r\n".encode("ascii")
+        self._sock.settimeout(limits.remaining_s())
+        if len(body) <= JOINED_BYTES:
+            self._sock.sendall(head + body)
+        else:
+            self._sock.sendall(head)
+            self._sock.sendall(body)
+        reading = _Reading(method, limits.most_bytes)
+        while not reading.is_whole:
+            self._sock.settimeout(limits.remaining_s())
+            reading.take(self._sock.recv(RECEIVED_BYTES))
+        self.keeps_open = not reading.should_close()
+        return Answer(reading.status_code, reading.info(), bytes(reading.body))
 
     def close(self) -> None:
         """Close it."""
-        self._http.close()
+        self._sock.close()
 
     def drop(self) -> None:
         """Close this process's copy of the socket without a word to the server, such as TLS's that this is the end."""
-        inherited, self._http.sock = self._http.sock, None
-        if inherited is not None:
-            socket.close(inherited.detach())
+        with suppress(OSError):
+            socket.close(self._sock.detach())
+
+
+class _Reading(HTTPResponse):
+    """An answer that is read up to what it may have."""
+
+    def __init__(self, method: str, most_bytes: int) -> None:
+        super().__init__(method)
+        self.body = bytearray()
+        self._most_bytes, self._head_bytes = most_bytes, 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it has come; an interim answer (1xx) announces another one."""
+        return self.message_complete and self.status_code >= 200
+
+    def take(self, received: bytes) -> None:
+        """Read on. Raises Interrupted if nothing more comes, ValueError for what is no HTTP or too long."""
+        if not received and not self.headers_complete:
+            raise Interrupted("the connection was closed before an answer came")
+        if not self.headers_complete:
+            self._head_bytes += len(received)
+        try:
+            self.feed(received)
+        except HTTPParseError as error:
+            raise ValueError(str(error)) from None
+        if not received and not self.message_complete:
+            raise Interrupted("the connection was closed in the middle of an answer")
+        if not self.headers_complete and self._head_bytes > MAX_HEAD_BYTES:
+            raise ValueError(f"its headers are longer than {MAX_HEAD_BYTES:,} bytes")
+        if len(self.body) > self._most_bytes:
+            raise ValueError(f"longer than {self._most_bytes:,} bytes")
+
+    def _on_body(self, buf: bytearray) -> None:
+        self.body += buf
 
 
 def _is_readable(sock: socket.socket) -> bool:
@@ -196,28 +239,3 @@ def _is_readable(sock: socket.socket) -> bool:
     waiting = select.poll()
     waiting.register(sock, select.POLLIN)
     return bool(waiting.poll(0))
-
-
-def _response(limits: Limits, sock: socket.socket, debuglevel: int = 0, *, method: str) -> http.client.HTTPResponse:
-    """Return a response that is read up to the deadline, however the bytes drip in."""
-    response = http.client.HTTPResponse(sock, debuglevel, method)
-    response.fp = io.BufferedReader(_Incoming(response.fp.detach(), sock, limits))
-    return response
-
-
-class _Incoming(io.RawIOBase):
-    """What comes in on a socket until the deadline."""
-
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, limits: Limits) -> None:
-        self._raw, self._sock, self._limits = raw, sock, limits
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override]
-        self._sock.settimeout(self._limits.remaining_s())
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()

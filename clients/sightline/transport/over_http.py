@@ -6,10 +6,10 @@ belong to a thread each, are never closed when the thread ends, and are shared w
 
 import ssl
 from collections.abc import Callable, Mapping
-from http.client import HTTPException, HTTPMessage
 from typing import TypeVar, cast
 
 import tritonclient.http
+from geventhttpclient.header import Headers
 from tritonclient.utils import InferenceServerException
 
 from sightline.transport.address import Address, Tls
@@ -50,7 +50,7 @@ class HttpTransport(TritonTransport):
             raise deadline(self.url, self._timeout_s) from None
         except OSError as error:
             raise unavailable(self.url, error.strerror or error) from None
-        except (HTTPException, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise not_triton(self.url, error) from None
 
     def _identity(self, response: object) -> tuple[str, str]:
@@ -95,7 +95,7 @@ class _Client(tritonclient.http.InferenceServerClient):  # type: ignore[misc]  #
 class _Body:
     """The part of geventhttpclient's response that tritonclient uses, already read."""
 
-    def __init__(self, status_code: int, headers: HTTPMessage, content: bytes) -> None:
+    def __init__(self, status_code: int, headers: Headers, content: bytes) -> None:
         self.status_code, self.get = status_code, headers.get
         self._content, self._at = content, 0
 
