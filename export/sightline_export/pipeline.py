@@ -30,7 +30,7 @@ from sightline_export.gate.compare import ComparedImages, Reference, ask_torch, 
 from sightline_export.gate.speed import side_by_side
 from sightline_export.graph.calibration import Calibration
 from sightline_export.graph.convert import Conversion, convert
-from sightline_export.graph.runtimes import in_onnx_runtime, in_torch
+from sightline_export.graph.runtimes import in_onnx_runtime, in_torch, onnx_runtime_version
 from sightline_export.graph.sampling import fitting, spread
 from sightline_export.graph.torch_to_onnx import OPSET, export_onnx
 from sightline_export.precisions import PrecisionSpec, precision_named
@@ -186,10 +186,15 @@ def _report(work: _Work, precision: PrecisionSpec, model: bytes, conversion: Con
         "model_bytes": len(model),
         "parameters": sum(parameter.numel() for parameter in work.network.parameters()),
         "flop_per_picture": work.flop,
-        "tools": {"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}},
+        "tools": {"python": platform.python_version(), **{tool: _version_of(tool) for tool in TOOLS}},
     }
     # Through JSON, as it will be read: sources describe themselves with tuples too.
     return VersionReport.model_validate_json(json_text(content))
+
+
+def _version_of(tool: str) -> str:
+    """Of ONNX Runtime, there are two packages with one module."""
+    return onnx_runtime_version() if tool == "onnxruntime" else version(tool)
 
 
 def flop_per_image(network: torch.nn.Module, card: ModelCard) -> int:

@@ -119,7 +119,7 @@ def start_selection(
             pid=process.pid,
             triton=f"{version} ({triton.origin})",
             models=selection.models,
-            notices=(*_notices(triton, settings.ip, selection), *refusals),
+            notices=(*_notices(triton, settings.ip, selection), *refusals, *log.on_the_cpu()),
             log_file=log.file,
             _process=process,
             _log=log,

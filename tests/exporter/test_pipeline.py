@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -288,3 +289,21 @@ def test_mnist_is_exported_and_every_one_of_the_ten_thousand_test_images_is_comp
     assert measured["accuracy"] == present(trained.report.accuracy["test"]).accuracy
     assert measured["max |Δp|"] < 1e-5
     assert measured["top-1 agreement"] == 1.0
+
+
+def test_the_version_of_onnx_runtime_is_known_whichever_of_its_packages_is_installed(
+    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an environment of `sightline[export-gpu]` there is onnxruntime-gpu, and no onnxruntime."""
+    import onnxruntime
+
+    from sightline_export import pipeline
+
+    def without(package: str) -> str:
+        if package == "onnxruntime":
+            raise PackageNotFoundError(package)
+        return version(package)
+
+    monkeypatch.setattr(pipeline, "version", without)
+    report = export_run(digits_run, tmp_path / "models", ExportSettings(images=10))[0].published.report
+    assert report.tools["onnxruntime"] == onnxruntime.__version__

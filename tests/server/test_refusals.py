@@ -19,7 +19,8 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from sightline.cli import run
 from sightline.errors import ContractError, MachineError, ServerStartError, SightlineError, UsageError
-from sightline_serving.process.installation import PYTHON, find_triton
+from sightline_serving.process.installation import OUR_BACKEND, PYTHON, find_triton
+from sightline_serving.process.log_summary import ON_THE_CPU, open_log
 from sightline_serving.selection.preflight import SelectedModel, select_models
 from sightline_serving.server import start_server
 from sightline_serving.settings import FREE_PORTS
@@ -270,6 +271,30 @@ def test_tests_of_triton_fail_where_there_is_none(tmp_path: Path) -> None:
     assert ended.returncode == 1, ended.stdout
     assert "there is no tritonserver on PATH and none in this Python" in ended.stdout
     assert re.search(r"\n\d+ deselected, 1 error", ended.stdout)
+
+
+def test_a_numpy_with_which_the_wheels_triton_answers_nothing_is_refused(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sightline_serving.process.installation.version", lambda _: "2.5.2")
+    sentence = r"^the wheel's Triton was made for numpy 1, and answers nothing with numpy 2\.5\.2: pip install 'numpy<2'$"
+    with pytest.raises(ServerStartError, match=sentence):
+        find_triton(repository)
+
+
+def test_a_model_that_was_meant_for_a_gpu_and_runs_on_the_cpu_is_named(tmp_path: Path) -> None:
+    log = tmp_path / "triton.log"
+    log.write_text("of an earlier start: it runs on the CPU\n")
+    opened = open_log(log)
+    warning = (
+        'W1127 20:29:19.492662 928 model.py:144] "{}: this onnxruntime has no CUDA provider (onnxruntime-gpu has): it runs on the CPU"\n'
+    )
+    with log.open("a") as file:
+        file.write('I1127 20:29:18.843198 928 cuda_memory_manager.cc:107] "CUDA memory pool is created on device 0"\n')
+        file.writelines(warning.format(model) for model in ("resnet50", "vgg16", "resnet50"))
+    assert opened.on_the_cpu() == [
+        f"{model}: this onnxruntime has no CUDA provider (onnxruntime-gpu has): it runs on the CPU" for model in ("resnet50", "vgg16")
+    ]
+    # Both ends of the sentence, one of which runs where nothing of Sightline is installed.
+    assert f'ON_THE_CPU: Final = "{ON_THE_CPU}"' in OUR_BACKEND.read_text(encoding="utf-8")
 
 
 def test_a_python_without_its_shared_library_is_told_so(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -29,6 +29,13 @@ def in_torch(network: "nn.Module") -> Predict:
     return predict
 
 
+def onnx_runtime_version() -> str:
+    """Return ONNX Runtime's version, of whichever of its two packages is installed: for CPUs, or for GPUs."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
 def in_onnx_runtime(model: bytes, card: ModelCard, threads: int = 0) -> Predict:
     """Return the serialised ONNX `model` as a function of uint8 pixels, on the CPU with `threads` threads (0: all).
 

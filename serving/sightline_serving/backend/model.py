@@ -37,6 +37,16 @@ ONNX_TYPES: Final = {
     "tensor(double)": "TYPE_FP64",
 }
 
+ON_THE_CPU: Final = "it runs on the CPU"
+"""Ends a warning that whoever serves must see: the one who starts the server looks for it in the log."""
+
+CUDA_OPTIONS: Final = {
+    # TF32 has ten bits of a float32's 23: the answers would not be those of the gate.
+    "use_tf32": "0",
+    # The default tries all algorithms for each new size of a batch, and dynamic batching shows it all of them: seconds each.
+    "cudnn_conv_algo_search": "HEURISTIC",
+}
+
 GRAPH_LEVELS: Final = {
     -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     0: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
@@ -57,11 +67,15 @@ class TritonPythonModel:
             _refuse(f"there is no {file.name} in the version folder")
         try:
             options = _session_options(config)
-            self.session = ort.InferenceSession(file, options, providers=_providers(args, config))
+            providers = _providers(args, config)
+            self.session = ort.InferenceSession(file, options, providers=providers)
         except pb_utils.TritonModelException:
             raise
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's classes share no narrower base
             _refuse(f"{file.name} is no model that ONNX Runtime {ort.__version__} can load: {_one_line(error)}")
+        if len(providers) > 1 and "CUDAExecutionProvider" not in self.session.get_providers():
+            # ONNX Runtime says so in its own log only, and goes on without.
+            pb_utils.Logger.log_warn(f"{config['name']}: ONNX Runtime cannot use the GPU (see the lines above): {ON_THE_CPU}")
         self.max_batch_size = int(config["max_batch_size"])
         self.inputs = [tensor["name"] for tensor in config["input"]]
         self.outputs = [tensor["name"] for tensor in config["output"]]
@@ -134,9 +148,11 @@ def _providers(args: Mapping[str, str], config: Mapping[str, Any]) -> list[objec
     if args["model_instance_kind"] != "GPU":
         return ["CPUExecutionProvider"]
     if "CUDAExecutionProvider" not in ort.get_available_providers():
-        pb_utils.Logger.log_warn(f"{config['name']}: this onnxruntime has no CUDA provider (onnxruntime-gpu has): it runs on the CPU")
+        pb_utils.Logger.log_warn(f"{config['name']}: this onnxruntime has no CUDA provider (onnxruntime-gpu has): {ON_THE_CPU}")
         return ["CPUExecutionProvider"]
-    return [("CUDAExecutionProvider", {"device_id": int(args["model_instance_device_id"])}), "CPUExecutionProvider"]
+    # CUDA and cuDNN that were installed as wheels lie where no loader looks.
+    ort.preload_dlls()
+    return [("CUDAExecutionProvider", {"device_id": int(args["model_instance_device_id"]), **CUDA_OPTIONS}), "CPUExecutionProvider"]
 
 
 def _agree(what: str, actual: Sequence[ort.NodeArg], configured: Sequence[Mapping[str, Any]], max_batch_size: int) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -54,7 +55,8 @@ class Installation:
 def find_triton(repository: Path) -> Installation:
     """Return the tritonserver on PATH, else the one in the nvidia-pytriton wheel.
 
-    Raises ServerStartError, which says how to serve `repository` with NVIDIA's container, if there is neither.
+    Raises ServerStartError, which says how to serve `repository` with NVIDIA's container, if there is neither, or if the wheel's cannot
+    work with what is installed beside it.
     """
     wheel = _wheel()
     on_path = shutil.which("tritonserver")
@@ -69,6 +71,10 @@ def find_triton(repository: Path) -> Installation:
             f"docker run --rm --init -p 127.0.0.1:8000:8000 -p 127.0.0.1:8001:8001 -v {repository.resolve()}:/models:ro {CONTAINER} "
             "tritonserver --model-repository=/models --disable-auto-complete-config"
         )
+    numpy = version("numpy")
+    if int(numpy.partition(".")[0]) > 1:
+        # Seen with numpy 2.5.2: it starts, is ready, and answers every request with an array of no numbers.
+        raise ServerStartError(f"the wheel's Triton was made for numpy 1, and answers nothing with numpy {numpy}: pip install 'numpy<2'")
     return wheel
 
 

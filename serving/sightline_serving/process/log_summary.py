@@ -12,7 +12,11 @@ from sightline.host.files import reason_of
 from sightline.host.text import one_line
 
 TAIL_BYTES: Final = 1024 * 1024
+MAX_LOG_BYTES: Final = 16 * 1024 * 1024
+"""Of a start, which are looked through; a verbose one has some hundred kilobytes."""
 MAX_LETTERS: Final = 2000
+ON_THE_CPU: Final = "it runs on the CPU"
+"""How such a warning ends (backend/model.py)."""
 
 LINE: Final = re.compile(r"^(?P<level>[IWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [\w.]+:\d+\] +(?P<message>.*)$")
 FAILED_LOAD: Final = re.compile(r"^failed to load '(?P<model>[^']+)' version (?P<version>\d+): (?P<reason>.*)$", re.DOTALL)
@@ -32,6 +36,15 @@ class TritonLog:
 
     file: Path
     start_byte: int
+
+    def on_the_cpu(self) -> list[str]:
+        """Return the backend's warnings of models that were meant for a GPU and run on the CPU, each once."""
+        with self.file.open("rb") as file:
+            file.seek(self.start_byte)
+            lines = filter(None, map(_parsed, file.read(MAX_LOG_BYTES).decode("utf-8", "replace").splitlines()))
+        return list(
+            dict.fromkeys(one_line(message, MAX_LETTERS) for level, message in lines if level == "W" and message.endswith(ON_THE_CPU))
+        )
 
     def summary(self, *, errors_only: bool = False) -> str:
         """Return why Triton ended, in one line.
