@@ -8,18 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from sightline import Classifier
+from support.asking import Asked, Asking
 
 if TYPE_CHECKING:
     from sightline_serving.server import Server
 
 pytestmark = pytest.mark.triton
-
-Asked = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]
-"""Pixels, and the answers that came for them, one request each."""
 
 WORKERS = 4
 
@@ -28,23 +25,6 @@ WORKERS = 4
 def classifier(request: pytest.FixtureRequest, served: "tuple[Server, Path]") -> Iterator[Classifier]:
     with Classifier("tiny", served[0].http_url if request.param == "http" else served[0].grpc_url, wait_s=30) as opened:
         yield opened
-
-
-class Asking:
-    """Asks for images that nobody else asks for: what a pool's workers do."""
-
-    def __init__(self, classifier: Classifier, calls: int) -> None:
-        self.classifier, self.calls = classifier, calls
-
-    def __call__(self, seed: int) -> Asked:
-        pixels = np.random.default_rng(seed).integers(0, 256, (self.calls, 6, 5, 3), dtype=np.uint8)
-        return pixels, np.concatenate([self.classifier.answer(pixels[index : index + 1]) for index in range(self.calls)])
-
-    def __len__(self) -> int:
-        return 8
-
-    def __getitem__(self, seed: int) -> Asked:
-        return self(seed)
 
 
 class Busy:
@@ -89,7 +69,7 @@ def test_processes_of_a_pool_get_their_own_answers(
 ) -> None:
     classifier.answer(np.zeros((1, 6, 5, 3), np.uint8))  # there is a connection to inherit
     with Busy(classifier) as busy, multiprocessing.get_context(method).Pool(WORKERS) as pool:
-        asked = pool.map_async(Asking(classifier, calls // 8), range(8), chunksize=1).get(240)
+        asked = pool.map_async(Asking(classifier, calls // 8), range(8), chunksize=1).get(120)
     assert sum(len(answers) for _, answers in asked) == calls // 8 * 8
     assert wrong(classifier, asked) == 0
     assert busy.asked
