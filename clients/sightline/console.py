@@ -4,7 +4,7 @@ rich is imported when something is laid out with it: `sightline classify` starts
 """
 
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, TextIO, cast
 
 from pydantic_core import to_json
 
@@ -20,14 +20,43 @@ def results() -> "Console":
     """Return the console on stdout, for results."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else WIDE)
+    if sys.stdout.isatty():
+        return Console(highlight=False, markup=False)
+    return Console(file=_trimmed(sys.stdout), highlight=False, markup=False, width=WIDE)
 
 
 def messages() -> "Console":
     """Return the console on stderr, for messages and progress bars. It breaks no line: paths and addresses stay whole."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    if sys.stderr.isatty():
+        return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    return Console(file=_trimmed(sys.stderr), highlight=False, markup=False, soft_wrap=True)
+
+
+class _Trimmed:
+    """A text file whose lines end with their last letter: rich fills the rows of a table up, to the last of 200 columns."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._line = (self._line + text).split("\n")
+        self._file.writelines(f"{line.rstrip(' ')}\n" for line in lines)
+        return len(text)
+
+    def flush(self) -> None:
+        self._file.write(self._line)
+        self._line = ""
+        self._file.flush()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._file, name)
+
+
+def _trimmed(file: TextIO) -> IO[str]:
+    return cast("IO[str]", _Trimmed(file))
 
 
 def table(*titles: str, left: int = 1) -> "Table":

@@ -56,6 +56,15 @@ def open_image(image: ImageInput) -> Image.Image:
     raise ImageError(f"an image is a path, bytes, a PIL image or a uint8 array, not a {type(image).__name__}")
 
 
+def declared_pixels(content: bytes) -> int:
+    """Return how many pixels an encoded image says that it has, without decoding it; 0 for what is no image."""
+    try:
+        width, height = Image.open(io.BytesIO(content), formats=FORMATS).size
+    except Exception:  # noqa: BLE001 - whoever decodes it will say what is wrong
+        return 0
+    return width * height
+
+
 def name_of(image: ImageInput) -> str:
     """Return what an error message calls the image: its path if it has one, with what cannot be printed escaped."""
     return printable(image) if isinstance(image, (str, os.PathLike)) else "image"

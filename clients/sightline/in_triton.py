@@ -15,10 +15,15 @@ import numpy.typing as npt
 from sightline.card import PICTURES_OF, unseal
 from sightline.errors import ImageError
 from sightline.host.cpu import usable_cores
+from sightline.image import MAX_PIXELS, declared_pixels
 from sightline.reformat import reformat
 
 ENCODED: Final = "pictures"
 """The input of both models that take encoded images: BYTES [N, 1], a whole JPEG, PNG … each."""
+
+MAX_REQUEST_PIXELS: Final = 4 * MAX_PIXELS
+"""358 million, of all images of one request: thirty photos of 12 megapixels, or four of the largest image. Files of some kilobytes can
+claim that much each, and 64 of them kept two cores busy for 23 s."""
 
 REFORMAT: Final = "_reformat"
 IMAGE: Final = "_image"
@@ -41,9 +46,16 @@ class TritonPythonModel:
         import triton_python_backend_utils as triton
 
         batches = [triton.get_input_tensor_by_name(request, ENCODED).as_numpy().reshape(-1) for request in requests]
-        pending = [[self.pool.submit(self._pixels_or_reason, content) for content in images] for images in batches]
+        refusals = [_too_much(images) for images in batches]
+        pending = [
+            [] if refusal else [self.pool.submit(self._pixels_or_reason, content) for content in images]
+            for images, refusal in zip(batches, refusals, strict=True)
+        ]
         responses = []
-        for futures in pending:
+        for futures, refusal in zip(pending, refusals, strict=True):
+            if refusal:
+                responses.append(triton.InferenceResponse(error=triton.TritonError(refusal, triton.TritonError.INVALID_ARG)))
+                continue
             outcomes = [future.result() for future in futures]
             refused = next((index for index, outcome in enumerate(outcomes) if isinstance(outcome, str)), None)
             if refused is None:
@@ -66,3 +78,10 @@ class TritonPythonModel:
             return str(error).removeprefix("image: ")
         except Exception as error:  # noqa: BLE001 - one request's image must not fail those of its neighbours
             return f"it could not be read ({type(error).__name__})"
+
+
+def _too_much(images: Sequence[bytes]) -> str:
+    """Return why the images of a request are not decoded; empty if they are. One alone is judged when it is decoded."""
+    if len(images) > 1 and sum(declared_pixels(bytes(content)) for content in images) > MAX_REQUEST_PIXELS:
+        return f"the {len(images)} images of the request have more than {MAX_REQUEST_PIXELS:,} pixels together: send fewer at a time"
+    return ""

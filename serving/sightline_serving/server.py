@@ -39,6 +39,10 @@ EXITING_S: Final = 2.0
 SHM_PREFIX: Final = "sightline-"
 
 
+class TritonDied(ServerStartError):
+    """A Triton that was ready has ended by itself."""
+
+
 @dataclass(frozen=True)
 class Server:
     """A Triton that is ready: where it listens, and the models that it serves."""
@@ -54,15 +58,17 @@ class Server:
     notices: tuple[str, ...]
     """What whoever started it should read: sentences for people."""
     log_file: Path
+    ports: Ports
     _process: TritonProcess = field(repr=False, compare=False)
     _log: TritonLog = field(repr=False, compare=False)
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Return after `timeout_s` seconds if Triton still runs then. Raises ServerStartError as soon as it has ended by itself."""
+        """Return after `timeout_s` seconds if Triton still runs then. Raises TritonDied, with the cause, as soon as it has ended."""
         end = self._process.ended(timeout_s)
         if end is not None:
+            # What it logged since it was ready: before, every machine without a GPU has complaints of CUDA in it.
             summary = self._log.summary(errors_only=True)
-            raise ServerStartError(f"Triton (process {self.pid}) ended, {end}{f': {summary}' if summary else ''}. Start it again")
+            raise TritonDied(f"Triton (process {self.pid}) ended, {end}{f': {summary}' if summary else ''}")
 
 
 @contextlib.contextmanager
@@ -121,8 +127,9 @@ def start_selection(
             models=selection.models,
             notices=(*_notices(triton, settings.ip, selection), *refusals, *log.on_the_cpu()),
             log_file=log.file,
+            ports=ports,
             _process=process,
-            _log=log,
+            _log=log.from_now_on(),
         )
 
 

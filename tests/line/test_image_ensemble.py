@@ -133,6 +133,54 @@ def test_the_curl_lines_of_the_docs_read_the_digit(server: Server, line: Line, d
                 assert re.search(rf"(?<!\d){mnist.classify([digit_files[digit]])[0].label}(?!\d)", done.stdout), done.stdout
 
 
+def photo_of_6_mb(digit: bytes) -> bytes:
+    """The digit in the middle of a large white sheet, as a phone would store it: JPEG's own comments make up the size."""
+    sheet = Image.open(io.BytesIO(digit)).convert("RGB").resize((2048, 2048))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "JPEG", quality=95)
+    content = buffer.getvalue()
+    comment = b"\xff\xfe" + (65_535).to_bytes(2, "big") + bytes(65_533)
+    return content[:2] + comment * 93 + content[2:]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+def test_a_photo_of_6_mb_is_answered_and_what_is_no_image_gives_no_label(
+    server: Server, line: Line, digit_files: list[Path], tmp_path: Path
+) -> None:
+    examples = [block for block in blocks(ROOT / "docs" / "clients.md", "sh") if "curl" in block]
+    (tmp_path / "model_repository").symlink_to(line.repository)
+    with Classifier("mnist", server.grpc_url) as mnist:
+        photo = photo_of_6_mb(digit_files[7].read_bytes())
+        assert 6_000_000 < len(photo) < 8_000_000
+        label = mnist.classify([photo])[0].label
+        for content, expected in ((photo, label), (b"no image" * 700_000, None)):
+            (tmp_path / "a.jpg").write_bytes(content)
+            for example in examples:
+                here = example.replace("localhost:8000", server.http_url.removeprefix("http://"))
+                # A plain shell, which knows no pipefail.
+                done = subprocess.run(["sh", "-c", here], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+                if expected is not None:
+                    assert re.search(rf"(?<!\d){expected}(?!\d)", done.stdout), (done.stdout, done.stderr)
+                else:
+                    assert done.returncode == 22
+                    assert "the image was refused" in done.stdout + (tmp_path / "answer").read_text(errors="replace")
+                    assert not re.search(r"^\s*[0-9.e+-]+\t", done.stdout, re.MULTILINE)
+        assert mnist.classify([photo])[0].label == label
+
+
+def test_images_that_are_too_large_together_are_refused_before_they_are_decoded(server: Server, digit_files: list[Path]) -> None:
+    buffer = io.BytesIO()
+    Image.new("1", (9_450, 9_450), 1).save(buffer, "PNG")
+    large, digit = buffer.getvalue(), digit_files[3].read_bytes()
+    assert len(large) < 50_000
+    sentence = r"the 5 images of the request have more than 357,913,940 pixels together: send fewer at a time"
+    with connect(server.grpc_url, 60) as grpc, connect(server.http_url, 60) as http:
+        for transport in (grpc, http):
+            with pytest.raises(ModelError, match=sentence):
+                asked(transport, large, large, large, large, large)
+            assert asked(transport, large, digit, digit).shape == (3, 10)
+
+
 def test_images_go_to_the_version_that_is_served(line: Line, other_line: Line, spoiled: Line, files: list[bytes], tmp_path: Path) -> None:
     assert export_run(other_line.run, spoiled.repository, ExportSettings(images=20))[0].published.number == 2
     described_by = {}

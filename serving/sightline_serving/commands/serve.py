@@ -3,12 +3,15 @@
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import click
 
 from sightline.commands.options import options_as
 from sightline_serving.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from sightline_serving.server import Server
 
 
 class _Stop(BaseException):
@@ -47,30 +50,55 @@ _serve_options = options_as(
 @click.option(
     "--repository", type=click.Path(path_type=Path), default=Path("model_repository"), show_default=True, help="Folder of models."
 )
+@click.option(
+    "--restart",
+    type=click.Choice(["on-failure", "never"]),
+    default="on-failure",
+    show_default=True,
+    help="Start a Triton that died again, up to 5 times in 10 minutes, at the same addresses.",
+)
 @_serve_options
-def serve(repository: Path, settings: ServeSettings) -> None:
+def serve(repository: Path, restart: Literal["on-failure", "never"], settings: ServeSettings) -> None:
     """Serve every model of a repository with Triton until Ctrl-C.
 
     Uses the tritonserver on PATH (NVIDIA's container), else the one installed with sightline[serve]. Ends with exit code 0 when
-    it is stopped (Ctrl-C, SIGTERM, SIGHUP), with 8 if Triton does not start or dies. A second Ctrl-C kills it.
+    it is stopped (Ctrl-C, SIGTERM, SIGHUP), with 8 if Triton does not start, or dies and is not started again. A second Ctrl-C kills it.
     """
+    from sightline_serving.restarting import keep_serving
     from sightline_serving.server import start_server
 
     _stop_on(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    announce = _Announcer()
     try:
+        if restart == "on-failure":
+            keep_serving(repository, settings, announce, lambda sentence: click.echo(sentence, err=True))
         with start_server(repository, settings) as server:
-            for notice in server.notices:
-                click.echo(notice, err=True)
-            click.echo(f"http    {server.http_url}")
-            click.echo(f"grpc    {server.grpc_url}")
-            click.echo(f"metrics {server.metrics_url}")
-            for model in server.models:
-                click.echo(f"model   {model.name} {','.join(map(str, model.versions))}")
-            click.echo(f"try     sightline classify {server.models[0].name} image.png --url {server.grpc_url}")
-            click.echo(f"Triton {server.triton} is ready; Ctrl-C stops it", err=True)
+            announce(server)
             server.wait()
     except _Stop:
         click.echo("Triton has stopped", err=True)
+
+
+class _Announcer:
+    """Says where the server is, once; of a server that was started again, only that it is there again."""
+
+    def __init__(self) -> None:
+        self.announced = False
+
+    def __call__(self, server: "Server") -> None:
+        if self.announced:
+            click.echo(f"Triton {server.triton} is ready again (process {server.pid})", err=True)
+            return
+        self.announced = True
+        for notice in server.notices:
+            click.echo(notice, err=True)
+        click.echo(f"http    {server.http_url}")
+        click.echo(f"grpc    {server.grpc_url}")
+        click.echo(f"metrics {server.metrics_url}")
+        for model in server.models:
+            click.echo(f"model   {model.name} {','.join(map(str, model.versions))}")
+        click.echo(f"try     sightline classify {server.models[0].name} image.png --url {server.grpc_url}")
+        click.echo(f"Triton {server.triton} is ready; Ctrl-C stops it", err=True)
 
 
 def _stop_on(*numbers: signal.Signals) -> None:

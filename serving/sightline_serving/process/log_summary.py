@@ -23,6 +23,8 @@ FAILED_LOAD: Final = re.compile(r"^failed to load '(?P<model>[^']+)' version (?P
 POLLED: Final = re.compile(r"^Poll failed for model directory '(?P<model>[^']+)': (?P<reason>.*)$", re.DOTALL)
 KIND: Final = re.compile(r"^(Internal|Invalid argument|Not found|Unavailable|Unsupported|Unknown): ")
 NOISE: Final = (
+    "CUDA driver version is insufficient for CUDA runtime version",
+    "unable to create cuda memory pool",
     "CudaDriverHelper has not been initialized",
     "Failed to initialize NVML",
     "creating server: Internal - failed to load all models",
@@ -36,6 +38,10 @@ class TritonLog:
 
     file: Path
     start_byte: int
+
+    def from_now_on(self) -> "TritonLog":
+        """Return the part of the log that is still to be written."""
+        return TritonLog(self.file, self.file.stat().st_size)
 
     def on_the_cpu(self) -> list[str]:
         """Return the backend's warnings of models that were meant for a GPU and run on the CPU, each once."""

@@ -17,6 +17,12 @@ from sightline_serving.process import supervisor
 
 KILLED_S: Final = 5.0
 """A killed process has so long to disappear."""
+KILLED_BY: Final = {
+    "SIGKILL": " (by somebody, or by the kernel for want of memory: see dmesg)",
+    "SIGSEGV": " (it crashed: a request can do that to Triton 2.51)",
+    "SIGABRT": " (it gave up: a request can do that to Triton 2.51)",
+}
+"""What else is to be said of a signal."""
 ALL_ANSWERED: Final = b"All models are stopped, unloading models"
 """Triton logs it when no request is in flight any more."""
 
@@ -109,7 +115,8 @@ def _in_words(report: str) -> str:
         case ["exit", code]:
             return f"with exit code {code}"
         case ["signal", number]:
-            return f"killed by {signal.Signals(int(number)).name}"
+            name = signal.Signals(int(number)).name
+            return f"killed by {name}{KILLED_BY.get(name, '')}"
         case ["worker"]:
             return "since one of its workers died"
         case ["worker", *model]:
