@@ -6,14 +6,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import time
+from functools import partial
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
 
 from sightline.cli import run as sightline
-from sightline.errors import DataError
+from sightline.errors import DataError, MachineError
 from sightline_training.run.run import load_run
+from support.killed_training import in_child, train_digits, without_room
 
 EPOCHS = 30
 COMMAND = ["train", "mnist", "--data", "digits", "--augment", "--device", "cpu", "--epochs", str(EPOCHS), "--run"]
@@ -130,3 +135,53 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(folder: Path,
     with pytest.raises(DataError, match="damaged checkpoint"):
         sightline([*COMMAND, str(folder)])
     assert not proof.exists()
+
+
+OTHER_DISKS = [pytest.param(Path("/dev/shm"), id="tmpfs"), pytest.param(None, id="beside the data")]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert in_child(partial(train_digits, folder)) == 0
+    return folder
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("disk", OTHER_DISKS)
+def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_weights(
+    disk: Path | None, kills: int, whole_run: Path, tmp_path: Path
+) -> None:
+    """Also where the run folder and the folder of temporary files are on different file systems."""
+    began = time.monotonic()
+    assert in_child(partial(train_digits, tmp_path / "measured")) == 0
+    takes_s = time.monotonic() - began
+    random = Random(kills)
+    with tempfile.TemporaryDirectory(dir=disk or tmp_path) as place:
+        folder = Path(place) / "run"
+        done = 0
+        while done < kills:
+            code = in_child(partial(train_digits, folder), kill_after_s=random.uniform(0.2, 1.0) * takes_s)
+            assert code in (0, -signal.SIGKILL)
+            done += 1
+            if code == 0:
+                # It had come to its end: so much the better for it, and the others begin anew.
+                assert load_run(folder).weights_sha256 == load_run(whole_run).weights_sha256
+                shutil.rmtree(folder)
+        assert in_child(partial(train_digits, folder)) == 0
+        assert load_run(folder).weights_sha256 == load_run(whole_run).weights_sha256
+        assert _metrics(folder) == _metrics(whole_run)
+        assert [file.name for file in folder.rglob(".*")] == []
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_as_it_was(whole_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    while not (last := folder / "checkpoints" / "stage-1" / "last.ckpt").is_file():
+        in_child(partial(train_digits, folder), kill_after_s=2.0)
+    before = last.read_bytes()
+    assert not (folder / "report.json").exists()
+    assert in_child(partial(without_room, folder, len(before) // 2)) == MachineError.exit_code == 17
+    assert last.read_bytes() == before
+    assert [file.name for file in folder.rglob(".*")] == []
+    assert in_child(partial(train_digits, folder)) == 0
+    assert load_run(folder).weights_sha256 == load_run(whole_run).weights_sha256

@@ -5,12 +5,15 @@ replaces a file leaves the old or the new one behind, never a part.
 """
 
 import errno
+import glob
 import json
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from sightline.host.text import one_line
 
@@ -90,15 +93,23 @@ def size_text(size_bytes: int) -> str:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace `path` in one step: write a file beside it, flush it to the disk, rename it. Raises OSError, and `path` is as it was.
+    """Replace `path` in one step by a file with this content, as `replacing` does."""
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
-    The new file has the permissions that `open` would have given it.
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Give a new file to write, which replaces `path` in one step when the block ends well. Raises OSError, and `path` is as it was.
+
+    The file is written beside `path`, so that both are on one file system, and flushed to the disk before it is renamed; it has the
+    permissions that `open` would have given it. Whoever is killed meanwhile leaves it there: see `remove_leftovers`.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     temporary = Path(name)
     try:
         with open(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         # mkstemp's 0600 would hide the file from everyone else.
@@ -109,6 +120,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left beside `path` when they were about to replace it. Only for who alone writes there."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}-*"):
+        leftover.unlink(missing_ok=True)
 
 
 def write_new(path: Path, content: bytes, *, mode: int = 0o644) -> None:

@@ -21,8 +21,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sightline.batches import batch_size_for
+from sightline.host.files import remove_leftovers
 from sightline_training.environment import Device, has_bfloat16
 from sightline_training.loop.batches import Memory, train_batches, watched_batches
+from sightline_training.loop.checkpoints import AtomicCheckpoints
 from sightline_training.loop.epoch_progress import EpochProgress
 from sightline_training.loop.history import Epoch, load_kept
 from sightline_training.loop.stage_module import StageModule, StagePlan
@@ -81,6 +83,8 @@ def fit(
             chooses=watched.chooses,
             from_features=frozen_features is not None,
         )
+        for file in (plan.last, plan.kept):
+            remove_leftovers(file)
         progress = EpochProgress()
         module = StageModule(network, plan, progress.print_line)
         if not module.is_finished:
@@ -112,6 +116,7 @@ def _run_trainer(module: StageModule, train: Memory, watched: Memory, device: De
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            plugins=[AtomicCheckpoints()],
             default_root_dir=plan.folder,
         )
         try:

@@ -1,0 +1,53 @@
+"""Trainings in forked processes, which have torch imported already: to be killed, or to run out of room."""
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from sightline.errors import SightlineError
+from sightline_training.recipes import recipe_named
+from sightline_training.settings import TrainSettings
+from sightline_training.train import train
+
+EPOCHS = 8
+
+
+def train_digits(folder: Path) -> None:
+    """The same training each time: one thread, since sums depend on the number of threads."""
+    torch.set_num_threads(1)
+    train(recipe_named("mnist"), folder, TrainSettings(dataset="digits", device="cpu", epochs=EPOCHS))
+
+
+def in_child(action: Callable[[], None], kill_after_s: float | None = None) -> int:
+    """Run `action` in a child, killed after so many seconds; its exit code, that of an error, or minus the signal that ended it."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            action()
+            code = 0
+        except SightlineError as error:
+            code = error.exit_code
+        finally:
+            os._exit(code)
+    if kill_after_s is not None:
+        deadline_s = time.monotonic() + kill_after_s
+        while time.monotonic() < deadline_s:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.002)
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def without_room(folder: Path, most_bytes: int) -> None:
+    """Train where no file may be longer than `most_bytes`, as on a disk that is nearly full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    train_digits(folder)
