@@ -34,6 +34,15 @@ TensorName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
+BIDIRECTIONAL: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Letters that steer the direction of text (Unicode's Bidi_Control): with them a label can be shown as another one."""
+
+
+def visible(label: str) -> str:
+    """Return a label without the letters that nobody sees, such as joiners (Unicode's category Cf)."""
+    return label if label.isascii() else "".join(letter for letter in label if unicodedata.category(letter) != "Cf")
+
+
 class ModelCard(StrictModel):
     """Everything that a client must know to ask a model about an image and to read the answer."""
 
@@ -62,9 +71,16 @@ class ModelCard(StrictModel):
         for at, label in enumerate(self.labels):
             if label != label.strip() or any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in label):
                 raise ValueError(f"labels[{at}] must be one line of text without spaces around it, since labels.txt holds a line a label")
-            if label in seen:
-                raise ValueError(f"labels[{at}] repeats labels[{seen[label]}]: two classes cannot share a name")
-            seen[label] = at
+            directed = next((letter for letter in label if letter in BIDIRECTIONAL), None)
+            if directed is not None:
+                raise ValueError(f"labels[{at}] holds the letter U+{ord(directed):04X}, which changes the order in which text is shown")
+            seen_as = visible(label)
+            if seen_as in seen:
+                differ = "repeats" if self.labels[seen[seen_as]] == label else "looks the same as"
+                raise ValueError(f"labels[{at}] {differ} labels[{seen[seen_as]}]: two classes cannot share a name")
+            if not seen_as:
+                raise ValueError(f"labels[{at}] holds nothing but letters that nobody sees")
+            seen[seen_as] = at
         return self
 
     @property

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sightline.card import MAX_SEALED_BYTES, ModelCard, json_schema, seal, unseal
+from sightline.card import MAX_SEALED_BYTES, ModelCard, json_schema, seal, unseal, visible
 from sightline.errors import ContractError
 from sightline.preprocess import PreprocessV1
 from support.cards import resealed
@@ -27,8 +27,9 @@ SEALED = (
 )
 SHA256 = "8c6e2527b31ef525f19bfd50d75d2b2924a97f74c41398542908fbc8f47f1561"
 
-one_line = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=40).map(str.strip).filter(bool)
-labels = st.lists(one_line, min_size=2, max_size=20, unique=True).map(tuple)
+letters = st.characters(exclude_categories=("Cc", "Cf", "Cs", "Zl", "Zp"), include_characters="\u200c\u200d")
+one_line = st.text(letters, min_size=1, max_size=40).map(str.strip).filter(visible)
+labels = st.lists(one_line, min_size=2, max_size=20, unique_by=visible).map(tuple)
 prose = st.text(st.characters(exclude_categories=("Cc", "Cs"), include_characters="\n\t"), max_size=200)
 
 
@@ -138,6 +139,13 @@ def test_no_field_that_changes_pixels_has_a_default() -> None:
             ["a", "b\nc"],
             "card: labels[1] must be one line of text without spaces around it, since labels.txt holds a line a label",
         ),
+        (
+            ("labels",),
+            ["a", "a\u200b"],
+            "card: labels[1] looks the same as labels[0]: two classes cannot share a name",
+        ),
+        (("labels",), ["a", "\u200d"], "card: labels[1] holds nothing but letters that nobody sees"),
+        (("labels",), ["a", "b\u202ec"], "card: labels[1] holds the letter U+202E, which changes the order in which text is shown"),
         (("labels",), ["a", "b", ""], "card.labels[2]: String should have at least 1 character"),
         (("labels",), ["a", "b", 7], "card.labels[2]: Input should be a valid string"),
         (("max_batch_size",), 0, "card.max_batch_size: Input should be greater than or equal to 1"),

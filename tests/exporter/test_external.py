@@ -227,7 +227,14 @@ def test_a_file_whose_preprocessing_nobody_can_know_is_refused_until_it_is_said(
         ({"image_size": 384}, UsageError, "preprocessor_config.json makes images of 224 x 224 pixels, the network takes 384 x 384"),
         ({"num_hidden_layers": 3}, DataError, " is missing in ViTForImageClassification: these are weights of another network"),
         ({"num_hidden_layers": 1}, DataError, " has no place in ViTForImageClassification: these are weights of another network"),
-        ({"hidden_size": 64}, DataError, "transformers cannot load the weights: "),
+        (
+            {"hidden_size": 64},
+            DataError,
+            "the tensor classifier.weight has the shape [10, 32] and needs [10, 64] in ViTForImageClassification: ",
+        ),
+        ({"num_attention_heads": 0}, DataError, "Fetch the folder again, or save it anew with save_pretrained"),
+        ({"hidden_act": "none of them"}, DataError, "its values do not fit together (KeyError: "),
+        ({"hidden_size": "large"}, DataError, "Fetch the folder again, or save it anew with save_pretrained"),
     ],
 )
 def test_a_folder_that_cannot_be_imported_is_refused_with_the_reason(

@@ -25,6 +25,8 @@ FOREIGN: Final = ("auto_map", "quantization_config")
 """Keys of config.json under which a folder brings code of its own, or weights that are no float32."""
 
 
+ADVICE: Final = "Fetch the folder again, or save it anew with save_pretrained"
+
 MAX_JSON_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -96,7 +98,7 @@ def _config(transformers: ModuleType, folder: Path) -> "PreTrainedConfig":
     try:
         config: PreTrainedConfig = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # noqa: BLE001 - of a stranger's config.json, transformers raises nearly anything
-        raise DataError(f"{folder / CONFIG}: transformers cannot read it: {one_line(error)}") from None
+        raise DataError(f"{folder / CONFIG}: transformers cannot read it: {_words(error)}. {ADVICE}") from None
     if type(config) not in transformers.AutoModelForImageClassification._model_mapping:
         raise UsageError(f"{folder / CONFIG}: transformers has no image classifier of the model_type {config.model_type!r:.40}")
     return config
@@ -107,7 +109,10 @@ def _network(transformers: ModuleType, config: "PreTrainedConfig", folder: Path,
     transformers.utils.logging.disable_progress_bar()
     classifier = transformers.AutoModelForImageClassification
     if weights == "random":
-        network: nn.Module = seeded(lambda: classifier.from_config(config, dtype=torch.float32, trust_remote_code=False))
+        try:
+            network: nn.Module = seeded(lambda: classifier.from_config(config, dtype=torch.float32, trust_remote_code=False))
+        except Exception as error:  # noqa: BLE001 - as above
+            raise DataError(f"{folder / CONFIG}: transformers cannot build the network: {_words(error)}. {ADVICE}") from None
         return network
     if not (folder / WEIGHTS).is_file() and not (folder / INDEX).is_file():
         pickled = ", ".join(sorted(file.name for file in folder.glob("*.bin"))[:3])
@@ -124,13 +129,26 @@ def _network(transformers: ModuleType, config: "PreTrainedConfig", folder: Path,
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            # Otherwise it raises an error that says "look at the above report"; as it is, the tensor is named below.
+            ignore_mismatched_sizes=True,
         )
     except Exception as error:  # noqa: BLE001 - as above
-        raise DataError(f"{folder}: transformers cannot load the weights: {one_line(error)}") from None
-    for kind, reason in (("missing_keys", "is missing"), ("mismatched_keys", "has another shape"), ("unexpected_keys", "has no place")):
+        raise DataError(f"{folder}: transformers cannot build the network and load its weights: {_words(error)}. {ADVICE}") from None
+    whose = f"in {type(model).__name__}: these are weights of another network, or {CONFIG} is another one's"
+    for name, *shapes in sorted(map(tuple, loading.get("mismatched_keys") or ())):
+        stored, wanted = (list(shape) for shape in shapes)
+        raise DataError(f"{folder}: the tensor {name:.120} has the shape {stored} and needs {wanted} {whose}")
+    for kind, reason in (("missing_keys", "is missing"), ("unexpected_keys", "has no place")):
         for name in sorted(map(str, loading.get(kind) or ())):
-            raise DataError(f"{folder}: the tensor {name:.120} {reason} in {type(model).__name__}: these are weights of another network")
+            raise DataError(f"{folder}: the tensor {name:.120} {reason} {whose}")
     return model
+
+
+def _words(error: Exception) -> str:
+    """Say what went wrong in a library: words such as `list index out of range` mean something to who wrote it only."""
+    if isinstance(error, (LookupError, TypeError, AttributeError, ZeroDivisionError, AssertionError)):
+        return f"its values do not fit together ({type(error).__name__}: {one_line(error)})"
+    return one_line(error).rstrip(".")
 
 
 def _labels(content: Mapping[str, object], classes: int, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -77,8 +77,8 @@ class ClassFolders:
 def read_class_folders(folder: Path, classes: Sequence[str] | None = None, *, below: str = "") -> ClassFolders:
     """Find and decode the images of `folder`/<class>/**: one class a folder, by name unless `classes` gives the order.
 
-    Links to folders are followed, but no folder is read twice. Raises DataError, naming the place, if a folder cannot be read, a
-    class has no readable image, there are fewer than two classes or others than `classes`, a folder's name cannot be a label,
+    A class folder may be a link; below it, links to folders are not followed. Raises DataError, naming the place, if a folder cannot
+    be read, a class has no readable image, there are fewer than two classes or others than `classes`, a folder's name cannot be a label,
     or there are more than MAX_FILES files.
     """
     named = classes_in(folder, classes)

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
-from sightline.card import ModelCard
+from sightline.card import ModelCard, visible
 from sightline.errors import DataError
 from sightline.host.files import reason_of
 from sightline.host.text import first_problem
@@ -41,11 +41,17 @@ def classes_in(folder: Path, expected: Sequence[str] | None) -> dict[str, str]:
     Raises DataError if there are fewer than two, if they are not the expected ones, or if a name cannot be a label.
     """
     named: dict[str, str] = {}
+    seen: dict[str, str] = {}
     for name in folders_in(folder):
         label = unicodedata.normalize("NFC", name)
         _demand_label(label, folder / name)
         if label in named:
             raise DataError(f"{name_of(folder)}: two folders are called {label}, spelled with different bytes. Rename or merge them.")
+        if (other := seen.setdefault(visible(label), name)) != name:
+            raise DataError(
+                f"{name_of(folder)}: the folders {other!a} and {name!a} look the same, for they differ in letters that nobody "
+                "sees. Rename or merge them."
+            )
         named[label] = name
     if expected is not None:
         _demand_same(folder, named, expected)
@@ -61,8 +67,8 @@ def classes_in(folder: Path, expected: Sequence[str] | None) -> dict[str, str]:
 def files_in(folder: Path, names: Sequence[str]) -> Listing:
     """The files below each of the class folders `names` of `folder`.
 
-    Links to folders are followed, but no folder is read twice. Raises DataError if a folder cannot be read, or if there are more than
-    MAX_FILES files.
+    A class folder may be a link; below it, links to folders are not followed, wherever they lead. Raises DataError if a folder cannot
+    be read, or if there are more than MAX_FILES files.
     """
     listing = Listing([], [])
     for entry in _entries(folder):
@@ -79,7 +85,7 @@ def files_in(folder: Path, names: Sequence[str]) -> Listing:
             place = pending.pop()
             identity = _identity(folder / place)
             if identity in seen or owners.get(identity, place) != place:
-                listing.passed_over.append(f"{name_of(place)}/ (a link to a folder that was read already)")
+                listing.passed_over.append(f"{name_of(place)}/ (a folder that was read already)")
                 continue
             seen.add(identity)
             entries = _entries(folder / place)
@@ -88,7 +94,13 @@ def files_in(folder: Path, names: Sequence[str]) -> Listing:
                 raise _too_many(folder)
             # The last is taken first: of two ways into one folder the first by name counts, whatever the file system's order.
             for entry in reversed(entries):
-                (pending if _leads_to_folder(entry) else files).append(f"{place}/{entry.name}")
+                below = f"{place}/{entry.name}"
+                if not _leads_to_folder(entry):
+                    files.append(below)
+                elif entry.is_symlink():
+                    listing.passed_over.append(f"{name_of(below)}/ (a link to a folder, which is not followed)")
+                else:
+                    pending.append(below)
         listing.places.append(sorted(files))
     return listing
 
