@@ -58,6 +58,10 @@ class FakeTransport:
         """Refuse: a card has no model of its own for encoded images."""
         raise ModelNotFound(f"the fake transport has no model for encoded images, and so not {model} {version}")
 
+    def labels(self, model: str, input_name: str, image: bytes, output_name: str, classes: int) -> dict[int, str]:  # noqa: ARG002
+        """Refuse, as `infer_encoded` does."""
+        raise ModelNotFound(f"the fake transport has no model for encoded images, and so not {model}")
+
     def close(self) -> None:
         """Nothing to close."""
 

@@ -80,7 +80,7 @@ def start_server(repository: Path | str, settings: ServeSettings = ServeSettings
     log file or the engine cache cannot be written.
     """
     repository = Path(repository).resolve()
-    selection = select_models(repository, settings.models, verify_hashes=settings.verify_hashes)
+    selection = select_models(repository, settings.models, verify_hashes=settings.verify_hashes, unreported=settings.allow_unreported)
     with start_selection(repository, selection, settings) as server:
         yield server
 

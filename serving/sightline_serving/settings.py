@@ -30,6 +30,8 @@ class ServeSettings:
     """Copy Triton's output to stderr."""
     verify_hashes: bool = True
     """Serve a version only if its files are those that were published."""
+    allow_unreported: bool = False
+    """Serve versions without a report too, of which nobody can say whether they are those that were published."""
     outdated_beyond_loopback: bool = False
     """Let the wheel's old Triton listen on a network."""
     plans: bool = True

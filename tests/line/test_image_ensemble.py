@@ -27,7 +27,7 @@ from sightline_export.settings import ExportSettings
 from sightline_export.sources.run import export_run
 from sightline_serving.server import Server, start_server
 from sightline_serving.settings import FREE_PORTS
-from support.line import Line, Prove
+from support.line import Line, Prove, table
 from support.readme import ROOT, blocks
 
 pytestmark = pytest.mark.triton
@@ -199,18 +199,43 @@ def test_images_go_to_the_version_that_is_served(line: Line, other_line: Line, s
     assert np.abs(described_by[1] - described_by[2]).max() > 0.01
 
 
-def test_verify_names_the_hop_where_encoded_images_are_seen_otherwise(spoiled: Line, prove: Prove) -> None:
+def test_a_first_step_that_sees_images_otherwise_is_refused_and_named(
+    spoiled: Line, prove: Prove, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = spoiled.repository / "mnist_reformat" / "config.pbtxt"
     config = text_format.Parse(path.read_text(), ModelConfig())
     card = unseal(config.parameters[PICTURES_OF].string_value, "test")
     other = card.model_copy(update={"preprocess": card.preprocess.model_copy(update={"resample": "nearest"})})
     config.parameters[PICTURES_OF].string_value = seal(other)
     path.write_text(text_format.MessageToString(config))
+    sentence = r"config\.pbtxt of model mnist_reformat .* holds another card of mnist than that model"
+    with pytest.raises(ContractError, match=f"^mnist_reformat is not served: {sentence}"), start_server(spoiled.repository, FREE_PORTS):
+        pass
     with (
-        start_server(spoiled.repository, FREE_PORTS) as server,
-        pytest.raises(HopDiffers, match="the answers part at the hop “answers: ONNX → gRPC, encoded”"),
+        start_server(spoiled.repository, replace(FREE_PORTS, verify_hashes=False)) as server,
+        pytest.raises(HopDiffers, match=f"the answers part at the hop “file: published → on disk”: {sentence}"),
     ):
         prove(spoiled, server)
+    assert table(capsys.readouterr().out)["answers: ONNX → gRPC, encoded"] == "DIFFERS"
+
+
+def test_labels_that_triton_alone_reads_are_held_to_the_card(spoiled: Line, prove: Prove, capsys: pytest.CaptureFixture[str]) -> None:
+    """The documented curl lines print them: clients of Sightline take theirs from the card."""
+    path = spoiled.repository / "mnist_image" / "labels.txt"
+    labels = path.read_text().splitlines()
+    labels[4], labels[7] = labels[7], labels[4]
+    path.write_text("".join(f"{label}\n" for label in labels))
+    sentence = r"labels\.txt of model mnist_image .* was changed after it was published: it is not what the model's card says"
+    with pytest.raises(ContractError, match=f"^mnist_image is not served: {sentence}"), start_server(spoiled.repository, FREE_PORTS):
+        pass
+    with (
+        start_server(spoiled.repository, replace(FREE_PORTS, verify_hashes=False)) as server,
+        pytest.raises(HopDiffers, match=f"the hop “file: published → on disk”: {sentence}"),
+    ):
+        prove(spoiled, server)
+    verdicts = table(capsys.readouterr().out)
+    assert (verdicts["labels: card → Triton, gRPC"], verdicts["labels: card → Triton, HTTP"]) == ("DIFFERS", "DIFFERS")
+    assert verdicts["answers: ONNX → gRPC, encoded"] == "same"
 
 
 def test_serve_refuses_a_first_step_that_was_changed(spoiled: Line) -> None:

@@ -17,7 +17,7 @@ from sightline.card import CARD_KEY
 from sightline.errors import DataError, HopDiffers, ModelNotFound, ServerUnavailable
 from sightline_serving.server import Server, start_server
 from sightline_serving.settings import FREE_PORTS
-from support.line import Line, Prove
+from support.line import Line, Prove, table
 
 pytestmark = pytest.mark.triton
 
@@ -33,13 +33,9 @@ HOPS = [
     "answers: ONNX → HTTP",
     "answers: ONNX → gRPC, encoded",
     "answers: ONNX → HTTP, encoded",
+    "labels: card → Triton, gRPC",
+    "labels: card → Triton, HTTP",
 ]
-
-
-def table(printed: str) -> dict[str, str]:
-    """Hop → verdict."""
-    rows = [re.split(r"\s{2,}", row.strip()) for row in printed.splitlines()]
-    return {row[0]: row[-1] for row in rows if row[0].startswith(("card:", "weights:", "file:", "pixels:", "answers:"))}
 
 
 def stale(text: str) -> str:
@@ -177,7 +173,7 @@ def test_another_model_of_the_same_shape_on_the_server_is_found(
     )
     assert table(capsys.readouterr().out) == {
         **dict.fromkeys(HOPS, "same"),
-        **dict.fromkeys(HOPS[-4:], "DIFFERS"),
+        **dict.fromkeys(HOPS[-6:-2], "DIFFERS"),
     }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from sightline.card import unseal
 from sightline.classifier import Classifier
-from sightline.errors import ServerStartError
+from sightline.errors import ContractError
 from sightline.reformat import reformat
 from sightline.repository.card_config import config_for
 from sightline.repository.config import ModelConfig
@@ -55,7 +55,10 @@ def test_a_model_is_warmed_up_with_a_golden_image_before_it_is_ready(digits_run:
         # One image and a batch of 256; a JPEG and a PNG. Triton counts them among what it answered.
         assert {version.name: version.inferences for version in transport.models()} == {"mnist": 257, "mnist_image": 0, "mnist_reformat": 2}
     warm.write_bytes(b"too short")
-    with pytest.raises(ServerStartError, match=r"mnist.*warmup"), serve(tmp_path / "models"):
+    with (
+        pytest.raises(ContractError, match=r"^mnist is not served: warmup/golden of model mnist .* was changed"),
+        serve(tmp_path / "models"),
+    ):
         pass
 
 

@@ -180,6 +180,8 @@ def test_the_run_is_read_and_exported_anew_to_the_same_files(run: Path, tmp_path
         "tiny/1/report.json",
         "tiny/1/golden/golden.json",
         "tiny/1/model.onnx",
+        "tiny_image/1/report.json",
+        "tiny_reformat/1/report.json",
         "tiny_reformat/warmup/JPEG",
         "tiny_reformat/warmup/PNG",
     }
@@ -187,6 +189,12 @@ def test_the_run_is_read_and_exported_anew_to_the_same_files(run: Path, tmp_path
     assert names <= set(now)
     assert {name for name in names - own_bytes if now[name] != then[name]} == set()
     old, new = (json.loads(files["tiny/1/report.json"]) for files in (then, now))
+    assert set(new.pop("shared")) == {
+        "card.json",
+        "labels.txt",
+        *(name.removeprefix("tiny/") for name in now if name.startswith("tiny/warmup/")),
+    }
+    assert len(new.pop("sha256")) == 64
     assert skeleton(new) == skeleton(old)
     for key in ("schema", "model", "version", "precision", "opset", "card_sha256", "provenance", "parameters", "flop_per_picture"):
         assert new[key] == old[key]

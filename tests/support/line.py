@@ -1,5 +1,6 @@
 """The whole line: a network trained on the bundled digits, exported and published."""
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,3 +35,9 @@ def make_line(folder: Path, seed: int) -> Line:
 
 
 Prove = Callable[[Line, Server], None]
+
+
+def table(printed: str) -> dict[str, str]:
+    """Hop → verdict."""
+    rows = [re.split(r"\s{2,}", row.strip()) for row in printed.splitlines()]
+    return {row[0]: row[-1] for row in rows if row[0].startswith(("card:", "weights:", "file:", "pixels:", "answers:", "labels:"))}

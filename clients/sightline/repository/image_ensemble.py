@@ -55,22 +55,25 @@ def publish_image_ensemble(repository: Path, card: ModelCard) -> tuple[str, ...]
         check_image_ensemble(repository, card)
         for name, (shared, version) in _models(card).items():
             if not (repository / name).exists():
-                put_model(repository, name, {**shared, **(_warm_up_files() if name.endswith(REFORMAT) else {})}, version)
+                beside = {**shared, **(_warm_up_files() if name.endswith(REFORMAT) else {})}
+                # The report also keeps the ensemble's version folder, which holds nothing else, from being lost in a copy.
+                put_model(repository, name, beside, {**version, REPORT_FILE: _report(name, beside, version)})
                 published.append(name)
     return tuple(published)
 
 
 def _models(card: ModelCard) -> dict[str, tuple[dict[str, bytes], dict[str, bytes]]]:
     """Name → the files of the model's folder and those of its version 1."""
-    reformat, ensemble = _reformat_config(card), _ensemble_config(card)
+    reformat, ensemble = image_configs(card).values()
     return {
-        reformat.name: ({CONFIG_FILE: config_text(reformat).encode()}, _with_report(reformat.name, {PYTHON_FILE: PYTHON.encode()})),
-        # The report also keeps the version's folder, which holds nothing else, from being lost in a copy.
-        ensemble.name: (
-            {CONFIG_FILE: config_text(ensemble).encode(), LABELS_FILE: labels_text(card).encode()},
-            _with_report(ensemble.name, {}),
-        ),
+        reformat.name: ({CONFIG_FILE: config_text(reformat).encode()}, {PYTHON_FILE: PYTHON.encode()}),
+        ensemble.name: ({CONFIG_FILE: config_text(ensemble).encode(), LABELS_FILE: labels_text(card).encode()}, {}),
     }
+
+
+def image_configs(card: ModelCard) -> dict[str, ModelConfig]:
+    """Return the configurations of the two models that take encoded images for `card`'s, by their names: reformatting, and ensemble."""
+    return {config.name: config for config in (_reformat_config(card), _ensemble_config(card))}
 
 
 def _reformat_config(card: ModelCard) -> ModelConfig:
@@ -115,9 +118,12 @@ def _warm_up_files() -> dict[str, bytes]:
     return files
 
 
-def _with_report(name: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
-    hashes = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
-    return {**files, REPORT_FILE: report_text(VersionReport().published_as(name, 1, hashes)).encode()}
+def _report(name: str, beside: Mapping[str, bytes], version: Mapping[str, bytes]) -> bytes:
+    files, shared = (
+        {file: hashlib.sha256(content).hexdigest() for file, content in contents.items() if file != CONFIG_FILE}
+        for contents in (version, beside)
+    )
+    return report_text(VersionReport().published_as(name, 1, files, shared)).encode()
 
 
 def _demand_same(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -18,11 +18,20 @@ from types import MappingProxyType
 
 from sightline.card import ModelCard
 from sightline.errors import MachineError, PublishError
-from sightline.host.files import is_fault_of_machine, reason_of, sync_folder, write_new
+from sightline.host.files import is_fault_of_machine, read_bytes, reason_of, sync_folder, write_new
 from sightline.repository.card_config import shared_files
 from sightline.repository.config import ModelConfig
 from sightline.repository.config_text import config_text, differing_settings
-from sightline.repository.layout import CONFIG_FILE, LOCK_FILE, PROBE_FILE, REPORT_FILE, STAGING_FOLDER
+from sightline.repository.layout import (
+    CONFIG_FILE,
+    LOCK_FILE,
+    MAX_TEXT_BYTES,
+    PROBE_FILE,
+    REPORT_FILE,
+    STAGING_FOLDER,
+    WARM_UP_FILE,
+    WARM_UP_FOLDER,
+)
 from sightline.repository.read import PublishedModel, card_fields, read_published
 from sightline.repository.report import VersionReport, report_text
 
@@ -74,17 +83,25 @@ def publish(
         if model is not None and _agreed(model, card, lambda _sentence: None) != card:
             raise PublishError(f"{card.name} in {repository} was published by someone else meanwhile: export again")
         number = 1 if model is None else max(model.numbers, default=0) + 1
-        complete = report.published_as(
-            card.name, number, {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
-        )
+        beside = {**{name: text.encode() for name, text in shared_files(card).items()}, **(shared if model is None else _warm_up(model))}
+        complete = report.published_as(card.name, number, _sha256_of(files), _sha256_of(beside))
         contents = {**files, REPORT_FILE: report_text(complete).encode()}
         if model is None:
-            texts = {CONFIG_FILE: config_text(config), **shared_files(card)}
-            put_model(repository, card.name, {**{name: text.encode() for name, text in texts.items()}, **shared}, contents)
+            put_model(repository, card.name, {CONFIG_FILE: config_text(config).encode(), **beside}, contents)
         else:
             _publish_version(model, number, contents)
             _notify_of_config(model, number, config, notify)
     return PublishedVersion(card.name, number, repository / card.name / str(number), complete)
+
+
+def _warm_up(model: PublishedModel) -> dict[str, bytes]:
+    """The image to warm up with that the model was first published with, if there is one."""
+    file = model.folder / WARM_UP_FOLDER / WARM_UP_FILE
+    return {f"{WARM_UP_FOLDER}/{WARM_UP_FILE}": read_bytes(file, MAX_TEXT_BYTES)} if file.is_file() else {}
+
+
+def _sha256_of(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
 
 
 def put_model(repository: Path, name: str, shared: Mapping[str, bytes], contents: Mapping[str, bytes]) -> None:

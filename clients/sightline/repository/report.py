@@ -5,6 +5,7 @@ program does not know are kept, since a newer one may have written more. A field
 the models for encoded images say less.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal, TypeVar
@@ -131,22 +132,42 @@ class VersionReport(Part):
     tools: dict[str, str] = {}
     files: dict[FileName, Sha256] = {}
     """Name inside of the version's folder → sha256, as published."""
+    shared: dict[FileName, Sha256] = {}
+    """Name inside of the model's folder → sha256, of the files beside the versions that never change."""
+    sha256: Sha256 | None = None
+    """Of this document without this member, as `json_text` writes it. Reports that an earlier program wrote have none."""
 
-    def published_as(self, model: str, version: int, files: Mapping[str, str]) -> "VersionReport":
-        """Return the report of a version of `model` with these files."""
-        return self.model_copy(
-            update={"schema_": SCHEMA, "model": model, "version": version, "files": dict(files)},
-        )
+    def published_as(self, model: str, version: int, files: Mapping[str, str], shared: Mapping[str, str]) -> "VersionReport":
+        """Return the report of a version of `model` with these files, sealed with its own hash."""
+        update = {"schema_": SCHEMA, "model": model, "version": version, "files": dict(files), "shared": dict(shared)}
+        complete = self.model_copy(update=update)
+        return complete.model_copy(update={"sha256": _digest(_content(complete))})
 
 
 def report_text(report: VersionReport) -> str:
     """Write a `report.json`: what was set, in the order of the fields."""
-    return json_text(report.model_dump(mode="json", by_alias=True, exclude_unset=True))
+    return json_text(_content(report))
 
 
 def parse_report(text: str) -> VersionReport:
     """Read a `report.json`. Raises RepositoryError with the reason alone, for `sightline.repository.read` to name the version."""
-    return parse_document(VersionReport, text, f"no report of schema {SCHEMA}")
+    report = parse_document(VersionReport, text, f"no report of schema {SCHEMA}")
+    # The two came together: a report that names files beside its version has its own hash too.
+    if report.sha256 is not None or "shared" in report.model_fields_set:
+        # What the text says, and not what was read of it: nothing in it may have changed.
+        content = json.loads(text)
+        content.pop("sha256", None)
+        if report.sha256 != _digest(content):
+            raise RepositoryError("not what was published: its own sha256 is another one")
+    return report
+
+
+def _content(report: VersionReport) -> dict[str, JsonValue]:
+    return report.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def _digest(content: Mapping[str, JsonValue]) -> str:
+    return hashlib.sha256(json_text(content).encode()).hexdigest()
 
 
 def parse_document(kind: type[Document], text: str, otherwise: str) -> Document:

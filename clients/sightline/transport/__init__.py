@@ -85,6 +85,10 @@ class Transport(Protocol):
         """Answer one batch of encoded images, BYTES [N, 1], to float32 [N, classes]."""
         ...
 
+    def labels(self, model: str, input_name: str, image: bytes, output_name: str, classes: int) -> dict[int, str]:
+        """Return what the server itself calls each class of a model that takes encoded images, by asking about `image`."""
+        ...
+
     def close(self) -> None:
         """Close all connections. Closing twice is allowed."""
         ...

@@ -4,6 +4,7 @@ import itertools
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import ModuleType
 from typing import ClassVar, Final, Protocol, Self, TypeVar
 
@@ -111,23 +112,38 @@ class TritonTransport(ABC):
         tensor = self.tritonclient.InferInput(input_name, [len(images), 1], "BYTES")
         return self._infer(model, version, tensor.set_data_from_numpy(column), output_name)
 
-    def _infer(self, model: str, version: str, tensor: object, output_name: str) -> InferResult:
-        outputs = [self.tritonclient.InferRequestedOutput(output_name)]
-        timeout_us = max(1, int(self._timeout_s * 1_000_000))
-        request_id = f"{self._ids}-{next(self._number)}"
-        result = self._call(
-            lambda client: client.infer(model, [tensor], version, outputs, request_id, timeout=timeout_us, **self._options),
-            model,
-        )
+    def labels(self, model: str, input_name: str, image: bytes, output_name: str, classes: int) -> dict[int, str]:
+        """Return what Triton calls each class of a model that takes encoded images: its classification extension, from labels.txt."""
+        tensor = self.tritonclient.InferInput(input_name, [1, 1], "BYTES").set_data_from_numpy(np.array([[image]], dtype=np.object_))
+        result = self._ask(model, "", tensor, self.tritonclient.InferRequestedOutput(output_name, class_count=classes))
 
-        def read() -> InferResult:
-            answered, answered_by = self._identity(result.get_response())
-            if answered != request_id:
-                self._distrust()
-                raise mixed_up(self.url, answered)
-            return InferResult(result.as_numpy(output_name), answered_by)
+        def read() -> dict[int, str]:
+            self._demand_own(result)
+            # Each as `probability:index:label`, or without the last where there is no label.
+            entries = [bytes(entry).decode().split(":", 2) for entry in result.answer.as_numpy(output_name).reshape(-1)]
+            return {int(entry[1]): entry[2] if len(entry) == 3 else "" for entry in entries}
 
         return understood(read, self.url)
+
+    def _infer(self, model: str, version: str, tensor: object, output_name: str) -> InferResult:
+        result = self._ask(model, version, tensor, self.tritonclient.InferRequestedOutput(output_name))
+        return understood(lambda: InferResult(result.answer.as_numpy(output_name), self._demand_own(result)), self.url)
+
+    def _ask(self, model: str, version: str, tensor: object, output: object) -> "_Asked":
+        request_id = f"{self._ids}-{next(self._number)}"
+        timeout_us = max(1, int(self._timeout_s * 1_000_000))
+        answer = self._call(
+            lambda client: client.infer(model, [tensor], version, [output], request_id, timeout=timeout_us, **self._options), model
+        )
+        return _Asked(request_id, answer)
+
+    def _demand_own(self, asked: "_Asked") -> str:
+        """Return the version that answered. Raises ServerError if it is the answer to another request."""
+        answered, version = self._identity(asked.answer.get_response())
+        if answered != asked.request_id:
+            self._distrust()
+            raise mixed_up(self.url, answered)
+        return version
 
     def __enter__(self) -> Self:
         return self
@@ -149,6 +165,14 @@ class TritonTransport(ABC):
 
     def _distrust(self) -> None:  # noqa: B027 - over gRPC, one connection takes all requests
         """Use no connection again that may hold an answer to somebody else."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request and what came for it."""
+
+    request_id: str
+    answer: TritonResult
 
 
 def tls_refused(error: OSError) -> UsageError:

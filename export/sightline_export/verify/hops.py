@@ -17,6 +17,7 @@ class HopKind(StrEnum):
     FILE = "file"
     PIXELS = "pixels"
     ANSWERS = "answers"
+    LABELS = "labels"
 
 
 class HopVerdict(StrEnum):

@@ -16,13 +16,14 @@ import numpy as np
 from PIL import Image
 
 from sightline.batches import Probabilities, batch_size_for, in_batches
-from sightline.card import ModelCard
+from sightline.card import CARD_KEY, ModelCard, unseal
 from sightline.classifier import MAX_REQUEST_BYTES, Classifier
 from sightline.errors import ContractError, DataError, ModelError, ModelNotFound, RepositoryError
-from sightline.in_triton import ENCODED, IMAGE
+from sightline.in_triton import ENCODED, IMAGE, REFORMAT
 from sightline.reformat import reformat
-from sightline.repository.layout import GOLDEN_FOLDER, GOLDEN_INDEX, ONNX_FILE, version_numbers
-from sightline.repository.read import ModelVersion, check_files, read_version
+from sightline.repository.integrity import check_shared
+from sightline.repository.layout import CONFIG_FILE, GOLDEN_FOLDER, GOLDEN_INDEX, ONNX_FILE, version_numbers
+from sightline.repository.read import ModelVersion, check_files, read_folder, read_version
 from sightline.repository.report import FROM
 from sightline.transport import Transport, connect
 from sightline_export.gate.thresholds import FP32
@@ -101,12 +102,13 @@ class _Tallies:
         self.onnx = Tally(HopKind.ANSWERS, "torch", "ONNX", counts_images=True)
         self.clients = {name: Tally(HopKind.ANSWERS, "ONNX", name, counts_images=True) for name in (GRPC, HTTP)}
         self.encoded = {name: Tally(HopKind.ANSWERS, "ONNX", f"{name}, encoded", counts_images=True) for name in clients.encoded}
+        self.labels = {name: Tally(HopKind.LABELS, "card", f"Triton, {name}") for name in clients.encoded}
 
     def answers(self) -> tuple[Tally, ...]:
         return self.onnx, *self.clients.values(), *self.encoded.values()
 
     def hops(self) -> list[Hop]:
-        return [tally.hop() for tally in (self.weights, self.file, *self.pixels.values(), *self.answers())]
+        return [tally.hop() for tally in (self.weights, self.file, *self.pixels.values(), *self.answers(), *self.labels.values())]
 
 
 def _served_version(transport: Transport, model: str) -> int:
@@ -150,10 +152,25 @@ def _compare_hashes(tallies: _Tallies, run: Run, version: ModelVersion) -> None:
             f"({str(exported)[:12]}…): export the run again, or name the right one"
         )
     try:
-        check_files(version)
+        _check_files_of_line(version)
         tallies.file.same()
-    except RepositoryError as error:
+    except (RepositoryError, ContractError) as error:
         tallies.file.differs(str(error))
+
+
+def _check_files_of_line(version: ModelVersion) -> None:
+    """Raise RepositoryError unless every file that decides an answer is the published one: also beside the version, and of `_image`."""
+    check_files(version)
+    folder = version.folder.parent
+    model = read_folder(folder)
+    card = unseal(model.config.parameters[CARD_KEY], str(folder / CONFIG_FILE)) if CARD_KEY in model.config.parameters else None
+    check_shared(model)
+    for name in (folder.name + REFORMAT, folder.name + IMAGE):
+        if (folder.parent / name).is_dir():
+            ensemble = read_folder(folder.parent / name)
+            check_shared(ensemble, card_of=lambda _: card)
+            for its_version in ensemble.versions:
+                check_files(its_version)
 
 
 def _compare_images(
@@ -182,9 +199,23 @@ def _compare_images(
                 tallies.clients[name].differs(f"{len(card.labels)} classes were trained, {len(classifier.card.labels)} are served")
         for name, transport in clients.encoded.items():
             comparison.compare(tallies.encoded[name], indices, of_onnx, _ask_encoded(transport, card, files), allowed.golden_tolerance)
+        if start == 0:
+            for name, transport in clients.encoded.items():
+                _compare_labels(tallies.labels[name], card, transport, files[0])
         progress(int(indices[-1]) + 1, total)
     for tally in tallies.answers():
         comparison.settle(tally)
+
+
+def _compare_labels(tally: Tally, card: ModelCard, transport: Transport, image: bytes) -> None:
+    """Hold what Triton's own classification calls the classes, which curl prints, to the card."""
+    names = transport.labels(card.name + IMAGE, ENCODED, image, card.output, len(card.labels))
+    wrong = [(index, label) for index, label in enumerate(card.labels) if names.get(index) != label]
+    if wrong:
+        index, label = wrong[0]
+        tally.differs(f"class {index} is {label} in the card, and Triton calls it {names.get(index)!r} (labels.txt of {card.name}{IMAGE})")
+    else:
+        tally.same()
 
 
 def _ask_encoded(transport: Transport, card: ModelCard, files: Sequence[bytes]) -> Probabilities:

@@ -34,6 +34,11 @@ _serve_options = options_as(
     click.option(
         "--outdated-beyond-loopback", is_flag=True, help="Let the pip-installed Triton, which has known holes, listen on a network."
     ),
+    click.option(
+        "--allow-unreported",
+        is_flag=True,
+        help="Serve versions without report.json too: not made by `sightline export`, or it was lost.",
+    ),
     click.option("--plans/--no-plans", default=True, show_default=True, help="Answer by TensorRT plans where they fit this machine."),
     click.option("--version-compatible", is_flag=True, help="Admit plans of another TensorRT, which bring code along."),
     click.option(

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sightline.card import PICTURES_OF, unseal
+from sightline.card import CARD_KEY, PICTURES_OF, ModelCard, unseal
 from sightline.errors import ContractError, RepositoryError, ServerStartError
 from sightline.host.cpu import integer_instructions
 from sightline.host.files import reason_of
 from sightline.repository.config import VersionPolicy
 from sightline.repository.hashes import FileHashes
+from sightline.repository.integrity import check_shared
 from sightline.repository.layout import CONFIG_FILE, ONNX_FILE, REPORT_FILE, model_folders
 from sightline.repository.read import ModelFolder, ModelVersion, check_files, read_folder
 from sightline_serving.selection.int8_check import reason_not_fit
@@ -41,19 +42,20 @@ class Selection:
     """Of the files that were looked at."""
 
 
-def select_models(repository: Path, only: Sequence[str] = (), *, verify_hashes: bool = True) -> Selection:
+def select_models(repository: Path, only: Sequence[str] = (), *, verify_hashes: bool = True, unreported: bool = False) -> Selection:
     """Return what `repository` can serve (`only`: nothing but the models of these names).
 
     Raises ServerStartError if it is missing or empty, or if a model in it has no version or no readable config; ContractError if
-    a file of a version to be served is not the one that was published (`report.json` holds every file's sha256).
+    a file of a version to be served, or one beside it, is not the one that was published, or if a version has no report that says
+    which were, unless `unreported` ones are admitted.
     """
     try:
-        return _selection(repository, only, verify_hashes=verify_hashes)
+        return _selection(repository, only, verify_hashes=verify_hashes, unreported=unreported)
     except OSError as error:
         raise ServerStartError(f"the model repository cannot be read: {reason_of(error)}: {error.filename}") from None
 
 
-def _selection(repository: Path, only: Sequence[str], *, verify_hashes: bool) -> Selection:
+def _selection(repository: Path, only: Sequence[str], *, verify_hashes: bool, unreported: bool) -> Selection:
     if not repository.is_dir():
         raise ServerStartError(
             f"there is no model repository at {repository}: publish a model there with `sightline export`, or name another"
@@ -70,10 +72,10 @@ def _selection(repository: Path, only: Sequence[str], *, verify_hashes: bool) ->
         raise ServerStartError(f"the model repository {repository} holds no model: publish one there with `sightline export`")
     names = sorted(entry.name for entry in repository.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     ignored = tuple(name for name in names if name not in published)
-    return replace(select_versions(folders, verify_hashes=verify_hashes), ignored=ignored)
+    return replace(select_versions(folders, verify_hashes=verify_hashes, unreported=unreported), ignored=ignored)
 
 
-def select_versions(folders: Mapping[str, ModelFolder], *, verify_hashes: bool = True) -> Selection:
+def select_versions(folders: Mapping[str, ModelFolder], *, verify_hashes: bool = True, unreported: bool = False) -> Selection:
     """Return which versions of the models in `folders` (by name) can be served. Raises ServerStartError and ContractError, as above."""
     hashes, instructions = FileHashes(), integer_instructions()
     models, substituted, folders = [], {}, dict(folders)
@@ -86,8 +88,10 @@ def select_versions(folders: Mapping[str, ModelFolder], *, verify_hashes: bool =
             policy = VersionPolicy("specific", versions=model.versions)
             folders[name] = replace(folder, config=replace(folder.config, policy=policy))
         models.append(model)
-        for number in model.versions if verify_hashes else ():
-            _check_published(folder, folder.version(number), hashes)
+        if verify_hashes:
+            for number in model.versions:
+                _check_published(folder, folder.version(number), hashes, unreported=unreported)
+            _check_beside(folder, folders, hashes)
     return Selection(tuple(models), folders, (), substituted, hashes)
 
 
@@ -136,14 +140,33 @@ def _fitting(folder: ModelFolder, wanted: Sequence[int], instructions: tuple[str
     return selected
 
 
-def _check_published(folder: ModelFolder, version: ModelVersion, hashes: FileHashes) -> None:
+def _check_beside(folder: ModelFolder, folders: Mapping[str, ModelFolder], hashes: FileHashes) -> None:
+    """Raise ContractError unless what lies beside the versions is what the card and the reports say."""
+
+    def card_of(name: str) -> ModelCard | None:
+        config = folders[name].config if name in folders else None
+        sealed = config.parameters.get(CARD_KEY) if config is not None else None
+        return None if sealed is None else unseal(sealed, f"{CONFIG_FILE} of model {name}")
+
+    try:
+        check_shared(folder, hashes, card_of)
+    except RepositoryError as error:
+        raise ContractError(f"{folder.name} is not served: {error}") from None
+
+
+def _check_published(folder: ModelFolder, version: ModelVersion, hashes: FileHashes, *, unreported: bool) -> None:
     """Raise ContractError unless the version's files are the published ones.
 
-    A version without a report was not published by `sightline export`, and nothing is known about its files.
+    A version without a report was not published by `sightline export`, or has lost it: nothing is known about its files.
     """
-    if not (version.folder / REPORT_FILE).is_file():
-        return
     refused = f"{folder.name} version {version.number} is not served"
+    if not (version.folder / REPORT_FILE).is_file():
+        if unreported:
+            return
+        raise ContractError(
+            f"{refused}: it has no {REPORT_FILE}, so that nobody can say whether its files are those that were published. Restore it, "
+            "export the model again, or insist on it (allow-unreported) if it was not made by `sightline export`"
+        )
     try:
         check_files(version, hashes)
     except RepositoryError as error:
