@@ -25,7 +25,7 @@ from sightline_serving.process.readiness import Endpoints, wait_until_ready
 from sightline_serving.process.reservation import reserve
 from sightline_serving.selection.overlay import choose_replacements, overlay
 from sightline_serving.selection.plan_selection import ALLOW_CODE, Replacement
-from sightline_serving.selection.preflight import SelectedModel, Selection, select_models
+from sightline_serving.selection.preflight import SelectedModel, Selection, demand_signatures, select_models
 from sightline_serving.settings import ServeSettings
 
 AGE: Final = (
@@ -81,6 +81,8 @@ def start_server(repository: Path | str, settings: ServeSettings = ServeSettings
     """
     repository = Path(repository).resolve()
     selection = select_models(repository, settings.models, verify_hashes=settings.verify_hashes, unreported=settings.allow_unreported)
+    if settings.require_signature is not None:
+        demand_signatures(repository, selection, settings.require_signature)
     with start_selection(repository, selection, settings) as server:
         yield server
 

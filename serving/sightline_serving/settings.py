@@ -32,6 +32,8 @@ class ServeSettings:
     """Serve a version only if its files are those that were published."""
     allow_unreported: bool = False
     """Serve versions without a report too, of which nobody can say whether they are those that were published."""
+    require_signature: Path | None = None
+    """A PEM file with a public key: serve a model only as its owner signed it (`sightline sign`)."""
     outdated_beyond_loopback: bool = False
     """Let the wheel's old Triton listen on a network."""
     plans: bool = True

@@ -2,6 +2,7 @@
 
     <repository>/.sightline.lock
     <repository>/<model>/config.pbtxt  card.json  labels.txt
+    <repository>/<model>/signature.json                    if somebody signed it
     <repository>/<model>/warmup/golden
     <repository>/<model>/<version>/model.onnx  report.json
     <repository>/<model>/<version>/golden/golden.json  00.png …
@@ -24,6 +25,9 @@ LABELS_FILE: Final = "labels.txt"
 REPORT_FILE: Final = "report.json"
 ONNX_FILE: Final = "model.onnx"
 PYTHON_FILE: Final = "model.py"
+
+SIGNATURE_FILE: Final = "signature.json"
+"""In a model's folder; Triton ignores it there."""
 
 GOLDEN_FOLDER: Final = "golden"
 GOLDEN_INDEX: Final = "golden.json"

@@ -39,6 +39,12 @@ _serve_options = options_as(
         is_flag=True,
         help="Serve versions without report.json too: not made by `sightline export`, or it was lost.",
     ),
+    click.option(
+        "--require-signature",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="PUBLIC.pem",
+        help="Serve models only as the owner of this key signed them (`sightline sign`).",
+    ),
     click.option("--plans/--no-plans", default=True, show_default=True, help="Answer by TensorRT plans where they fit this machine."),
     click.option("--version-compatible", is_flag=True, help="Admit plans of another TensorRT, which bring code along."),
     click.option(

@@ -11,11 +11,13 @@ from sightline.card import CARD_KEY, PICTURES_OF, ModelCard, unseal
 from sightline.errors import ContractError, RepositoryError, ServerStartError
 from sightline.host.cpu import integer_instructions
 from sightline.host.files import reason_of
+from sightline.in_triton import IMAGE, REFORMAT
 from sightline.repository.config import VersionPolicy
 from sightline.repository.hashes import FileHashes
 from sightline.repository.integrity import check_shared
 from sightline.repository.layout import CONFIG_FILE, ONNX_FILE, REPORT_FILE, model_folders
 from sightline.repository.read import ModelFolder, ModelVersion, check_files, read_folder
+from sightline.repository.signing import demand_signature
 from sightline_serving.selection.int8_check import reason_not_fit
 
 
@@ -93,6 +95,20 @@ def select_versions(folders: Mapping[str, ModelFolder], *, verify_hashes: bool =
                 _check_published(folder, folder.version(number), hashes, unreported=unreported)
             _check_beside(folder, folders, hashes)
     return Selection(tuple(models), folders, (), substituted, hashes)
+
+
+def demand_signatures(repository: Path, selection: Selection, key_file: Path) -> None:
+    """Raise ContractError unless every selected model is as the owner of the public key signed it; DataError for a file that is no key."""
+    for name, folder in selection.folders.items():
+        sealed = folder.config.parameters.get(PICTURES_OF)
+        signed = name if sealed is None else unseal(sealed, f"{CONFIG_FILE} of model {name}").name
+        # What takes encoded images for a model is signed with it.
+        if sealed is not None and name not in (signed + REFORMAT, signed + IMAGE):
+            raise ContractError(f"{name} is not served: it takes encoded images for {signed}, and has no name for that")
+        try:
+            demand_signature(repository, signed, key_file, selection.hashes)
+        except RepositoryError as error:
+            raise ContractError(f"{name} is not served: {error}") from None
 
 
 def _read(folder: Path) -> ModelFolder:
