@@ -126,7 +126,7 @@ def test_an_old_log_is_not_taken_for_the_reason_of_this_end(repository: Path, tm
     log = tmp_path / "triton.log"
     log.write_text("E1121 08:00:00.000000 1 model_lifecycle.cc:642] \"failed to load 'old' version 1: Internal: long ago\"\n")
     (repository / "tiny" / "labels.txt").unlink()
-    with pytest.raises(ServerStartError) as caught, started(repository, log_file=log):
+    with pytest.raises(ServerStartError) as caught, started(repository, log_file=log, verify_hashes=False):
         pytest.fail("it started")
     assert "long ago" not in str(caught.value)
     assert str(caught.value).startswith("Triton did not start: model tiny version 1: failed to open text file for read ")
