@@ -2,6 +2,8 @@
 
 import multiprocessing
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,3 +105,31 @@ def test_a_pickled_classifier_is_opened_anew_with_the_same_settings(classifier: 
         assert (copy.url, copy.model, copy.version, copy.card) == (classifier.url, "tiny", "", classifier.card)
         pixels = np.zeros((1, 6, 5, 3), np.uint8)
         assert np.array_equal(copy.answer(pixels), classifier.answer(pixels))
+
+
+FORKING = """
+import os, sys
+import numpy as np
+from sightline import Classifier
+
+classifier = Classifier("tiny", {url!r}, wait_s=30)
+pixels = np.zeros((1, 6, 5, 3), np.uint8)
+classifier.answer(pixels)
+for asks in (True, False):
+    child = os.fork()
+    if child == 0:
+        if asks:
+            classifier.answer(pixels)
+        sys.exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+classifier.answer(pixels)
+print("as ever")
+"""
+
+
+def test_a_forked_child_ends_as_programs_do(classifier: Classifier) -> None:
+    """As workers of gunicorn: with Python's own end, which clears everything up."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING.format(url=classifier.url)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "as ever\n"), done.stderr

@@ -14,8 +14,8 @@ from sightline.host.files import read_bytes, reason_of
 from sightline.repository.card_config import contradictions, labels_text, shared_files
 from sightline.repository.config import ModelConfig
 from sightline.repository.hashes import FileHashes
-from sightline.repository.image_ensemble import PYTHON, image_configs
-from sightline.repository.layout import CARD_FILE, CONFIG_FILE, LABELS_FILE, MAX_TEXT_BYTES, PYTHON_FILE
+from sightline.repository.image_ensemble import image_configs
+from sightline.repository.layout import CARD_FILE, CONFIG_FILE, LABELS_FILE, MAX_TEXT_BYTES
 from sightline.repository.read import ModelFolder
 
 RESTORE = "Restore the file that was published, or delete the model's folder and export again"
@@ -57,8 +57,7 @@ def _check_card(model: ModelFolder, card_of: Callable[[str], ModelCard | None]) 
             raise RepositoryError(f"{where} takes encoded images for {card.name}, and has no name for that. {RESTORE}")
         if differing := _differing(model.config, expected):
             raise RepositoryError(f"{where} was changed: {', '.join(differing)}. {RESTORE}")
-        files = {LABELS_FILE: labels_text(card)} if expected.platform else {f"1/{PYTHON_FILE}": PYTHON}
-        _check_texts(model, files, all_needed=True)
+        _check_texts(model, {LABELS_FILE: labels_text(card)} if expected.platform else {}, all_needed=True)
     elif CARD_KEY in parameters:
         card = unseal(parameters[CARD_KEY], where)
         published = (model.folder / CARD_FILE).exists() or any(version.described and version.described.shared for version in model.versions)

@@ -82,13 +82,12 @@ class TritonTransport(ABC):
         self._timeout_s = timeout_s
         self._options = options
         self._json_options = {**options, **as_json}
-        self._number = itertools.count()
-        self.renew()
+        self._ids, self._number = _new_ids(), itertools.count()
         renew_after_fork(self)
 
     def renew(self) -> None:
         """Begin anew in a forked process: with ids of its own, and with connections of its own."""
-        self._ids = secrets.token_hex(8)
+        self._ids = _new_ids()
 
     def models(self) -> list[ServedVersion]:
         """List all loaded models, by name and version."""
@@ -165,6 +164,11 @@ class TritonTransport(ABC):
 
     def _distrust(self) -> None:  # noqa: B027 - over gRPC, one connection takes all requests
         """Use no connection again that may hold an answer to somebody else."""
+
+
+def _new_ids() -> str:
+    """Return what the ids of a process's requests begin with: no other process, on whatever machine, has the same."""
+    return secrets.token_hex(8)
 
 
 @dataclass(frozen=True)

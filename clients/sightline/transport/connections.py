@@ -99,8 +99,8 @@ class Connections:
         """Send a request and read the whole answer.
 
         Raises TimeoutError at the deadline, Interrupted or another OSError if there is no connection or it ends early, ValueError for
-        what is no HTTP or longer than allowed. After any of these, and when the caller is
-        interrupted, the connection is closed: what is still to come on it belongs to nobody.
+        what is no HTTP or longer than allowed. After any of these, and when the caller is interrupted, the connection is closed: what is
+        still to come on it belongs to nobody.
         """
         with self._lent(limits) as connection:
             return connection.exchange(method, path, body, headers, limits)

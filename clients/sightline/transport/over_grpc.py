@@ -53,8 +53,9 @@ class GrpcTransport(TritonTransport):
     def renew(self) -> None:
         """Begin anew in a forked process."""
         super().renew()
-        # gRPC's threads are not there: to close the channel would wait for them.
-        _INHERITED.append(self._channel)
+        if self._channel is not None:
+            # gRPC's threads are not there: to close the channel would wait for them.
+            _INHERITED.append(self._channel)
         self._lock, self._channel = threading.Lock(), None
 
     def _client(self) -> TritonClient:
