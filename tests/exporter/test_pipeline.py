@@ -276,21 +276,6 @@ def test_the_command_module_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.realdata
-def test_mnist_is_exported_and_every_one_of_the_ten_thousand_test_images_is_compared(data_folder: Path, tmp_path: Path) -> None:
-    from sightline_training.recipes import recipe_named
-    from sightline_training.settings import TrainSettings
-    from sightline_training.train import train
-
-    trained = train(recipe_named("mnist"), tmp_path / "run", TrainSettings(data=data_folder, epochs=1)).run
-    report = as_json(export_run(trained.folder, tmp_path / "models", data=data_folder)[0].published.report)
-    measured = {check["name"]: check["measured"] for check in report["gate"]["checks"]}
-    assert report["gate"]["pictures"] == 10_000
-    assert measured["accuracy"] == present(trained.report.accuracy["test"]).accuracy
-    assert measured["max |Δp|"] < 1e-5
-    assert measured["top-1 agreement"] == 1.0
-
-
 def test_the_version_of_onnx_runtime_is_known_whichever_of_its_packages_is_installed(
     digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,9 +15,12 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from sightline import cli, seal, unseal
 from sightline.card import CARD_KEY
 from sightline.errors import DataError, HopDiffers, ModelNotFound, ServerUnavailable
+from sightline.repository.read import read_version
 from sightline_serving.server import Server, start_server
 from sightline_serving.settings import FREE_PORTS
+from sightline_training.run.run import load_run
 from support.line import Line, Prove, table
+from support.present import present
 
 pytestmark = pytest.mark.triton
 
@@ -216,7 +219,7 @@ def test_what_cannot_be_compared_is_said_with_its_own_exit_code(line: Line, serv
 
 
 @pytest.mark.realdata
-def test_on_all_10_000_images_of_mnist_no_label_and_no_probability_differs(
+def test_of_the_real_mnist_all_10_000_test_images_are_judged_compared_at_export_and_answered_alike_at_every_hop(
     data_folder: Path, tmp_path: Path, prove: Prove, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = Line(tmp_path / "run", tmp_path / "models")
@@ -230,4 +233,17 @@ def test_on_all_10_000_images_of_mnist_no_label_and_no_probability_differs(
     counted = [row.split() for row in printed.splitlines() if row.startswith(("pixels:", "answers:"))]
     assert [row[-4:-2] for row in counted] == [["10,000", "10,000"]] * 7
     assert max(float(row[-2]) for row in counted) <= 1e-4
-    assert json.loads((line.run / "report.json").read_text())["accuracy"]["test"]["accuracy"] > 0.95
+    report = load_run(line.run).report
+    accuracy = present(report.accuracy["test"])
+    assert (accuracy.n, accuracy.accuracy > 0.95) == (10_000, True)
+    assert report.target.accuracy == 0.986
+    assert report.target.reached == (accuracy.accuracy >= 0.986)
+    # Known of MNIST: no test image is, pixel for pixel, also a training image.
+    assert report.duplicates.seen == 0
+    gate = present(read_version(line.repository / "mnist" / "1").report.gate)
+    assert gate.images == 10_000
+    assert gate.measured("accuracy") == accuracy.accuracy
+    assert gate.measured("top-1 agreement") == 1.0
+    largest = gate.measured("max |Δp|")
+    assert isinstance(largest, float)
+    assert largest < 1e-5

@@ -137,7 +137,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(folder: Path,
     assert not proof.exists()
 
 
-OTHER_DISKS = [pytest.param(Path("/dev/shm"), id="tmpfs"), pytest.param(None, id="beside the data")]
+OTHER_DISKS = [pytest.param(Path("/dev/shm"), id="tmpfs"), pytest.param(None, id="beside the data", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")
