@@ -63,7 +63,7 @@ def wrong(classifier: Classifier, asked: list[Asked]) -> int:
         ("fork", 500),
         ("spawn", 50),
         ("forkserver", 50),
-        *(pytest.param(method, 10_000, marks=pytest.mark.slow) for method in ("fork", "spawn")),
+        *(pytest.param(method, 10_000, marks=pytest.mark.slow) for method in ("fork", "spawn", "forkserver")),
     ],
 )
 def test_processes_of_a_pool_get_their_own_answers(
