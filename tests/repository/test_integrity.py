@@ -1,6 +1,5 @@
 """No byte of a published model changes in silence: it is refused when it is served, or named by verify."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,25 +14,10 @@ from sightline.repository.edit import change_instances
 from sightline.repository.history import rollback, serve_newest
 from sightline.repository.instances import InstanceChanges
 from sightline.repository.layout import CONFIG_FILE, LOCK_FILE
-from sightline_export.settings import ExportSettings
-from sightline_export.sources.run import export_run
 from sightline_serving.selection.preflight import select_models
 
 FREE = ("instance_groups", "queue_delay_us", "warm_ups", "policy", "gpu_accelerators", "plan_files", "unknown_settings", "source")
 """What may be set by hand in a model's configuration. Of its parameters, all but the card may."""
-
-
-@pytest.fixture(scope="module")
-def exported(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of two versions, with the two models that take encoded images for it."""
-    repository = tmp_path_factory.mktemp("models")
-    export_run(digits_run, repository, ExportSettings(precisions=("fp32", "fp16"), images=20))
-    return repository
-
-
-@pytest.fixture
-def repository(exported: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(exported, tmp_path / "models"))
 
 
 def files(repository: Path) -> list[Path]:
@@ -57,65 +41,65 @@ def answers_as_before(file: Path, before: bytes) -> bool:
     return parameters[0] == parameters[1] and replace(one, parameters={}) == replace(two, parameters={})
 
 
-def test_a_flipped_bit_in_any_file_is_refused(exported: Path, repository: Path) -> None:
-    names = [str(file.relative_to(exported)) for file in files(exported)]
+def test_a_flipped_bit_in_any_file_is_refused(two_versions: Path, copied: Path) -> None:
+    names = [str(file.relative_to(two_versions)) for file in files(two_versions)]
     assert {"mnist/card.json", "mnist/labels.txt", "mnist/warmup/golden", "mnist/2/model.onnx", "mnist/2/report.json"} <= set(names)
     assert {"mnist_image/labels.txt", "mnist_image/1/report.json", "mnist_reformat/1/model.py", "mnist_reformat/warmup/PNG"} <= set(names)
     random, taken = Random(0), []
-    for file in files(repository):
+    for file in files(copied):
         size = file.stat().st_size
         everywhere = range(size) if size < 400 else sorted({0, size - 1, *random.sample(range(size), 12)})
         for position in everywhere:
             before = flip(file, position)
             try:
                 # Version 2 alone is served: of the other, nothing is asked.
-                select_models(repository)
+                select_models(copied)
             except SightlineError as error:
                 if file.parent.name not in str(error) and file.name not in str(error):
-                    taken.append(f"{file.relative_to(repository)}: {error}")
+                    taken.append(f"{file.relative_to(copied)}: {error}")
             else:
                 if not (file.name == CONFIG_FILE and answers_as_before(file, before)) and "mnist/1/" not in str(file):
-                    taken.append(f"{file.relative_to(repository)} at {position} of {size}")
+                    taken.append(f"{file.relative_to(copied)} at {position} of {size}")
             file.write_bytes(before)
     assert taken == []
-    assert select_models(repository).models[0].versions == (2,)
+    assert select_models(copied).models[0].versions == (2,)
 
 
-def test_a_missing_file_beside_the_versions_is_refused(repository: Path) -> None:
+def test_a_missing_file_beside_the_versions_is_refused(copied: Path) -> None:
     for name in ("mnist/card.json", "mnist/labels.txt", "mnist/warmup/golden", "mnist_image/labels.txt", "mnist_reformat/warmup/JPEG"):
-        file = repository / name
+        file = copied / name
         content = file.read_bytes()
         file.unlink()
         with pytest.raises(ContractError, match=f"{name.partition('/')[2]} of model {name.partition('/')[0]} .* was changed after it was"):
-            select_models(repository)
+            select_models(copied)
         file.write_bytes(content)
 
 
-def test_a_version_that_lost_its_report_is_refused_unless_somebody_insists(repository: Path) -> None:
-    (repository / "mnist" / "2" / "report.json").unlink()
+def test_a_version_that_lost_its_report_is_refused_unless_somebody_insists(copied: Path) -> None:
+    (copied / "mnist" / "2" / "report.json").unlink()
     with pytest.raises(
         ContractError, match=r"^mnist version 2 is not served: it has no report\.json, so that nobody can say whether its files "
     ):
-        select_models(repository)
-    assert select_models(repository, unreported=True).models[0].versions == (2,)
+        select_models(copied)
+    assert select_models(copied, unreported=True).models[0].versions == (2,)
 
 
-def test_a_card_that_was_changed_and_hashed_anew_in_the_first_step_is_refused(repository: Path) -> None:
+def test_a_card_that_was_changed_and_hashed_anew_in_the_first_step_is_refused(copied: Path) -> None:
     from sightline import seal, unseal
 
-    file = repository / "mnist_reformat" / "config.pbtxt"
+    file = copied / "mnist_reformat" / "config.pbtxt"
     config = parse_config(file.read_text(), "test")
     card = unseal(config.parameters[PICTURES_OF], "test")
     other = card.model_copy(update={"preprocess": card.preprocess.model_copy(update={"background": (7,)})})
     file.write_text(config_text(replace(config, parameters={PICTURES_OF: seal(other)})))
     with pytest.raises(ContractError, match=r"config\.pbtxt of model mnist_reformat .* holds another card of mnist than that model"):
-        select_models(repository)
+        select_models(copied)
 
 
 @pytest.fixture
-def edited(repository: Path) -> Iterator[Path]:
-    yield repository
-    assert [model.name for model in select_models(repository).models] == ["mnist", "mnist_image", "mnist_reformat"]
+def edited(copied: Path) -> Iterator[Path]:
+    yield copied
+    assert [model.name for model in select_models(copied).models] == ["mnist", "mnist_image", "mnist_reformat"]
 
 
 def test_what_may_be_set_by_hand_or_by_a_command_is_served(edited: Path) -> None:

@@ -243,7 +243,7 @@ def test_one_folder_that_is_two_classes_is_read_once(pets: Path) -> None:
             "ca\u200bt",
             r"the folders 'cat' and 'ca\\u200bt' look the same, for they differ in letters that nobody sees\. ",
         ),
-        ("\u202etac", r"the folder's name cannot be a label: labels\[0\] |holds the letter U\+202E, which changes the order"),
+        ("\u202etac", r"the folder's name cannot be a label: .*holds the letter U\+202E, which changes the order"),
         ("\u200d", r"holds nothing but letters that nobody sees"),
     ],
 )

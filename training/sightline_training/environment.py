@@ -4,9 +4,10 @@ import platform
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Literal, TypedDict
+from typing import Final, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict
 
 from sightline.host.cpu import usable_cores
 
@@ -21,23 +22,27 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
 
 
-class Hardware(TypedDict):
+class Hardware(BaseModel):
     """Where a run is made."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     cpu: str
     cores: int
+    """That this process may use."""
     torch_threads: int
     gpu: str | None
+    """None if none was used."""
 
 
 def hardware(device: Device) -> Hardware:
     """Return the CPU, cores that this process may use, torch's threads, and the GPU if one was used."""
-    return {
-        "cpu": _cpu(),
-        "cores": usable_cores(),
-        "torch_threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name(0) if device == "gpu" else None,
-    }
+    return Hardware(
+        cpu=_cpu(),
+        cores=usable_cores(),
+        torch_threads=torch.get_num_threads(),
+        gpu=torch.cuda.get_device_name(0) if device == "gpu" else None,
+    )
 
 
 class Stopwatch:

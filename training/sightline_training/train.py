@@ -47,7 +47,6 @@ from sightline_training.run.folder import (
 )
 from sightline_training.run.report import (
     DatasetFigures,
-    Hardware,
     Process,
     RunReport,
     SplitFigures,
@@ -147,7 +146,7 @@ class _Training:
             card_sha256=card.sha256,
             weights_sha256=sha256(weights).hexdigest(),
             versions=versions(),
-            hardware=Hardware(**hardware(self.device)),
+            hardware=hardware(self.device),
             process=Process(
                 seconds=stopwatch.seconds,
                 cpu_seconds=stopwatch.cpu_seconds,

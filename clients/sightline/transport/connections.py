@@ -21,8 +21,6 @@ from sightline.transport.address import Address
 
 MAX_CONNECTIONS: Final = 32
 """Of one transport. Threads beyond it wait for one another; a server on the same machine gains nothing from more."""
-
-
 MAX_HEAD_BYTES: Final = 256 * 1024
 """Of an answer's headers; Triton's have some hundred."""
 JOINED_BYTES: Final = 64 * 1024
@@ -221,7 +219,10 @@ class _Reading(HTTPResponse):
         try:
             self.feed(received)
         except HTTPParseError as error:
-            raise ValueError(str(error)) from None
+            if received:
+                raise ValueError(str(error)) from None
+            # The parser's word for an end that comes too early.
+            raise Interrupted("the connection was closed in the middle of an answer") from None
         if not received and not self.message_complete:
             raise Interrupted("the connection was closed in the middle of an answer")
         if not self.headers_complete and self._head_bytes > MAX_HEAD_BYTES:

@@ -22,21 +22,20 @@ def demand_wait(wait_s: float) -> float:
     return wait_s
 
 
-def patiently(call: Callable[[], Value], wait_s: float, notify: Callable[[ServerUnavailable, float], None] = lambda *_: None) -> Value:
+def patiently(call: Callable[[], Value], wait_s: float) -> Value:
     """Return what `call` returns, asking again for `wait_s` seconds while it raises ServerUnavailable; then that is raised.
 
     Only what may be asked twice may be asked so: a classifier is none the other for it. Pauses grow to LONGEST_PAUSE_S and are spread
-    out, so that many clients do not come back at once. `notify` is told each failure, and the seconds that will still be waited.
+    out, so that many clients do not come back at once.
     """
     give_up_s = time.monotonic() + wait_s
     pause_s = FIRST_PAUSE_S
     while True:
         try:
             return call()
-        except ServerUnavailable as error:
+        except ServerUnavailable:
             remaining_s = give_up_s - time.monotonic()
             if remaining_s <= 0:
                 raise
-            notify(error, remaining_s)
         time.sleep(min(remaining_s, pause_s * random.uniform(0.5, 1.0)))
         pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)

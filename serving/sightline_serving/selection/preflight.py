@@ -99,14 +99,17 @@ def select_versions(folders: Mapping[str, ModelFolder], *, verify_hashes: bool =
 
 def demand_signatures(repository: Path, selection: Selection, key_file: Path) -> None:
     """Raise ContractError unless every selected model is as the owner of the public key signed it; DataError for a file that is no key."""
+    signed: set[str] = set()
     for name, folder in selection.folders.items():
         sealed = folder.config.parameters.get(PICTURES_OF)
-        signed = name if sealed is None else unseal(sealed, f"{CONFIG_FILE} of model {name}").name
+        signed_as = name if sealed is None else unseal(sealed, f"{CONFIG_FILE} of model {name}").name
         # What takes encoded images for a model is signed with it.
-        if sealed is not None and name not in (signed + REFORMAT, signed + IMAGE):
-            raise ContractError(f"{name} is not served: it takes encoded images for {signed}, and has no name for that")
+        if sealed is not None and name not in (signed_as + REFORMAT, signed_as + IMAGE):
+            raise ContractError(f"{name} is not served: it takes encoded images for {signed_as}, and has no name for that")
+        signed.add(signed_as)
+    for name in sorted(signed):
         try:
-            demand_signature(repository, signed, key_file, selection.hashes)
+            demand_signature(repository, name, key_file, selection.hashes)
         except RepositoryError as error:
             raise ContractError(f"{name} is not served: {error}") from None
 

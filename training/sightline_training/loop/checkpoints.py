@@ -6,13 +6,14 @@ a kill leaves.
 
 import io
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from sightline.errors import MachineError
 from sightline.host.files import replacing
+from sightline.host.text import one_line
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class AtomicCheckpoints(TorchCheckpointIO):
     """What Lightning asks to save a checkpoint."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object | None = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, object], path: str | Path, storage_options: object | None = None) -> None:
         """Replace the file at `path`. Raises OSError, and it is as it was."""
         if storage_options is not None:
             raise TypeError("a checkpoint is a file on this machine, and has no options of a storage")
@@ -30,9 +31,9 @@ class AtomicCheckpoints(TorchCheckpointIO):
             noticing = _Noticing(file)
             try:
                 torch.save(checkpoint, cast("IO[bytes]", noticing))
-            except RuntimeError:
+            except RuntimeError as error:
                 # What torch's writer makes of an error of the disk, without its number.
-                raise (noticing.error or MachineError(f"{path}: torch cannot write the checkpoint")) from None
+                raise (noticing.error or MachineError(f"{path}: torch cannot write the checkpoint ({one_line(error)})")) from None
 
 
 class _Noticing(io.RawIOBase):

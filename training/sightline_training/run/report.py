@@ -10,6 +10,7 @@ from sightline.errors import DataError
 from sightline.host.files import read_bytes, reason_of, write_atomically
 from sightline.host.text import first_problem
 from sightline_training.datasets.image_set import Split
+from sightline_training.environment import Hardware
 from sightline_training.networks.backbones import Part
 from sightline_training.run.json_text import json_text
 
@@ -124,15 +125,6 @@ class RunSettings(_Part):
     card_sha256: str
     fingerprints: Mapping[str, str] = {}
     """Split → fingerprint; empty until the images were read."""
-
-
-class Hardware(_Part):
-    """Where the run was made."""
-
-    cpu: str
-    cores: int
-    torch_threads: int
-    gpu: str | None
 
 
 class Process(_Part):
