@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -39,20 +40,21 @@ SIDEWAYS: Final = {
 """From upright back to how the file with that orientation (Exif 2.32, tag 274) stores it."""
 
 
-def open_image(image: ImageInput) -> Image.Image:
+def open_image(image: ImageInput, max_pixels: int = MAX_PIXELS, reduce: Callable[[tuple[int, int]], int] | None = None) -> Image.Image:
     """Decode the first frame of `image` completely and return it in Pillow's mode for it, not yet turned upright.
 
     Of a Pillow image the current frame counts. Raises ImageError, with the path in the message, if the image cannot be read, has no
-    allowed format, is damaged, or exceeds MAX_BYTES, MAX_PIXELS or MAX_SIDE.
+    allowed format, is damaged, or exceeds MAX_BYTES, `max_pixels` or MAX_SIDE. A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if
+    `reduce`, given its stored (width, height), returns 2, 4 or 8.
     """
     if isinstance(image, Image.Image):
-        return _loaded(image, "image")
+        return _loaded(image, "image", max_pixels)
     if isinstance(image, np.ndarray):
-        return _from_array(image)
+        return _from_array(image, max_pixels)
     if isinstance(image, bytes):
-        return _decode(image, "image")
+        return _decode(image, "image", max_pixels, reduce)
     if isinstance(image, (str, os.PathLike)):
-        return _decode(_read(image), name_of(image))
+        return _decode(_read(image), name_of(image), max_pixels, reduce)
     raise ImageError(f"an image is a path, bytes, a PIL image or a uint8 array, not a {type(image).__name__}")
 
 
@@ -79,7 +81,7 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         raise ImageError(f"{name_of(path)}: cannot be read: {error}") from None
 
 
-def _decode(content: bytes, name: str) -> Image.Image:
+def _decode(content: bytes, name: str, max_pixels: int, reduce: Callable[[tuple[int, int]], int] | None) -> Image.Image:
     if not content:
         raise ImageError(f"{name}: the file is empty")
     if len(content) > MAX_BYTES:
@@ -91,10 +93,14 @@ def _decode(content: bytes, name: str) -> Image.Image:
     except UnidentifiedImageError:
         raise ImageError(f"{name}: not an image in a format that is read here ({', '.join(FORMATS)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_many(name) from None
+        raise _too_many(name, max_pixels) from None
     except Exception as error:  # noqa: BLE001 - a hostile file makes Pillow's decoders raise nearly anything
         raise _damaged(name, error) from None
-    image = _loaded(file, name)
+    if reduce is not None and file.format in ("JPEG", "MPO"):
+        divisor = reduce(file.size)
+        if divisor > 1 and file.width * file.height <= max_pixels:
+            file.draft(None, (file.width // divisor, file.height // divisor))
+    image = _loaded(file, name, max_pixels)
     transpose = SIDEWAYS.get(orientation) if isinstance(orientation, int) else None
     if transpose is not None:
         image = image.transpose(transpose)
@@ -102,10 +108,10 @@ def _decode(content: bytes, name: str) -> Image.Image:
     return image
 
 
-def _loaded(image: Image.Image, name: str) -> Image.Image:
+def _loaded(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise _too_many(name)
+    if width * height > max_pixels:
+        raise _too_many(name, max_pixels)
     if max(width, height) > MAX_SIDE:
         raise ImageError(f"{name}: {width} x {height} has a side of more than {MAX_SIDE:,} pixels, the longest that is decoded")
     if not width or not height:
@@ -117,7 +123,7 @@ def _loaded(image: Image.Image, name: str) -> Image.Image:
     return image
 
 
-def _from_array(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+def _from_array(pixels: npt.NDArray[np.uint8], max_pixels: int) -> Image.Image:
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
         raise ImageError(
             f"an array of pixels must be uint8 of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {pixels.dtype} {pixels.shape}"
@@ -125,11 +131,11 @@ def _from_array(pixels: npt.NDArray[np.uint8]) -> Image.Image:
     if not pixels.size:
         raise ImageError(f"the image has no pixels (array of shape {pixels.shape})")
     squeezed = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
-    return _loaded(Image.fromarray(np.ascontiguousarray(squeezed)), "image")
+    return _loaded(Image.fromarray(np.ascontiguousarray(squeezed)), "image", max_pixels)
 
 
-def _too_many(name: str) -> ImageError:
-    return ImageError(f"{name}: more than {MAX_PIXELS:,} pixels, the most that are decoded")
+def _too_many(name: str, max_pixels: int) -> ImageError:
+    return ImageError(f"{name}: more than {max_pixels:,} pixels, the most that are decoded")
 
 
 def _damaged(name: str, error: Exception) -> ImageError:

@@ -130,7 +130,42 @@ class PreprocessV1(Preprocess):
     """Version of this specification. A text with another version is refused."""
 
 
-VERSIONS: Final[dict[int, type[Preprocess]]] = {1: PreprocessV1}
+class PreprocessV2(Preprocess):
+    """How an image becomes pixels, version 2: version 1, and what people's own images need. `sightline.reformat` is its reference.
+
+    Fixed by version 2 is what version 1 fixes. With `alpha_background` equal to `background`, and `as-is`, `as-is` and `full`, the
+    pixels are those of version 1, bit for bit.
+    """
+
+    version: Annotated[Literal[2], Version]
+    """Version of this specification. A text with another version is refused."""
+    background: tuple[Byte, ...]
+    """Colour, one byte a channel, that fills the padding."""
+    alpha_background: tuple[Byte, ...] | Literal["auto"]
+    """Colour, one byte a channel, that lies under transparent pixels; `auto`: white or black, whichever is further from the luma of what
+    is visible, so that black strokes on a transparent canvas stay visible."""
+    levels: Literal["as-is", "document"]
+    """`document` makes an image of strokes on a ground even: the ground (paper, also unevenly lit) becomes one end of the scale and the
+    strokes (ink) reach to the other. Colours become grey. An image without strokes becomes all ground."""
+    frame: Literal["as-is", "ink-box"]
+    """`ink-box` cuts out the strokes' bounding box, scales it into a box of 20/28 of `size` and puts their centre of mass in the centre,
+    as MNIST's makers did; needs `levels` `document`, which finds the strokes, and `fit` `pad`."""
+    decode: Literal["full", "dct"]
+    """`dct` lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size while that is at least twice as large as needed: other pixels, but
+    several times faster."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.alpha_background != "auto" and len(self.alpha_background) != self.channels:
+            raise ValueError(f"alpha_background needs auto or {self.channels} value(s), one for each channel of mode {self.mode}")
+        if self.frame == "ink-box" and self.levels != "document":
+            raise ValueError("frame can be ink-box only when levels is document, which tells ink from paper")
+        if self.frame == "ink-box" and self.fit != "pad":
+            raise ValueError(f"frame can be ink-box only when fit is pad, not {self.fit}: the box keeps the strokes' aspect ratio")
+        return self
+
+
+VERSIONS: Final[dict[int, type[Preprocess]]] = {1: PreprocessV1, 2: PreprocessV2}
 """The members of the union, by their `version`."""
 
 

@@ -4,16 +4,20 @@ NumPy and Pillow only. What the specification says in words (`sightline.preproce
 the tests hold both to the same pixels.
 """
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from sightline.document import document
 from sightline.errors import ImageError
 from sightline.image import MAX_PIXELS, ImageInput, name_of, open_image
-from sightline.preprocess import Preprocess, PreprocessV1
+from sightline.ink_box import ink_box
+from sightline.preprocess import Preprocess, PreprocessV1, PreprocessV2, Resample
 
 FILTERS: Final = {
     "nearest": Image.Resampling.NEAREST,
@@ -22,6 +26,9 @@ FILTERS: Final = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+MEASURED_SIDE: Final = 512
+"""Pixels: `levels: document` looks at an image of at most that side, or of twice the result's. Ten letters side by side have 50 each."""
 
 UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,31 +42,65 @@ UPRIGHT: Final = {
 """What undoes each value of EXIF's orientation tag (Exif 2.32, tag 274)."""
 
 
-def reformat(image: ImageInput, spec: Preprocess) -> npt.NDArray[np.uint8]:
+def reformat(image: ImageInput, spec: Preprocess, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """Turn an image into the network's input: a uint8 array of shape (height, width, channels), as the version of `spec` defines it.
 
     The array is new, C-contiguous and writable; `image` is not changed. Raises ImageError, with the image's path, if the image cannot
-    be read or cannot take that shape.
+    be read, has more than `max_pixels` pixels, or cannot take that shape.
     """
-    return BY_VERSION[spec.version](image, spec)
+    return BY_VERSION[spec.version](image, spec, max_pixels)
 
 
-def reformat_v1(image: ImageInput, spec: PreprocessV1) -> npt.NDArray[np.uint8]:
+def reformat_v1(image: ImageInput, spec: PreprocessV1, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """Carry out version 1 of the specification, as docs/preprocessing.md defines it."""
-    decoded = open_image(image)
-    transpose = _upright(decoded) if spec.exif == "apply" else None
+    decoded = open_image(image, max_pixels)
+    with _named(image, decoded):
+        return _pixels(_fit(_prepared(decoded, spec, spec.background), spec), spec)
+
+
+def reformat_v2(image: ImageInput, spec: PreprocessV2, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
+    """Carry out version 2 of the specification, as docs/preprocessing.md defines it."""
+    decoded = open_image(image, max_pixels, partial(_divisor, spec=spec) if spec.decode == "dct" else None)
+    with _named(image, decoded):
+        prepared = _prepared(decoded, spec, spec.alpha_background)
+        if spec.levels == "as-is":
+            return _pixels(_fit(prepared, spec), spec)
+        strokes = document(np.asarray(_resize(prepared.convert("L"), *_measured_size(prepared.height, prepared.width, spec), "box")))
+        inverted = strokes.dark and spec.polarity == "as-is"
+        if spec.frame == "ink-box":
+            plane = ink_box(
+                strokes.ink, spec.size, lambda cut, high, wide: np.asarray(_resize(Image.fromarray(cut), high, wide, spec.resample))
+            )
+            plane = 255 - plane if inverted else plane
+            return np.repeat(plane[..., None], spec.channels, axis=2)
+        plane = 255 - strokes.ink if inverted else strokes.ink
+        return _pixels(_fit(Image.fromarray(plane).convert(spec.mode), spec.with_fields(polarity="as-is")), spec)
+
+
+BY_VERSION: Final[dict[int, Callable[[ImageInput, Any, int], npt.NDArray[np.uint8]]]] = {1: reformat_v1, 2: reformat_v2}
+"""The function of each version in `sightline.preprocess.VERSIONS`."""
+
+
+@contextmanager
+def _named(image: ImageInput, decoded: Image.Image) -> Iterator[None]:
+    """Name the image in the errors of what happens to it."""
     try:
-        decoded = _in_mode(_eight_bit(decoded), spec)
-        decoded = _fit(decoded if transpose is None else decoded.transpose(transpose), spec)
+        yield
     except ImageError as error:
         raise ImageError(f"{name_of(image)}: {error}") from None
     except MemoryError:
         raise ImageError(f"{name_of(image)}: not enough memory to scale {decoded.width} x {decoded.height} pixels") from None
-    return np.array(decoded, dtype=np.uint8).reshape(spec.shape)
 
 
-BY_VERSION: Final[dict[int, Callable[[ImageInput, Any], npt.NDArray[np.uint8]]]] = {1: reformat_v1}
-"""The function of each version in `sightline.preprocess.VERSIONS`."""
+def _prepared(image: Image.Image, spec: Preprocess, under: tuple[int, ...] | Literal["auto"]) -> Image.Image:
+    """The image in `mode` and upright, whatever lies under its transparent pixels."""
+    transpose = _upright(image) if spec.exif == "apply" else None
+    image = _in_mode(_eight_bit(image), spec, under)
+    return image if transpose is None else image.transpose(transpose)
+
+
+def _pixels(image: Image.Image, spec: Preprocess) -> npt.NDArray[np.uint8]:
+    return np.array(image, dtype=np.uint8).reshape(spec.shape)
 
 
 def _upright(image: Image.Image) -> Image.Transpose | None:
@@ -88,12 +129,12 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return grey
 
 
-def _in_mode(image: Image.Image, spec: Preprocess) -> Image.Image:
-    """Lay transparent pixels over `background` and convert to `mode`."""
+def _in_mode(image: Image.Image, spec: Preprocess, under: tuple[int, ...] | Literal["auto"]) -> Image.Image:
+    """Lay transparent pixels over the colour `under` and convert to `mode`."""
     try:
         if image.has_transparency_data:
             rgba = image.convert("RGBA")
-            colour = spec.background * (3 // spec.channels)
+            colour = _away_from(rgba) if under == "auto" else under * (3 // spec.channels)
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, (*colour, 255)), rgba).convert("RGB")
         elif image.mode not in ("L", "RGB"):
             image = image.convert("L" if image.mode == "1" else "RGB")
@@ -102,33 +143,72 @@ def _in_mode(image: Image.Image, spec: Preprocess) -> Image.Image:
     return image if image.mode == spec.mode else image.convert(spec.mode)
 
 
+def _away_from(rgba: Image.Image) -> tuple[int, int, int]:
+    """White if what is visible is dark, else black: by the mean of its luma, weighted with its alpha."""
+    alpha = np.asarray(rgba.getchannel("A")).astype(np.int64)
+    luma = np.asarray(rgba.convert("RGB").convert("L"))
+    end = 255 if 2 * int((alpha * luma).sum()) <= 255 * int(alpha.sum()) else 0
+    return end, end, end
+
+
+def _measured_size(height: int, width: int, spec: Preprocess) -> tuple[int, int]:
+    """The size (height, width) at which strokes are looked for: MEASURED_SIDE at most, or twice the result's longer side."""
+    most, longer = max(MEASURED_SIDE, 2 * max(spec.size)), max(height, width)
+    if longer <= most:
+        return height, width
+    return max(1, (2 * height * most + longer) // (2 * longer)), max(1, (2 * width * most + longer) // (2 * longer))
+
+
+def _divisor(size: tuple[int, int], spec: PreprocessV2) -> int:
+    """By what a JPEG of stored `size` (width, height) may be divided: 8, 4, 2 or 1, and stay twice as large as needed, either way up."""
+    width, height = size
+    for divisor in (8, 4, 2):
+        needed = (_needed(high, wide, spec) for high, wide in ((height, width), (width, height)))
+        sides = ((high, wide) for high, wide in ((height, width), (width, height)))
+        if all(-(-side // divisor) >= 2 * least for sizes in zip(sides, needed, strict=True) for side, least in zip(*sizes, strict=True)):
+            return divisor
+    return 1
+
+
+def _needed(height: int, width: int, spec: PreprocessV2) -> tuple[int, int]:
+    """The size (height, width) to which an upright image is scaled first."""
+    return _measured_size(height, width, spec) if spec.levels == "document" else _scaled_size(height, width, spec)
+
+
+def _scaled_size(height: int, width: int, spec: Preprocess) -> tuple[int, int]:
+    """The size (height, width) to which `fit` scales an image, before it cuts or pads."""
+    high, wide = spec.size
+    if spec.fit == "stretch":
+        return high, wide
+    if spec.fit == "crop":
+        # torchvision's Resize and CenterCrop: the longer side is cut down to an integer.
+        cover_high, cover_wide = round(high / spec.crop_fraction), round(wide / spec.crop_fraction)
+        if cover_high * width >= cover_wide * height:
+            return cover_high, cover_high * width // height
+        return cover_wide * height // width, cover_wide
+    if high * width <= wide * height:
+        return high, max(1, round(high * width / height))
+    return max(1, round(wide * height / width)), wide
+
+
 def _fit(image: Image.Image, spec: Preprocess) -> Image.Image:
     """Scale to `size` by the rule `fit`, and settle the polarity."""
     high, wide = spec.size
-    height, width = image.height, image.width
-    if spec.fit == "stretch":
-        return _polarised(_resize(image, high, wide, spec), spec)
+    scaled = _resize(image, *_scaled_size(image.height, image.width, spec), spec.resample)
     if spec.fit == "crop":
-        # torchvision's Resize and CenterCrop: the longer side is cut down to an integer, the crop's corner is rounded half to even.
-        cover_high, cover_wide = round(high / spec.crop_fraction), round(wide / spec.crop_fraction)
-        if cover_high * width >= cover_wide * height:
-            scaled = _resize(image, cover_high, cover_high * width // height, spec)
-        else:
-            scaled = _resize(image, cover_wide * height // width, cover_wide, spec)
+        # torchvision's CenterCrop: the corner is rounded half to even.
         top, left = round((scaled.height - high) / 2), round((scaled.width - wide) / 2)
-        return _polarised(scaled.crop((left, top, left + wide, top + high)), spec)
-    if high * width <= wide * height:
-        scaled = _resize(image, high, max(1, round(high * width / height)), spec)
-    else:
-        scaled = _resize(image, max(1, round(wide * height / width)), wide, spec)
+        scaled = scaled.crop((left, top, left + wide, top + high))
     # Padding would outvote the image's own border, so the polarity is settled before it.
     scaled = _polarised(scaled, spec)
+    if spec.fit != "pad":
+        return scaled
     canvas = Image.new(spec.mode, (wide, high), spec.background if spec.channels > 1 else spec.background[0])
     canvas.paste(scaled, ((wide - scaled.width) // 2, (high - scaled.height) // 2))
     return canvas
 
 
-def _resize(image: Image.Image, height: int, width: int, spec: Preprocess) -> Image.Image:
+def _resize(image: Image.Image, height: int, width: int, resample: Resample) -> Image.Image:
     """Scale the width, then the height. Raises ImageError if what lies between the two has more than MAX_PIXELS pixels."""
     intermediate_pixels = max(height, image.height) * width
     if intermediate_pixels > MAX_PIXELS:
@@ -136,7 +216,7 @@ def _resize(image: Image.Image, height: int, width: int, spec: Preprocess) -> Im
             f"{image.width} x {image.height} is too long and thin: scaling it for this model takes {intermediate_pixels:,} pixels"
         )
     # In one call Pillow 13 scales the height of a tall image first, as no Pillow before it did, and so rounds otherwise.
-    method = FILTERS[spec.resample]
+    method = FILTERS[resample]
     return image.resize((width, image.height), method).resize((width, height), method)
 
 

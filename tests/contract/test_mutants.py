@@ -15,6 +15,9 @@ from support.mutation import Mutant, loaded, mutated, source_of
 
 REFORMAT = importlib.import_module("sightline.reformat")  # the package exports a function of that name
 IMAGE = importlib.import_module("sightline.image")
+DOCUMENT = importlib.import_module("sightline.document")
+INK_BOX = importlib.import_module("sightline.ink_box")
+MODULES = (REFORMAT, IMAGE, DOCUMENT, INK_BOX)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -114,9 +117,131 @@ IN_IMAGE: dict[str, Mutant] = {
     ),
 }
 
+IN_REFORMAT_V2: dict[str, Mutant] = {
+    "auto taken for black": Mutant("_away_from", "255 if 2 * int((alpha * luma).sum()) <= 255 * int(alpha.sum()) else 0", "0"),
+    "auto taken for white": Mutant("_away_from", "255 if 2 * int((alpha * luma).sum()) <= 255 * int(alpha.sum()) else 0", "255"),
+    "auto counts hidden pixels": Mutant("_away_from", "alpha * luma", "255 * luma"),
+    "auto turns the wrong way": Mutant(
+        "_away_from",
+        "255 if 2 * int((alpha * luma).sum()) <= 255 * int(alpha.sum()) else 0",
+        "0 if 2 * int((alpha * luma).sum()) <= 255 * int(alpha.sum()) else 255",
+    ),
+    "a middle grey of 127 on black": Mutant(
+        "_away_from", "2 * int((alpha * luma).sum())", "2 * int((alpha * luma).sum()) + int(alpha.sum()) * 2"
+    ),
+    "padding's colour under transparency": Mutant("reformat_v2", "spec.alpha_background", "spec.background"),
+    "levels left as they are": Mutant("reformat_v2", "spec.levels == 'as-is'", "True"),
+    "strokes looked for at full size": Mutant("_measured_size", "longer <= most", "True"),
+    "strokes looked for at the result's size": Mutant("_measured_size", "max(MEASURED_SIDE, 2 * max(spec.size))", "max(spec.size)"),
+    "twice the result's size forgotten": Mutant("_measured_size", "max(MEASURED_SIDE, 2 * max(spec.size))", "MEASURED_SIDE"),
+    "measured size cut down": Mutant("_measured_size", "2 * height * most + longer", "2 * height * most"),
+    "measured by bilinear": Mutant("reformat_v2", "'box'", "'bilinear'"),
+    "polarity of strokes ignored": Mutant("reformat_v2", "strokes.dark and spec.polarity == 'as-is'", "False"),
+    "polarity of strokes always turned": Mutant("reformat_v2", "strokes.dark and spec.polarity == 'as-is'", "strokes.dark"),
+    "polarity of light strokes turned too": Mutant("reformat_v2", "strokes.dark and spec.polarity == 'as-is'", "spec.polarity == 'as-is'"),
+    "polarity settled twice": Mutant("reformat_v2", "spec.with_fields(polarity='as-is')", "spec"),
+    "frame left as it is": Mutant("reformat_v2", "spec.frame == 'ink-box'", "False"),
+    "decoded in full": Mutant("reformat_v2", "spec.decode == 'dct'", "False"),
+    "decoded smaller when full is asked for": Mutant("reformat_v2", "spec.decode == 'dct'", "True"),
+    "decoded as small as needed": Mutant("_divisor", "2 * least", "least"),
+    "an eighth or nothing": Mutant("_divisor", "(8, 4, 2)", "(8,)"),
+    "decoded by one way up": Mutant(
+        "_divisor",
+        "((high, wide) for high, wide in ((height, width), (width, height)))",
+        "((high, wide) for high, wide in ((height, width), (height, width)))",
+    ),
+    "what fit needs, for strokes too": Mutant("_needed", "spec.levels == 'document'", "False"),
+    "decoded side cut down": Mutant("_divisor", "-(-side // divisor)", "side // divisor"),
+}
+
+IN_DOCUMENT: dict[str, Mutant] = {
+    "ink is always dark": Mutant("_is_ink_dark", "below > above", "True"),
+    "ink is always light": Mutant("_is_ink_dark", "below > above", "False"),
+    "ink's side by plain sums": Mutant("_is_ink_dark", "(np.arange(256) - median) ** 4", "abs(np.arange(256) - median)"),
+    "ink's side by the whole image": Mutant("_is_ink_dark", "-(-plane.shape[0] // 2)", "plane.shape[0]"),
+    "the ground by each tile's median": Mutant("_ground", "last - last // 4 if dark else last // 4", "last // 2"),
+    "the ground by each tile's end": Mutant("_ground", "last - last // 4 if dark else last // 4", "last if dark else 0"),
+    "strokes not closed over": Mutant(
+        "_ground", "levels.filter(over).filter(back) if dark else levels.filter(back).filter(over)", "levels"
+    ),
+    "strokes closed over the wrong way": Mutant(
+        "_ground",
+        "levels.filter(over).filter(back) if dark else levels.filter(back).filter(over)",
+        "levels.filter(back).filter(over) if dark else levels.filter(over).filter(back)",
+    ),
+    "strokes closed over, but not back": Mutant(
+        "_ground",
+        "levels.filter(over).filter(back) if dark else levels.filter(back).filter(over)",
+        "levels.filter(over) if dark else levels.filter(back)",
+    ),
+    "wider strokes": Mutant("STROKE_TILES", "5", "7"),
+    "narrower strokes": Mutant("STROKE_TILES", "5", "3"),
+    "coarser tiles": Mutant("TILES", "16", "8"),
+    "tiles interpolated by nearest": Mutant(
+        "_ground", "closed.resize((width, TILES), Image.Resampling.BILINEAR)", "closed.resize((width, TILES), Image.Resampling.NEAREST)"
+    ),
+    "tiles that start half up": Mutant(
+        "_tiles", "np.arange(TILES) * (length - side) // (TILES - 1)", "(np.arange(TILES) * (length - side) + TILES // 2) // (TILES - 1)"
+    ),
+    "tiles too small": Mutant("_tiles", "-(-length // TILES)", "max(1, length // TILES)"),
+    "levels subtracted instead of divided": Mutant("document", "np.maximum(ground if dark else 255 - ground, LEAST_ROOM)", "255"),
+    "no least room": Mutant("LEAST_ROOM", "128", "1"),
+    "deviation rounded": Mutant("document", "np.abs(above_ground) * 255 // room", "(np.abs(above_ground) * 255 + room // 2) // room"),
+    "ink on both sides of the ground": Mutant("document", "np.where(above_ground > 0, deviation, 0)", "deviation"),
+    "ink reaches to its greatest sample": Mutant("document", "_full_ink(ink)", "int(ink.max())"),
+    "ink reaches to its threshold": Mutant("_full_ink", "int(np.flatnonzero(above * 10 >= above[threshold])[-1]) + 1", "threshold + 1"),
+    "ink reaches to its half": Mutant("_full_ink", "above * 10", "above * 2"),
+    "no floor under noise": Mutant("document", "NOISE_RATIO * _median(deviation)", "0"),
+    "floor not taken off": Mutant("document", "(np.arange(256) - floor) * 255 // (full - floor)", "np.arange(256) * 255 // full"),
+    "a higher floor": Mutant("NOISE_RATIO", "4", "5"),
+    "faint ink counts": Mutant("LEAST_INK", "40", "20"),
+    "strong ink alone counts": Mutant("LEAST_INK", "40", "120"),
+    "noise counts as ink": Mutant("document", "max(LEAST_INK, 2 * floor, 1)", "1"),
+    "soft shadows count as ink": Mutant("document", "not _has_edges(ink, full)", "False"),
+}
+
+IN_INK_BOX: dict[str, Mutant] = {
+    "the whole image's side": Mutant("box_side", "(20 * side + 14) // 28", "side"),
+    "the box cut down": Mutant("box_side", "(20 * side + 14) // 28", "20 * side // 28"),
+    "fitted by the shorter side": Mutant("ink_box", "box_high * width <= box_wide * height", "box_high * width > box_wide * height"),
+    "the box's other side cut down": Mutant("ink_box", "2 * box_high * width + height", "2 * box_high * width"),
+    "a thin pen left pale": Mutant("ink_box", "(scaled.astype(np.int64) * 255 + peak // 2) // peak", "scaled.astype(np.int64)"),
+    "full ink cut down": Mutant("ink_box", "scaled.astype(np.int64) * 255 + peak // 2", "scaled.astype(np.int64) * 255"),
+    "centred by the box": Mutant("_corner", "(2 * (side // 2 * total - moment) + total) // (2 * total)", "(side - len(mass)) // 2"),
+    "centred half a pixel off": Mutant("_corner", "side // 2 * total", "(side - 1) * total // 2"),
+    "centre of mass cut down": Mutant("_corner", "2 * (side // 2 * total - moment) + total", "2 * (side // 2 * total - moment)"),
+    "rows for columns": Mutant("ink_box", "strokes.sum(axis=0)", "strokes.sum(axis=1)"),
+    "fainter strokes": Mutant("STROKE", "32", "16"),
+    "fuller strokes": Mutant("STROKE", "32", "96"),
+    "the fading edge cut off": Mutant("_strokes", "ink[top - 1, left:right].any()", "False"),
+    "the fading edge cut off on the right": Mutant("_strokes", "ink[top:bottom, right].any()", "False"),
+    "clutter left beside the strokes": Mutant("_strokes", "len(kept) < len(parts)", "False"),
+    "frames are strokes": Mutant("_Part", "inside * RIM_LEAK <= area", "False"),
+    "whatever surrounds is a frame": Mutant("_Part", "inside * RIM_LEAK <= area", "True"),
+    "a dot inside makes a frame": Mutant("COMPANION", "8", "1000"),
+    "the image's edge is a stroke": Mutant(
+        "_Part", "self.top == 0 or self.left == 0 or self.bottom == height or self.right == width", "False"
+    ),
+    "whatever touches the image's edge is clutter": Mutant(
+        "_without_clutter", "max((part.mass for part in free), default=0) * COMPANION >= max((part.mass for part in kept))", "free"
+    ),
+    "dust is a stroke": Mutant("_without_clutter", "part.mass * DUST >= largest and near.holds(part)", "True"),
+    "spots far off are strokes": Mutant("_without_clutter", "near.holds(part)", "True"),
+    "spots are never strokes": Mutant("_without_clutter", "part.mass * DUST >= largest and near.holds(part)", "False"),
+    "only the largest part": Mutant(
+        "_without_clutter", "largest = max((part.mass for part in kept))", "largest = 10**9; return [max(kept, key=lambda part: part.mass)]"
+    ),
+    "corners do not touch": Mutant("_parts", "firsts[touching] <= ends[run]", "firsts[touching] < ends[run]"),
+    "corners do not touch on the left": Mutant("_parts", "ends[above] < firsts[run]", "ends[above] <= firsts[run]"),
+    "mass by pixels": Mutant("_parts", "ink.ravel().astype(np.int64).cumsum()", "(ink.ravel() >= 0).astype(np.int64).cumsum()"),
+}
+
 MUTANTS: dict[int, dict[str, tuple[types.ModuleType, Mutant]]] = {
     1: {title: (REFORMAT, mutant) for title, mutant in IN_REFORMAT.items()}
     | {title: (IMAGE, mutant) for title, mutant in IN_IMAGE.items()},
+    2: {title: (REFORMAT, mutant) for title, mutant in IN_REFORMAT_V2.items()}
+    | {title: (DOCUMENT, mutant) for title, mutant in IN_DOCUMENT.items()}
+    | {title: (INK_BOX, mutant) for title, mutant in IN_INK_BOX.items()},
 }
 """The mistakes that the corpus of each version in `sightline.preprocess.VERSIONS` must notice, with the module that each is in."""
 
@@ -128,7 +253,7 @@ def test_every_version_has_mutants_and_none_was_lost_on_the_way() -> None:
     assert len(MUTANTS[1]) >= 62
 
 
-@pytest.mark.parametrize("module", [REFORMAT, IMAGE])
+@pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_unchanged_code_meets_every_expectation(module: types.ModuleType, version: int) -> None:
     assert list(golden.CORPORA[version].missed(reformat_with(module))) == []
@@ -141,7 +266,7 @@ def test_a_mistake_in_the_code_is_noticed(version: int, title: str, monkeypatch:
 
 
 def test_code_that_was_only_laid_out_anew_gives_the_same_mutants() -> None:
-    for module in (REFORMAT, IMAGE):
+    for module in MODULES:
         source = source_of(module)
         unparsed = ast.unparse(ast.parse(source))
         narrow = subprocess.run(
@@ -152,7 +277,7 @@ def test_code_that_was_only_laid_out_anew_gives_the_same_mutants() -> None:
             check=True,
         ).stdout
         assert len({source, unparsed, narrow}) == 3
-        for planted_in, mutant in MUTANTS[1].values():
+        for planted_in, mutant in (planted for mistakes in MUTANTS.values() for planted in mistakes.values()):
             if planted_in is module:
                 assert len({ast.dump(mutated(text, mutant)) for text in (source, unparsed, narrow)}) == 1, mutant
 
@@ -169,7 +294,7 @@ def test_code_that_no_longer_holds_the_pattern_is_an_error_and_not_a_silent_pass
 
 
 def reformat_with(module: types.ModuleType, mutant: Mutant | None = None) -> golden.Reformat:
-    """Another `reformat`, with the mistake in `sightline.reformat` itself or in the `sightline.image` beneath it."""
+    """Another `reformat`, with the mistake in `sightline.reformat` itself or in a module beneath it."""
     copy = loaded(module, mutant)
     if module is REFORMAT:
         return copy.reformat  # type: ignore[no-any-return]

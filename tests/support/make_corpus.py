@@ -1,4 +1,4 @@
-"""Makes the golden corpus: some sixty tiny images of every kind that people send, and what `reformat` must make of each.
+"""Makes the golden corpora: some hundred tiny images of every kind that people send, and what `reformat` must make of each.
 
     python tests/support/make_corpus.py            writes tests/contract/corpus/ anew
 
@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sightline.errors import ImageError
 from sightline.reformat import reformat
-from support import oracle
+from support import document_images, oracle
 from support.golden_corpus import CORPORA, Corpus
-from support.specs import SPECS_OF
+from support.specs import SPECS, SPECS_OF
 
 DECODER_TOLERANCE: Final = 3
 """The most by which a pixel of a lossy image may differ, since JPEG leaves some rounding to the decoder; 0 with Pillow's own wheels."""
@@ -66,7 +66,7 @@ def write(corpus: Corpus) -> None:
     specs = SPECS_OF[corpus.version]
     arrays: dict[str, list[Pixels]] = {title: [] for title in specs}
     refusals: dict[str, str] = {}
-    golden_images = images()
+    golden_images = images_of(corpus.version)
     for name, image in golden_images.items():
         path = corpus.images / name
         path.write_bytes(image.content)
@@ -77,7 +77,7 @@ def write(corpus: Corpus) -> None:
                 sentence = str(error).removeprefix(f"{path}: ")
                 assert refusals.setdefault(name, sentence) == sentence, f"{name} is not refused alike under every specification"
                 continue
-            truth = oracle.stored(image.content) if image.truth is None else image.truth
+            truth = oracle.stored(image.content, spec) if image.truth is None else image.truth
             expected = oracle.reformat(truth, image.orientation, spec)
             difference = int(np.abs(pixels.astype(int) - expected).max())
             assert difference <= (DECODER_TOLERANCE if image.lossy else 0), f"{name} under {title}: the oracle differs by {difference}"
@@ -93,9 +93,24 @@ def write(corpus: Corpus) -> None:
     (corpus.folder / "cases.json").write_text(json.dumps(cases, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def images_of(version: int) -> dict[str, Sample]:
+    """Every file of a version's corpus by its name. Versions that have none of their own look at version 1's."""
+    return _of_version_2() if version == 2 else images()
+
+
 def images() -> dict[str, Sample]:
-    """Every file of the corpus by its name, in the order in which the documentation speaks of them."""
+    """Every file of version 1's corpus by its name, in the order in which the documentation speaks of them."""
     return {**_jpegs(), **_orientations(), **_transparent(), **_depths(), **_extremes(), **_animations(), **_others(), **_broken()}
+
+
+def _of_version_2() -> dict[str, Sample]:
+    drawn = {name: Sample(png(plane), about, _grey(plane)) for name, (plane, about) in document_images.planes().items()}
+    canvases = {name: Sample(png(rgba), about, rgba) for name, (rgba, about) in document_images.canvases().items()}
+    photos = {
+        name: Sample(content, about, orientation=orientation, lossy=True)
+        for name, (content, orientation, about) in document_images.jpegs(scene(81, 107), _exif(6)).items()
+    }
+    return {**drawn, **canvases, **photos}
 
 
 def _jpegs() -> dict[str, Sample]:
@@ -109,7 +124,10 @@ def _jpegs() -> dict[str, Sample]:
         "grey.jpg": Sample(_saved(photo[..., 1], "JPEG", quality=90), "grey JPEG", lossy=True),
         "cmyk-adobe.jpg": Sample(adobe, "CMYK JPEG with Adobe's marker, inverted as Photoshop writes it", lossy=True),
         "cmyk.jpg": Sample(
-            _without_segment(adobe, 0xEE), "CMYK JPEG without Adobe's marker: read as inverted too", oracle.stored(adobe), lossy=True
+            _without_segment(adobe, 0xEE),
+            "CMYK JPEG without Adobe's marker: read as inverted too",
+            oracle.stored(adobe, SPECS["imagenet"]),
+            lossy=True,
         ),
     }
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sightline.preprocess import Preprocess, PreprocessV1
+from sightline.preprocess import Preprocess, PreprocessV1, PreprocessV2
+from support.document_oracle import boxed, strokes_of
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -41,19 +42,87 @@ def reformat_v1(truth: Pixels, orientation: int, spec: PreprocessV1) -> Pixels:
     return _padded(image, spec)
 
 
-BY_VERSION: Final[dict[int, Callable[[Pixels, int, Any], Pixels]]] = {1: reformat_v1}
+def reformat_v2(truth: Pixels, orientation: int, spec: PreprocessV2) -> Pixels:
+    """Version 2 of the specification. What `decode` makes of the file is `truth`'s matter: see `stored`."""
+    if spec.alpha_background == "auto":
+        visible = [(int(alpha), int(grey)) for alpha, grey in zip(truth[..., 3].ravel(), luma(truth[..., :3]).ravel(), strict=True)]
+        dark = Fraction(sum(alpha * grey for alpha, grey in visible), max(1, sum(alpha for alpha, _ in visible))) <= Fraction(255, 2)
+        under = (255, 255, 255) if dark else (0, 0, 0)
+    else:
+        under = spec.alpha_background * (3 // spec.channels)
+    opaque = np.dstack([over(truth, np.array(under, np.int64)), np.full(truth.shape[:2], 255, np.uint8)])
+    if spec.levels == "as-is":
+        return reformat_v1(opaque, orientation, spec)  # type: ignore[arg-type]  # it has all of version 1's fields
+    upright = turned(opaque, orientation) if spec.exif == "apply" else opaque
+    grey = resampled(luma(upright[..., :3])[..., None], measured(upright.shape[:2], spec), "box")[..., 0]
+    ink, dark_ink = strokes_of(grey, resampled)
+    plane = boxed(ink, spec.size, spec.resample, resampled) if spec.frame == "ink-box" else ink
+    if dark_ink and spec.polarity == "as-is":
+        plane = np.subtract(255, plane, dtype=np.uint8)
+    if spec.frame == "ink-box":
+        return np.repeat(plane[..., None], spec.channels, axis=2)
+    rgba = np.dstack([plane, plane, plane, np.full(plane.shape, 255, np.uint8)])
+    return reformat_v1(rgba, 1, spec.with_fields(polarity="as-is"))  # type: ignore[arg-type]
+
+
+BY_VERSION: Final[dict[int, Callable[[Pixels, int, Any], Pixels]]] = {1: reformat_v1, 2: reformat_v2}
 """The oracle of each version in `sightline.preprocess.VERSIONS`."""
 
 
-def stored(content: bytes) -> Pixels:
-    """Decode a lossy file to opaque RGBA with torchvision's decoders, without applying its orientation."""
+def stored(content: bytes, spec: Preprocess) -> Pixels:
+    """Decode a lossy file to opaque RGBA with another binding than Pillow's, as small as `spec` allows and not turned upright."""
     import torch
     from torchvision.io import ImageReadMode, decode_jpeg, decode_webp
 
     encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
     rgb = decode_webp(encoded, ImageReadMode.RGB) if content[:4] == b"RIFF" else decode_jpeg(encoded, ImageReadMode.RGB)
     planes = rgb.permute(1, 2, 0).numpy()
+    share = divisor(planes.shape[:2], spec) if content[:2] == b"\xff\xd8" else 1
+    if share > 1:
+        import simplejpeg
+
+        height, width = (-(-side // share) for side in planes.shape[:2])
+        planes = simplejpeg.decode_jpeg(content, "RGB", min_height=height, min_width=width)
+        assert planes.shape == (height, width, 3)
     return np.dstack([planes, np.full(planes.shape[:2], 255, np.uint8)])
+
+
+def divisor(shape: tuple[int, ...], spec: Preprocess) -> int:
+    """By what `decode` divides a JPEG of (height, width): it must stay twice as large as needed, lying and standing."""
+    if not isinstance(spec, PreprocessV2) or spec.decode == "full":
+        return 1
+    for share in (8, 4, 2):
+        fits = True
+        for sides in (shape, shape[::-1]):
+            needed = measured(sides, spec) if spec.levels == "document" else scaled_to(sides, spec)
+            fits = fits and all(Fraction(side + share - 1, share) // 1 >= 2 * least for side, least in zip(sides, needed, strict=True))
+        if fits:
+            return share
+    return 1
+
+
+def measured(shape: tuple[int, ...], spec: Preprocess) -> tuple[int, int]:
+    """The size at which strokes are looked for."""
+    scale = min(Fraction(1), Fraction(max(512, 2 * max(spec.size)), max(shape)))
+    high, wide = (max(1, int((side * scale + Fraction(1, 2)) // 1)) for side in shape)
+    return high, wide
+
+
+def scaled_to(shape: tuple[int, ...], spec: Preprocess) -> tuple[int, int]:
+    """The size to which `fit` scales (height, width)."""
+    height, width = shape
+    high, wide = spec.size
+    if spec.fit == "stretch":
+        return high, wide
+    if spec.fit == "pad":
+        scale = min(Fraction(high, height), Fraction(wide, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+    part = Fraction(str(spec.crop_fraction))
+    cover = round(high / part), round(wide / part)
+    # The side that has to grow most sets the scale; the other follows and is cut down to whole pixels.
+    if Fraction(cover[0], height) >= Fraction(cover[1], width):
+        return cover[0], width * cover[0] // height
+    return height * cover[1] // width, cover[1]
 
 
 def turned(image: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
@@ -88,23 +157,14 @@ def polarised(image: Pixels, spec: Preprocess) -> Pixels:
 
 def _cropped(image: Pixels, spec: Preprocess) -> Pixels:
     high, wide = spec.size
-    part = Fraction(str(spec.crop_fraction))
-    height, width = image.shape[:2]
-    cover = round(high / part), round(wide / part)
-    # The side that has to grow most sets the scale; the other follows and is cut down to whole pixels.
-    if Fraction(cover[0], height) >= Fraction(cover[1], width):
-        scaled = cover[0], width * cover[0] // height
-    else:
-        scaled = height * cover[1] // width, cover[1]
+    scaled = scaled_to(image.shape[:2], spec)
     corner = round(Fraction(scaled[0] - high, 2)), round(Fraction(scaled[1] - wide, 2))
     return resampled(image, scaled, spec.resample, corner, (high, wide))
 
 
 def _padded(image: Pixels, spec: Preprocess) -> Pixels:
     high, wide = spec.size
-    height, width = image.shape[:2]
-    scale = min(Fraction(high, height), Fraction(wide, width))
-    scaled = max(1, round(height * scale)), max(1, round(width * scale))
+    scaled = scaled_to(image.shape[:2], spec)
     inside = polarised(resampled(image, scaled, spec.resample), spec)
     above, left = (high - scaled[0]) // 2, (wide - scaled[1]) // 2
     rows, columns = np.arange(high) - above, np.arange(wide) - left

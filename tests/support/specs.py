@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sightline.card import ModelCard
-from sightline.preprocess import Preprocess, PreprocessV1
+from sightline.preprocess import Preprocess, PreprocessV1, PreprocessV2
 
 
 def spec(**fields: Any) -> PreprocessV1:
@@ -14,6 +14,22 @@ def spec(**fields: Any) -> PreprocessV1:
         if not isinstance(merged[name], tuple):
             merged[name] = (merged[name],) * len(merged["mode"])
     return PreprocessV1(**merged)
+
+
+def spec_v2(**fields: Any) -> PreprocessV2:
+    """A version-2 specification: as `spec`, nothing decoded smaller, transparent pixels on black; `fields` as there."""
+    merged: dict[str, Any] = {
+        **dict(spec(**{name: value for name, value in fields.items() if name in _PLAIN})),
+        "alpha_background": 0,
+        "levels": "as-is",
+        "frame": "as-is",
+        "decode": "full",
+        **{name: value for name, value in fields.items() if name not in _PLAIN},
+        "version": 2,
+    }
+    if isinstance(merged["alpha_background"], int):
+        merged["alpha_background"] = (merged["alpha_background"],) * len(merged["mode"])
+    return PreprocessV2(**merged)
 
 
 def card(**fields: Any) -> ModelCard:
@@ -62,5 +78,39 @@ SPECS: Final[dict[str, PreprocessV1]] = {
     "enlarged": spec(mode="L", size=(44, 37), resample="bicubic", background=99),
 }
 
-SPECS_OF: Final[dict[int, Mapping[str, Preprocess]]] = {1: SPECS}
+SPECS_V2: Final[dict[str, PreprocessV2]] = {
+    "digits": spec_v2(
+        mode="L",
+        size=(28, 28),
+        fit="pad",
+        polarity="light-on-dark",
+        alpha_background="auto",
+        levels="document",
+        frame="ink-box",
+        decode="dct",
+    ),
+    "letters-dark-on-light": spec_v2(
+        size=(29, 23), fit="pad", resample="bicubic", alpha_background=(250, 240, 200), levels="document", frame="ink-box"
+    ),
+    "scan": spec_v2(mode="L", size=(26, 31), polarity="light-on-dark", alpha_background=255, levels="document"),
+    "scan-in-colour": spec_v2(
+        size=(24, 32), fit="pad", resample="lanczos", background=(9, 90, 200), alpha_background="auto", levels="document", decode="dct"
+    ),
+    "scan-large": spec_v2(mode="L", size=(300, 40), fit="crop", alpha_background="auto", levels="document", polarity="light-on-dark"),
+    "photo": spec_v2(size=(20, 20), fit="crop", crop_fraction=0.875, background=7, alpha_background="auto", decode="dct"),
+    "photo-full": spec_v2(size=(12, 14), background=7, alpha_background=(90, 7, 160)),
+    "photo-stretched": spec_v2(mode="L", size=(15, 60), alpha_background=30, decode="dct", exif="ignore"),
+    "photo-padded": spec_v2(
+        size=(50, 44),
+        fit="pad",
+        resample="box",
+        background=(200, 10, 10),
+        alpha_background=(10, 200, 10),
+        polarity="light-on-dark",
+        decode="dct",
+    ),
+}
+"""Those of version 2."""
+
+SPECS_OF: Final[dict[int, Mapping[str, Preprocess]]] = {1: SPECS, 2: SPECS_V2}
 """The specifications of each version in `sightline.preprocess.VERSIONS`."""
