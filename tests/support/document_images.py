@@ -64,8 +64,9 @@ def planes() -> dict[str, tuple[Pixels, str]]:
     thick = coverage(FIVE, (44, 50), (6, 8, 32, 34), 8)
     large = coverage(SEVEN, (420, 640), (60, 380, 150, 110), 9)
     y, x = np.mgrid[:90, :70]
-    lit = 42 / (1 + np.exp((np.hypot(y - 20, x - 16) - 14) / 2)) + 42 / (1 + np.exp((np.hypot(y - 70, x - 52) - 14) / 2))
-    lamp = page(coverage(SEVEN, (90, 70), (20, 18, 45, 32), 3), 130, 25) + np.rint(lit).astype(np.uint8)
+    lamps = ((14, 12), (14, 58), (76, 12), (76, 58))
+    lit = np.sum([42 / (1 + np.exp((np.hypot(y - down, x - right) - 12) / 2)) for down, right in lamps], axis=0)
+    lamp = page(coverage(SEVEN, (90, 70), (26, 22, 38, 26), 3), 130, 25) + np.rint(lit).astype(np.uint8)
     y, x = np.mgrid[:64, :64]
     ring = np.clip(4 - np.abs(np.hypot((x - 31) / 0.7, y - 33) - 22), 0, 1)
     speck = np.clip(2.5 - np.hypot(x - 31, y - 33), 0, 1)
@@ -85,7 +86,7 @@ def planes() -> dict[str, tuple[Pixels, str]]:
         "tight-dotted.png": (page(tight_dotted, 190, 50, (15, 5), 1), "the same with a dot that does not touch the image's edge"),
         "box-dotted.png": (page(box_dotted, 200, 50, (5, 5)), "an empty form with a dot in it: the box is all that can be read"),
         "cross.png": (page(cross, 200, 50, (5, -5)), "a cross with a blot between its arms: it surrounds the blot and is no frame"),
-        "lamp.png": (lamp, "ink on paper under a lamp, which lights more of it than there is ink"),
+        "lamp.png": (lamp, "ink on paper under four lamps, which light more of it than there is ink"),
         "table.png": (page(edge, 210, 45, (0, 12), 1), "the edge of the paper is in the image"),
         "thick.png": (page(thick, 190, 30, (6, -6), 1), "a thick pen"),
         "zero.png": (page(ring, 220, 40, (5, 5)), "a ring: hollow, but nothing in it"),
