@@ -123,8 +123,8 @@ def _copies(images: ImageSet, labels: Sequence[str]) -> list[str]:
         of_class = np.flatnonzero(images.labels[indices] == label)
         if len(of_class) < A_FEW:
             continue
-        numbers, sizes = np.unique(groups[of_class], return_counts=True)
-        largest = np.argsort(-sizes, kind="stable")
+        numbers, earliest, sizes = np.unique(groups[of_class], return_index=True, return_counts=True)
+        largest = np.lexsort((earliest, -sizes))
         covered = np.cumsum(sizes[largest])
         shown = int(np.argmax(covered >= COPIES * len(of_class))) + 1
         if shown > max(1, len(of_class) // 10):
