@@ -18,7 +18,7 @@ FLAT: Final = f"{NOTHING}: after reformatting the image is of one colour, so tha
 FLAT_LEVELS: Final = 8
 """The most levels, of 256, by which the samples of a channel differ in an image of one colour. A camera's noise in the dark and JPEG's
 on an even surface stay within; of all images of MNIST, Sign Language MNIST, CIFAR-10, the fruits and Bo, reformatted for their recipes
-(154,138 images), the one that comes nearest spans 58."""
+(166,205 images), the one that comes nearest spans 58."""
 
 
 def remark_of(pixels: npt.NDArray[np.uint8], spec: Preprocess | None = None) -> str:
