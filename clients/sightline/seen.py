@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sightline.image import ImageInput, open_image
 from sightline.preprocess import Preprocess, PreprocessV1, Resample
-from sightline.reformat import reformat
+from sightline.reformat import UPRIGHT, reformat
 
 SIDE: Final = 448
 """Pixels: the longest side of the original as it is shown, and what the network's pixels are enlarged to. 16 x 28, 14 x 32, 2 x 224."""
@@ -43,7 +43,7 @@ def side_by_side(image: ImageInput, spec: Preprocess, notes: Sequence[str] = ())
     sent = np.repeat(np.repeat(pixels, enlarged, axis=0), enlarged, axis=1)
     left = [f"the image: {decoded.width} x {decoded.height}, {_kind(decoded)}", f"shown {_times(factor)}"]
     right = [f"what is sent: {wide} x {high}, {spec.mode}", f"shown {_times(enlarged)}"]
-    if _swaps_sides(decoded, spec):
+    if _orientation(decoded, spec) > 1:
         left[1] += ", turned upright by its EXIF tag"
     return _sheet(
         ((left, original), (right, np.repeat(sent, 3 // channels, axis=2))),
@@ -60,7 +60,7 @@ def described(spec: Preprocess) -> str:
 
 def _original(decoded: Image.Image, spec: Preprocess) -> tuple[_Pixels, float]:
     """Return the image as it is shown, RGB [H, W, 3], and by what it was scaled."""
-    width, height = decoded.size[::-1] if _swaps_sides(decoded, spec) else decoded.size
+    width, height = decoded.size[::-1] if _orientation(decoded, spec) >= 5 else decoded.size
     factor = min(SIDE / width, SIDE / height)
     if factor >= 1:
         factor = int(factor)
@@ -90,12 +90,13 @@ def _as_it_is(size: tuple[int, int], ground: int, spec: Preprocess, resample: Re
     )
 
 
-def _swaps_sides(decoded: Image.Image, spec: Preprocess) -> bool:
-    """Whether the orientation tag (Exif 2.32, tag 274) lays the image on its side and the specification turns it back."""
+def _orientation(decoded: Image.Image, spec: Preprocess) -> int:
+    """Return the orientation tag (Exif 2.32, tag 274) that the specification undoes; 1 if the image stays as it is stored."""
     try:
-        return spec.exif == "apply" and decoded.getexif().get(274) in (5, 6, 7, 8)
+        tag = decoded.getexif().get(274)
     except Exception:  # noqa: BLE001 - `reformat` takes an image with a damaged EXIF block as upright too
-        return False
+        return 1
+    return tag if spec.exif == "apply" and tag in UPRIGHT else 1
 
 
 def _kind(decoded: Image.Image) -> str:

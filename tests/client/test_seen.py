@@ -71,6 +71,9 @@ def test_the_original_stands_upright_if_the_specification_turns_it_and_lies_if_i
     upright = scene(200, 300)
     assert (original(drawn(turned(upright), spec()), 300, 200) == upright).all()
     assert (original(drawn(turned(upright), spec(exif="ignore")), 200, 300) == np.rot90(upright)).all()
+    headlong = Image.fromarray(np.ascontiguousarray(upright[::-1, ::-1]))
+    headlong.getexif()[274] = 3
+    assert (original(drawn(headlong, spec()), 300, 200) == upright).all()
 
 
 def test_transparent_pixels_lie_over_a_checkerboard_on_the_left_and_over_the_background_on_the_right() -> None:
@@ -196,6 +199,9 @@ def test_what_cannot_work_is_refused_in_a_sentence(colours: tuple[Path, Path], t
             show("colours", *arguments, *([] if "--out" in arguments else ["--out", out]))
         assert sentence in str(refusal.value)
         assert not out.exists()
+    with pytest.raises(UsageError) as refusal:
+        show("colours", image, "--out", image, "--card", card_file, "--overwrite")
+    assert str(refusal.value) == f"{image}: this is the image itself: choose another name"
     with pytest.raises(UsageError) as refusal:
         show("flowers", image, "--out", out, "--card", card_file)
     assert str(refusal.value) == f"{card_file}: the card is that of colours, not of flowers"

@@ -37,7 +37,7 @@ def show(model: str, image: Path, out: Path, card_file: Path | None, overwrite: 
     from sightline.classifier import Classifier
     from sightline.reformat import reformat
 
-    _check(out, overwrite)
+    _check(out, image, overwrite)
     if card_file is not None:
         card = _card_in(card_file, model)
         _write(image, card, f"as the card {card_file} says; no server was asked", out)
@@ -82,10 +82,12 @@ def _card_in(path: Path, model: str) -> "ModelCard":
     return card
 
 
-def _check(out: Path, overwrite: bool) -> None:
+def _check(out: Path, image: Path, overwrite: bool) -> None:
     if out.suffix.lower() != ".png":
         raise UsageError(f"{out}: it is written as PNG, so the file's name must end with .png")
     if not out.parent.is_dir():
         raise UsageError(f"{out.parent}: there is no such folder to write {out.name} in")
     if out.is_dir() or (out.exists() and not overwrite):
         raise UsageError(f"{out}: the file exists already: choose another name, or overwrite it")
+    if out.exists() and image.exists() and out.samefile(image):
+        raise UsageError(f"{out}: this is the image itself: choose another name")

@@ -35,27 +35,17 @@ def look_of(image: Image.Image) -> Looks:
     look = np.zeros((), LOOK_DTYPE)
     look["side"] = np.sqrt(image.width * image.height)
     if image.mode == "I" or image.mode.startswith("I;16"):
-        look["range"] = _span(image) / 65_535
+        look["range"] = np.ptp(np.asarray(image).astype(np.int32)) / 65_535
         return look
     if image.has_transparency_data:
-        image = image.convert("RGBA" if image.mode != "LA" else "LA")
-        look["transparent"] = _least(image.getchannel("A")) < 255
+        image = image if image.mode in ("LA", "RGBA") else image.convert("RGBA")
+        look["transparent"] = np.array(image.getchannel("A").getextrema()).min() < 255
     elif image.mode not in ("1", "L", "RGB"):
         image = image.convert("RGB")
     # What is drawn in one colour on transparent ground shows in the alpha alone.
-    look["range"] = max(_span(band) for band in image.split()) / 255
+    extrema = np.array(image.getextrema()).reshape(-1, 2)
+    look["range"] = np.ptp(extrema, axis=1).max() / 255
     if image.mode in ("RGB", "RGBA"):
-        small = np.asarray(image.convert("RGB").resize((SMALL, SMALL), Image.Resampling.BOX)).astype(np.int16)
+        small = np.asarray(image.resize((SMALL, SMALL), Image.Resampling.BOX))[..., :3].astype(np.int16)
         look["kind"] = 2 if np.ptp(small, axis=2).max() > COLOURED else 1
     return look
-
-
-def _span(band: Image.Image) -> int:
-    samples = np.asarray(band)
-    if samples.dtype == np.bool_:
-        return 255 * int(samples.any() and not samples.all())
-    return int(samples.max()) - int(samples.min())
-
-
-def _least(band: Image.Image) -> int:
-    return int(np.asarray(band).min())
