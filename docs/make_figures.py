@@ -1,4 +1,6 @@
-"""Draws docs/preprocessing.png: what each field of a specification does to one image, by the reference itself.
+"""Draws docs/preprocessing.png, what each field of a specification does to one image, and docs/misread.png, how an image is misread.
+
+Every tile is what the reference itself makes of a drawn scene.
 
 python docs/make_figures.py
 """
@@ -77,6 +79,88 @@ def main() -> None:
         ),
     ]
     _sheet(rows).save(Path(__file__).with_name("preprocessing.png"), optimize=True)
+    _sheet(_misread()).save(Path(__file__).with_name("misread.png"), optimize=True)
+
+
+def _misread() -> list[tuple[str, list[tuple[str, Pixels]]]]:
+    """Give a row for each symptom: an image, what a network gets of it, and what it should get."""
+    upright, wide = scene(180, 120), scene(100, 250)
+    sideways = np.ascontiguousarray(np.rot90(upright))
+    exif = b"II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00"
+    photo = png(sideways, chunks=[(b"eXIf", exif)])
+    seven, small = _seven((150, 150), 1.0, 235), _seven((300, 300), 0.25, 235)
+    canvas = np.zeros((150, 150, 4), np.uint8)
+    canvas[..., 3] = 255 - np.clip(_seven((150, 150), 1.0, 255).astype(int) * 255 // 225 - 33, 0, 255)
+    shaded = np.clip(_seven((150, 150), 1.0, 235) - np.linspace(0, 110, 150)[None, :], 0, 255).astype(np.uint8)
+    two = np.hstack([_seven((150, 110), 0.9, 235), _seven((150, 110), 0.9, 235)])
+    digits = spec(mode="L", size=(28, 28), fit="pad", polarity="light-on-dark")
+    dark = digits.with_fields(polarity="as-is")
+    square = spec(size=(112, 112))
+    return [
+        (
+            "sideways",
+            [
+                ("the file's pixels", sideways),
+                ("exif ignore", reformat(photo, spec(size=(112, 112), exif="ignore"))),
+                ("exif apply", reformat(photo, square)),
+            ],
+        ),
+        (
+            "inverted",
+            [("ink on paper", seven), ("polarity as-is", reformat(seven, dark)), ("polarity light-on-dark", reformat(seven, digits))],
+        ),
+        (
+            "cut off",
+            [
+                ("the image", wide),
+                ("fit crop", reformat(wide, square.with_fields(fit="crop"))),
+                ("fit pad", reformat(wide, square.with_fields(fit="pad"))),
+            ],
+        ),
+        (
+            "squashed",
+            [("the image", wide), ("fit stretch", reformat(wide, square)), ("fit pad", reformat(wide, square.with_fields(fit="pad")))],
+        ),
+        (
+            "transparent",
+            [
+                ("black on nothing", _on_checks(canvas)),
+                ("background 0", reformat(canvas, digits)),
+                ("background 255", reformat(canvas, digits.with_fields(background=(255,)))),
+            ],
+        ),
+        (
+            "too small",
+            [("a large sheet", small), ("as it is", reformat(small, digits)), ("cut out first", reformat(small[95:205, 95:205], digits))],
+        ),
+        (
+            "grey paper",
+            [
+                ("uneven light", shaded),
+                ("as it is", reformat(shaded, digits)),
+                ("on even, white paper", reformat(_seven((150, 150), 1.0, 255), digits)),
+            ],
+        ),
+        ("several", [("two things", two), ("as they are", reformat(two, digits)), ("one alone", reformat(two[:, :110], digits))]),
+    ]
+
+
+def _seven(size: tuple[int, int], share: float, paper: int) -> Pixels:
+    """Draw a seven in ink on paper that fills so much of the sheet, height and width in pixels."""
+    height, width = size
+    sheet = Image.new("L", (width, height), paper)
+    side = share * min(size)
+    corners = [(width / 2 + across * side, height / 2 + down * side) for across, down in ((-0.28, -0.32), (0.26, -0.32), (-0.08, 0.36))]
+    ImageDraw.Draw(sheet).line(corners, 30, max(3, round(side / 12)), joint="curve")
+    return np.asarray(sheet)
+
+
+def _on_checks(pixels: Pixels) -> Pixels:
+    """Show RGBA pixels over a checkerboard."""
+    down, across = (np.arange(length) // 8 for length in pixels.shape[:2])
+    ground = np.where((down[:, None] + across) % 2 == 0, 255, 204)[..., None]
+    alpha = pixels[..., 3:] / 255
+    return np.asarray(pixels[..., :3] * alpha + ground * (1 - alpha)).round().astype(np.uint8)
 
 
 def _ink() -> Pixels:

@@ -18,6 +18,7 @@ from sightline.card import CARD_KEY, ModelCard, unseal
 from sightline.errors import ContractError, ImageError, ModelError, UsageError
 from sightline.image import ImageInput
 from sightline.reformat import reformat
+from sightline.remarks import remark_of
 from sightline.transport import ServedConfig, Tls, Transport, connect
 from sightline.transport.patience import WAIT_S, demand_wait, patiently
 
@@ -50,6 +51,8 @@ class Guess:
     """The most probable classes, best first, as many as were asked for; `top[0]` is the label above."""
     version: str
     """Version of the model that answered."""
+    remark: str = ""
+    """What makes the answer doubtful, in a sentence: the reformatted image is of one colour (`sightline.remarks`). Empty if nothing."""
 
 
 class Classifier:
@@ -105,8 +108,8 @@ class Classifier:
     def classify(self, images: ImageInput | Sequence[ImageInput], top: int = 1) -> list[Guess]:
         """Return a guess for each image, in order. A single image counts as a list of one.
 
-        Raises ImageError, naming the image, if one cannot be read: no image ever gets a label by accident. Use
-        `stream` to go on after a broken image.
+        A guess with a `remark` is the answer to an image on which there is nothing to read. Raises ImageError, naming the image, if
+        one cannot be read: no image ever gets a label by accident. Use `stream` to go on after a broken image.
         """
         listed: Sequence[ImageInput] = images if isinstance(images, (list, tuple)) else [images]  # type: ignore[list-item]
         guesses = []
@@ -137,10 +140,11 @@ class Classifier:
         """Return a guess for each of the reformatted images: uint8 [N, H, W, C]."""
         probabilities, versions = self._infer(pixels)
         guesses = []
-        for row, version in zip(probabilities, versions, strict=True):
+        for image, row, version in zip(pixels, probabilities, versions, strict=True):
             best = np.argsort(-row, kind="stable")[:top]
             classes = tuple(ClassProbability(self.card.labels[index], float(row[index]), int(index)) for index in best)
-            guesses.append(Guess(classes[0].label, classes[0].probability, classes[0].index, classes, version))
+            remark = remark_of(image, self.card.preprocess)
+            guesses.append(Guess(classes[0].label, classes[0].probability, classes[0].index, classes, version, remark))
         return guesses
 
     def probabilities(self, images: Sequence[ImageInput]) -> npt.NDArray[np.float32]:

@@ -49,6 +49,8 @@ class ScoreSummary:
     passed_over: int
     """Files whose name does not promise an image."""
     out: Path
+    remarked: int = 0
+    """Rows that hold a remark beside the label: there is nothing to read on the image."""
 
 
 def score_folder(
@@ -62,7 +64,7 @@ def score_folder(
 
     The rows grow in `OUT.part`, which becomes `out` in one step at the end: an interrupted job never looks like a finished one,
     and what it had done is still there. Columns: image (relative path, with `/`), label, probability, label_2, probability_2 …
-    up to `top`, version (of the model that answered), error (empty for a good row).
+    up to `top`, version (of the model that answered), error (empty for a good row), remark (of a good row, `Guess.remark`).
 
     `progress` is called with the number of rows of each batch. Raises UsageError if the folder or the file is not usable, MachineError
     if the rows cannot be written, and whatever the server raises, naming the part file.
@@ -72,7 +74,7 @@ def score_folder(
     workers = settings.workers or min(8, (os.cpu_count() or 1) * 2)
     walk = _Walk(folder)
     part = out.with_name(out.name + ".part")
-    rows = broken = 0
+    rows = broken = remarked = 0
     try:
         # A file name may hold bytes that are no UTF-8; they are written as \udcxx rather than ending the job.
         with part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
@@ -83,6 +85,7 @@ def score_folder(
                     writer.writerow(_row(path.relative_to(folder).as_posix(), outcome, top))
                     rows += 1
                     broken += isinstance(outcome, ImageError)
+                    remarked += isinstance(outcome, Guess) and bool(outcome.remark)
                 progress(len(batch))
             file.flush()
             os.fsync(file.fileno())
@@ -91,7 +94,7 @@ def score_folder(
         raise type(error)(f"{error} ({rows} rows were written before that; they are in {part})") from None
     except OSError as error:
         raise MachineError(f"{out}: the rows cannot be written: {reason_of(error)}") from None
-    return ScoreSummary(rows, broken, walk.passed_over, out)
+    return ScoreSummary(rows, broken, walk.passed_over, out, remarked)
 
 
 def images_below(folder: Path) -> Iterator[Path]:
@@ -165,11 +168,11 @@ def _check(folder: Path, out: Path, overwrite: bool) -> None:
 
 def _header(top: int) -> list[str]:
     more = [column for rank in range(2, top + 1) for column in (f"label_{rank}", f"probability_{rank}")]
-    return ["image", "label", "probability", *more, "version", "error"]
+    return ["image", "label", "probability", *more, "version", "error", "remark"]
 
 
 def _row(name: str, outcome: Outcome, top: int) -> list[str]:
     if isinstance(outcome, ImageError):
-        return [name, *[""] * (2 * top), "", str(outcome)]
+        return [name, *[""] * (2 * top), "", str(outcome), ""]
     cells = [cell for entry in outcome.top for cell in (entry.label, f"{entry.probability:.6f}")]
-    return [name, *cells, outcome.version, ""]
+    return [name, *cells, outcome.version, "", outcome.remark]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from sightline import Classifier
 from sightline.errors import ServerError, ServerUnavailable, UsageError
+from sightline.remarks import FLAT
 from sightline.scoring import ScoreSettings, score_folder
 from sightline.testing import FakeTransport
 from sightline.transport import InferResult
@@ -66,7 +67,19 @@ def test_the_file_is_the_same_for_any_number_of_workers(folder: Path, tmp_path: 
 
 def test_a_row_holds_as_many_classes_as_were_asked_for_but_no_more_than_there_are(folder: Path, tmp_path: Path) -> None:
     rows = rows_of(score_folder(classifier(), folder, tmp_path / "rows.csv", ScoreSettings(top=9)).out)
-    assert list(rows[0]) == ["image", "label", "probability", "label_2", "probability_2", "label_3", "probability_3", "version", "error"]
+    more = ["label_2", "probability_2", "label_3", "probability_3"]
+    assert list(rows[0]) == ["image", "label", "probability", *more, "version", "error", "remark"]
+
+
+def test_the_row_of_an_image_of_one_colour_holds_its_label_and_says_that_there_is_nothing_to_read(folder: Path, tmp_path: Path) -> None:
+    Image.linear_gradient("L").convert("RGB").save(folder / "lit.png")
+    done = score_folder(classifier(), folder, tmp_path / "rows.csv")
+    rows = rows_of(done.out)
+    assert (done.rows, done.broken, done.remarked) == (44, 3, 40)
+    for row in rows:
+        colour = row["image"].rpartition("_")[2].removesuffix(".png")
+        assert row["remark"] == (FLAT if colour in COLOURS else "")
+        assert row["label"] == COLOURS.get(colour, "red" if row["image"] == "lit.png" else "")
 
 
 def test_a_file_name_that_is_no_utf8_or_holds_quotes_still_is_one_row(folder: Path, tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from sightline import Classifier, cli
+from sightline import Classifier, cli, reformat
 from sightline.bench import find_perf_analyzer
 from sightline.errors import ImageError, ModelNotFound, RowsFailed, UsageError
+from sightline.remarks import FLAT
+from sightline.seen import MARGIN, SIDE
 from sightline_serving.server import Server
 from support.line import Line
 
@@ -67,6 +70,35 @@ def test_ink_on_paper_photographed_sideways_is_the_same_digit(url: str, digit_fi
         assert (classifier.probabilities(turned_wrongly) != classifier.probabilities(digit_files)).any()
 
 
+def test_an_empty_sheet_is_nothing_to_read_and_no_sure_digit(
+    url: str, digit_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet = tmp_path / "sheet.jpg"
+    Image.new("RGB", (300, 400), "white").save(sheet)
+    cli.run(["classify", "mnist", str(sheet), "--url", url])
+    printed = capsys.readouterr()
+    assert printed.out == f"{sheet}  nothing to read here\n"
+    assert printed.err.startswith(f"note: {sheet}: {FLAT}: ")
+    cli.run(["classify", "mnist", str(sheet), str(digit_files[0]), "--url", url, "--json"])
+    empty, digit = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (empty["remark"], digit["remark"]) == (FLAT, "")
+    assert empty["top"][0]["label"] in "0123456789"
+
+
+def test_show_draws_what_the_model_gets_and_its_answer(
+    url: str, digit_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "seen.png"
+    cli.run(["show", "mnist", str(digit_files[7]), "--out", str(out), "--url", url])
+    with Classifier("mnist", url) as classifier:
+        (guess,) = classifier.classify(digit_files[7])
+        pixels = reformat(digit_files[7], classifier.card.preprocess)
+    assert capsys.readouterr().out == f"{out}: {digit_files[7]} as mnist gets it: {guess.label}  {guess.probability:.4f}\n"
+    with Image.open(out) as sheet:
+        panel = np.asarray(sheet)[MARGIN : MARGIN + 28 * 16, SIDE + 2 * MARGIN : SIDE + 2 * MARGIN + 28 * 16]
+    assert (panel[8::16, 8::16] == pixels).all()
+
+
 def test_models_lists_what_is_served_with_its_input_and_card(url: str, line: Line, capsys: pytest.CaptureFixture[str]) -> None:
     cli.run(["models", "--url", url])
     title, row, *_ = capsys.readouterr().out.splitlines()
@@ -97,7 +129,9 @@ def test_score_writes_a_row_for_every_image_the_broken_ones_too(
     (folder / "1" / "cut.png").write_bytes(digit_files[0].read_bytes()[:50])
     with pytest.raises(RowsFailed, match=r"^1 of 301 images could not be read: their rows in .*rows.csv say why$"):
         cli.run(["score", "mnist", str(folder), "--out", str(tmp_path / "rows.csv"), "--url", url])
-    assert capsys.readouterr().out.startswith(f"301 rows in {tmp_path / 'rows.csv'} (1 with an error; 0 other files passed over; card ")
+    assert capsys.readouterr().out.startswith(
+        f"301 rows in {tmp_path / 'rows.csv'} (1 with an error; 0 with a remark; 0 other files passed over; card "
+    )
     with (tmp_path / "rows.csv").open(newline="") as file_of_rows:
         rows = list(csv.DictReader(file_of_rows))
     with Classifier("mnist", url) as classifier:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +19,7 @@ from sightline.errors import DataError, MachineError
 from sightline.host.files import reason_of, write_atomically
 from sightline_training.datasets import Dataset, open_dataset
 from sightline_training.datasets.image_set import UNKNOWN, ImageSet, Labels, Pixels, Split
+from sightline_training.datasets.remarks import remarks_on
 from sightline_training.environment import Device, Stopwatch, hardware, peak_memory_bytes, usable_threads, versions
 from sightline_training.loop.allocator import keep_freed_memory
 from sightline_training.loop.batches import Memory, seed_of
@@ -96,7 +97,7 @@ def train(recipe: Recipe, folder: Path, settings: TrainSettings | None = None) -
         else:
             demand_same(begun, plan.settings, folder)
             messages().print(f"continuing the run in {folder}")
-        _Training(plan, folder, dataset, device).run(stopwatch, resumed=begun is not None)
+        _Training(plan, folder, _remarked(dataset, plan.recipe.card), device).run(stopwatch, resumed=begun is not None)
         return TrainResult(load_run(folder), fresh=True)
 
 
@@ -192,6 +193,14 @@ def _device(choice: DeviceChoice) -> Device:
     if choice == "gpu" and not torch.cuda.is_available():
         raise MachineError("torch finds no GPU here. Leave out the choice of a device to train on the CPU.", settings=("device",))
     return "gpu" if choice != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _remarked(dataset: Dataset, card: ModelCard) -> Dataset:
+    """Return the dataset with remarks on how its images look, for the report; they are told now, before hours go into the training."""
+    remarks = remarks_on(dataset, card.labels)
+    for remark in remarks:
+        messages().print(f"note: {remark}")
+    return replace(dataset, remarks=(*dataset.remarks, *remarks))
 
 
 def _labels_of(images: ImageSet, card: ModelCard) -> Labels:

@@ -19,6 +19,8 @@ class ClassifiedImage:
     """Version of the model that answered."""
     top: tuple[object, ...]
     """`sightline.ClassProbability`, best first."""
+    remark: str
+    """What makes the answer doubtful: there is nothing to read on the image. Empty if nothing."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,12 @@ def classify(model: str, images: tuple[Path, ...], top: int, as_json: bool, vers
     """Say what MODEL sees in each of the IMAGES.
 
     An image that cannot be read gets no label: it is reported on stderr, the others are still answered, and the command ends
-    with exit code 3.
+    with exit code 3. An image of one colour is answered with "nothing to read here"; what the model says of it stands on stderr,
+    and in the document of --json beside the remark.
     """
     from sightline.classifier import Classifier
     from sightline.console import print_document
+    from sightline.remarks import NOTHING
 
     refused = 0
     width = max(len(str(image)) for image in images)
@@ -55,7 +59,10 @@ def classify(model: str, images: tuple[Path, ...], top: int, as_json: bool, vers
                 if as_json:
                     print_document(RefusedImage(str(image), str(guess)))
             elif as_json:
-                print_document(ClassifiedImage(str(image), model, guess.version, guess.top))
+                print_document(ClassifiedImage(str(image), model, guess.version, guess.top, guess.remark))
+            elif guess.remark:
+                print(f"{image!s:<{width}}  {NOTHING}", flush=True)
+                click.echo(f"note: {image}: {guess.remark}: {guess.label}  {guess.probability:.4f}", err=True)
             else:
                 classes = "   ".join(f"{entry.label}  {entry.probability:.4f}" for entry in guess.top)
                 print(f"{image!s:<{width}}  {classes}", flush=True)

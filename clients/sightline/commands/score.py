@@ -27,7 +27,8 @@ from sightline.scoring import ScoreSettings
 def score(model: str, folder: Path, out: Path, settings: ScoreSettings, version: str, server: Server) -> None:
     """Score every image below FOLDER with MODEL: one row per image, the broken ones included.
 
-    An image that cannot be read gets a row with the reason and no label; the command then ends with exit code 16.
+    An image that cannot be read gets a row with the reason and no label; the command then ends with exit code 16. The row of an
+    image on which there is nothing to read says so in its last column, remark.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -42,8 +43,8 @@ def score(model: str, folder: Path, out: Path, settings: ScoreSettings, version:
             summary = score_folder(classifier, folder, out, settings, progress=lambda rows: bar.advance(task, rows))
         card_sha256 = classifier.card.sha256
     click.echo(
-        f"{summary.rows} rows in {summary.out} ({summary.broken} with an error; {summary.passed_over} other files passed over; "
-        f"card {card_sha256[:12]})"
+        f"{summary.rows} rows in {summary.out} ({summary.broken} with an error; {summary.remarked} with a remark; "
+        f"{summary.passed_over} other files passed over; card {card_sha256[:12]})"
     )
     if summary.broken:
         raise RowsFailed(f"{summary.broken} of {summary.rows} images could not be read: their rows in {summary.out} say why")

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, overload
 
@@ -17,6 +17,7 @@ from sightline_training.datasets.encoded_images import EncodedImage, encoded_ima
 from sightline_training.datasets.hash_cache import cache_hashes, cached_hashes
 from sightline_training.datasets.image_set import ImageSet, Split
 from sightline_training.datasets.listing import classes_in, enumerated, files_in
+from sightline_training.datasets.look import LOOK_DTYPE, Looks, look_of
 from sightline_training.progress import tracked
 
 NAMED: Final = 20
@@ -54,13 +55,15 @@ class ClassFolders:
     """sha256 of each file's bytes."""
     hashes: ImageHashes
     """What duplicates are found by, shape (N,)."""
+    looks: Looks
+    """How each image looks before reformatting, shape (N,)."""
     remarks: tuple[str, ...]
     """A sentence on the files that were left out, if there are any."""
 
     def images(self, name: str, split: Split, indices: Ints | None = None) -> ImageSet:
         """Return those images, all of them if None, as a set; a file that changes from now on is refused when it is opened."""
         chosen = np.arange(len(self.places)) if indices is None else indices
-        return encoded_image_set(
+        images = encoded_image_set(
             name,
             split,
             _Files(self.folder, [self.places[at] for at in chosen]),
@@ -68,6 +71,7 @@ class ClassFolders:
             digests=[self.digests[at] for at in chosen],
             places=tuple(self.place(int(at)) for at in chosen),
         )
+        return replace(images, looks=self.looks[chosen], hashes=self.hashes[chosen])
 
     def place(self, index: int) -> str:
         """Return what image `index` is called in lists and remarks."""
@@ -85,7 +89,7 @@ def read_class_folders(folder: Path, classes: Sequence[str] | None = None, *, be
     listing = files_in(folder, list(named.values()))
     places = [place for of_class in listing.places for place in of_class]
     labels = np.repeat(np.arange(len(named)), [len(of_class) for of_class in listing.places])
-    digests, hashes, reasons = _decoded(folder, places)
+    digests, hashes, looks, reasons = _decoded(folder, places)
     readable = np.array([reason is None for reason in reasons], bool)
     left_out = [f"{name_of(place)} ({reason})" for place, reason in zip(places, reasons, strict=True) if reason is not None]
     present = np.bincount(labels[readable], minlength=len(named))
@@ -102,6 +106,7 @@ def read_class_folders(folder: Path, classes: Sequence[str] | None = None, *, be
         labels[readable],
         tuple(digest for digest, kept in zip(digests, readable, strict=True) if kept),
         hashes[readable],
+        looks[readable],
         _remarks([*listing.passed_over, *left_out], below),
     )
 
@@ -126,20 +131,19 @@ class _Files(Sequence[EncodedImage]):
         return EncodedImage(name_of(path), lambda: read_file(path))
 
 
-def _decoded(folder: Path, places: Sequence[str]) -> tuple[list[bytes], ImageHashes, list[str | None]]:
-    """Return sha256 and hash of each file, and why it cannot be used, if so. Files that were decoded before are only read."""
+def _decoded(folder: Path, places: Sequence[str]) -> tuple[list[bytes], ImageHashes, Looks, list[str | None]]:
+    """Return sha256, hash and look of each file, and why it cannot be used, if so. Files that were decoded before are only read."""
     known = cached_hashes(folder)
     digests: list[bytes] = []
     reasons: list[str | None] = []
-    hashes = np.zeros(len(places), HASH_DTYPE)
+    hashes, looks = np.zeros(len(places), HASH_DTYPE), np.zeros(len(places), LOOK_DTYPE)
 
-    def decode(place: str) -> tuple[bytes, ImageHashes | None, str | None]:
+    def decode(place: str) -> tuple[bytes, tuple[ImageHashes, Looks] | None, str | None]:
         digest = b""
         try:
             content = read_file(folder / place)
             digest = hashlib.sha256(content).digest()
-            image_hash = known.get(digest)
-            return digest, image_hash if image_hash is not None else hash_image(open_image(content)), None
+            return digest, known.get(digest) or _seen(content), None
         except ImageError as error:
             return digest, None, image_reason(error)
         except OSError as error:
@@ -147,15 +151,20 @@ def _decoded(folder: Path, places: Sequence[str]) -> tuple[list[bytes], ImageHas
 
     with ThreadPoolExecutor(WORKERS) as pool:
         for top in tracked(range(0, len(places), BATCH), f"reading {name_of(folder)}", bar_from=8):
-            for digest, image_hash, reason in pool.map(decode, places[top : top + BATCH]):
-                if image_hash is not None:
-                    hashes[len(digests)] = image_hash
+            for digest, seen, reason in pool.map(decode, places[top : top + BATCH]):
+                if seen is not None:
+                    hashes[len(digests)], looks[len(digests)] = seen
                 digests.append(digest)
                 reasons.append(reason)
     readable = [index for index, reason in enumerate(reasons) if reason is None]
     if any(digests[index] not in known for index in readable):
-        cache_hashes(folder, [digests[index] for index in readable], hashes[readable])
-    return digests, hashes, reasons
+        cache_hashes(folder, [digests[index] for index in readable], hashes[readable], looks[readable])
+    return digests, hashes, looks, reasons
+
+
+def _seen(content: bytes) -> tuple[ImageHashes, Looks]:
+    image = open_image(content)
+    return hash_image(image), look_of(image)
 
 
 def _remarks(left_out: Sequence[str], below: str) -> tuple[str, ...]:

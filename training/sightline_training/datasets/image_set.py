@@ -13,6 +13,8 @@ from PIL import Image
 
 from sightline.preprocess import Preprocess
 from sightline.reformat import reformat
+from sightline_training.datasets.duplicates import ImageHashes
+from sightline_training.datasets.look import Looks
 from sightline_training.progress import tracked
 
 Split = Literal["train", "valid", "test"]
@@ -43,6 +45,10 @@ class ImageSet:
     opener: Callable[[int], Image.Image] = field(repr=False)
     places: tuple[str, ...] = ()
     """Where each image lies, relative to the data folder; empty if that says nothing."""
+    looks: Looks | None = field(default=None, repr=False)
+    """How each image looks, shape (N,), if it was looked at when it was found."""
+    hashes: ImageHashes | None = field(default=None, repr=False)
+    """What copies of each image are found by, shape (N,), if it was hashed then."""
 
     def __len__(self) -> int:
         """Number of images."""
