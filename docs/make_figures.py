@@ -5,6 +5,7 @@ Every tile is what the reference itself makes of a drawn scene.
 python docs/make_figures.py
 """
 
+import io
 import sys
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from PIL import Image, ImageDraw, ImageFont
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from sightline.reformat import reformat
+from support import document_images as drawn
 from support.make_corpus import png, scene
-from support.specs import spec
+from support.specs import spec, spec_v2
 
 TILE, GAP, LINE = 150, 16, 34
 PAPER, INK = (255, 255, 255), (30, 30, 30)
@@ -78,6 +80,7 @@ def main() -> None:
             ],
         ),
     ]
+    _sheet(_version_2()).save(Path(__file__).with_name("preprocessing-2.png"), optimize=True)
     _sheet(rows).save(Path(__file__).with_name("preprocessing.png"), optimize=True)
     _sheet(_misread()).save(Path(__file__).with_name("misread.png"), optimize=True)
 
@@ -161,6 +164,75 @@ def _on_checks(pixels: Pixels) -> Pixels:
     ground = np.where((down[:, None] + across) % 2 == 0, 255, 204)[..., None]
     alpha = pixels[..., 3:] / 255
     return np.asarray(pixels[..., :3] * alpha + ground * (1 - alpha)).round().astype(np.uint8)
+
+
+def _version_2() -> list[tuple[str, list[tuple[str, Pixels]]]]:
+    """Before and after, for each value of the fields that version 2 adds."""
+    canvas = drawn.canvases()["canvas-black.png"][0]
+    yellow = drawn.canvases()["canvas-yellow.png"][0]
+    strokes = drawn.coverage(drawn.SEVEN, (150, 150), (40, 45, 70, 55), 7)
+    paper = drawn.page(strokes, 195, 60, (35, -30), 3)
+    slate = drawn.page(strokes, 70, 215, (15, 15), 3)
+    form = drawn.page(
+        np.maximum(drawn.coverage(drawn.FIVE, (150, 150), (50, 52, 52, 46), 5), drawn.frame((150, 150), 16, 2, 4)), 205, 60, (20, 10), 3
+    )
+    sheet = drawn.page(drawn.coverage(drawn.FIVE, (150, 210), (80, 140, 44, 32), 4), 205, 60, (25, -20), 3)
+    file = io.BytesIO()
+    Image.fromarray(np.kron(scene(120, 180), np.ones((8, 8, 1), np.uint8))).save(file, "JPEG", quality=90)
+    scan = spec_v2(mode="L", size=(150, 150), levels="document")
+    digits = spec_v2(mode="L", size=(28, 28), fit="pad", levels="document", frame="ink-box", polarity="light-on-dark")
+    return [
+        (
+            "alpha_\nbackground",
+            [
+                ("a transparent canvas", _checked(canvas)),
+                ("black", reformat(canvas, spec_v2(size=(120, 140)))),
+                ("auto", reformat(canvas, spec_v2(size=(120, 140), alpha_background="auto"))),
+                ("auto, of light strokes", reformat(yellow, spec_v2(size=(120, 140), alpha_background="auto"))),
+            ],
+        ),
+        (
+            "levels",
+            [
+                ("as-is: ink on paper", reformat(paper, spec_v2(mode="L", size=(150, 150)))),
+                ("document", reformat(paper, scan)),
+                ("document, light-on-dark", reformat(paper, scan.with_fields(polarity="light-on-dark"))),
+                ("as-is: chalk on slate", reformat(slate, spec_v2(mode="L", size=(150, 150)))),
+                ("document", reformat(slate, scan)),
+            ],
+        ),
+        (
+            "frame",
+            [
+                ("a form", form),
+                ("as-is", reformat(form, digits.with_fields(frame="as-is"))),
+                ("ink-box", reformat(form, digits)),
+                ("a sheet", sheet),
+                ("ink-box", reformat(sheet, digits)),
+            ],
+        ),
+        (
+            "decode",
+            [
+                ("full", reformat(file.getvalue(), spec_v2(size=(60, 90)))),
+                ("dct: at an eighth", reformat(file.getvalue(), spec_v2(size=(60, 90), decode="dct"))),
+                ("their difference, 8 times", _difference(file.getvalue())),
+            ],
+        ),
+    ]
+
+
+def _checked(rgba: Pixels) -> Pixels:
+    """RGBA over grey checks."""
+    y, x = np.mgrid[: rgba.shape[0], : rgba.shape[1]]
+    under = np.where((y // 5 + x // 5) % 2, 200, 235)[..., None]
+    alpha = rgba[..., 3:] / 255
+    return np.asarray(rgba[..., :3] * alpha + under * (1 - alpha)).astype(np.uint8)
+
+
+def _difference(jpeg: bytes) -> Pixels:
+    full, smaller = (reformat(jpeg, spec_v2(size=(60, 90), decode=decode)).astype(int) for decode in ("full", "dct"))
+    return np.asarray(np.clip(8 * np.abs(full - smaller), 0, 255), dtype=np.uint8)
 
 
 def _ink() -> Pixels:

@@ -53,14 +53,18 @@ def strokes(digit: Image.Image, side: int, pen: float | None = None) -> Coverage
     if pen is None:
         distance = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
     else:
-        distance = pen * height - ndimage.distance_transform_edt(~skeletonize(inside))
+        distance = pen * height - ndimage.distance_transform_edt(~_middle(inside))
     rows, columns = (np.flatnonzero((distance > 0).any(axis=axis)) for axis in (1, 0))
     cut = distance[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
     scale = side / max(cut.shape)
     size = max(1, round(cut.shape[1] * scale)), max(1, round(cut.shape[0] * scale))
     # A signed distance from the stroke's edge, in pixels of the page: half a pixel around 0 is the antialiased edge.
     drawn = np.asarray(Image.fromarray(cut).resize(size, Image.Resampling.BICUBIC)) * scale
-    return np.clip(drawn.astype(np.float64) + 0.5, 0, 1)
+    return np.asarray(np.clip(drawn.astype(np.float64) + 0.5, 0, 1))
+
+
+def _middle(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    return np.asarray(skeletonize(inside), dtype=bool)  # type: ignore[no-untyped-call]
 
 
 def on_page(ink: Coverage, shape: tuple[int, int], corner: tuple[int, int]) -> Coverage:

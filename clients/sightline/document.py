@@ -14,6 +14,8 @@ from PIL import Image, ImageFilter
 Plane = npt.NDArray[np.uint8]
 """One channel of samples (H, W)."""
 
+LEVELS: Final = np.arange(256, dtype=np.int64)
+
 TILES: Final = 16
 """The ground is measured in so many tiles a side."""
 STROKE_TILES: Final = 5
@@ -49,12 +51,12 @@ def document(plane: Plane) -> Document:
     room = np.maximum(ground if dark else 255 - ground, LEAST_ROOM)
     deviation = np.minimum(np.abs(above_ground) * 255 // room, 255)
     ink = np.where(above_ground > 0, deviation, 0).astype(np.uint8)
-    full = _full_ink(ink)
+    full = full_ink(ink)
     floor = NOISE_RATIO * _median(deviation)
     if full < max(LEAST_INK, 2 * floor, 1) or not _has_edges(ink, full):
         return Document(np.zeros((height, width), np.uint8), dark)
     # Of 256 values each is computed once.
-    scale = np.clip((np.arange(256) - floor) * 255 // (full - floor), 0, 255).astype(np.uint8)
+    scale = np.clip((LEVELS - floor) * 255 // (full - floor), 0, 255).astype(np.uint8)
     return Document(scale[ink], dark)
 
 
@@ -65,7 +67,7 @@ def _is_ink_dark(plane: Plane) -> bool:
     for quarter in (plane[:high, :wide], plane[:high, -wide:], plane[-high:, :wide], plane[-high:, -wide:]):
         counts = np.bincount(quarter.ravel(), minlength=256)
         median = int(np.searchsorted(counts.cumsum(), high * wide // 2, side="right"))
-        weighted = counts * (np.arange(256) - median) ** 4
+        weighted = counts * (LEVELS - median) ** 4
         below += int(weighted[:median].sum())
         above += int(weighted[median:].sum())
     return below > above
@@ -93,10 +95,10 @@ def _tiles(length: int) -> npt.NDArray[np.int64]:
     return firsts[:, None] + np.arange(side)
 
 
-def _full_ink(ink: Plane) -> int:
+def full_ink(ink: Plane) -> int:
     """The level that a tenth of the strokes' samples reach; strokes are what Otsu's threshold (1979) parts from the ground."""
     counts = np.bincount(ink.ravel(), minlength=256)
-    number, total = counts.cumsum(), (counts * np.arange(256)).cumsum()
+    number, total = counts.cumsum(), (counts * LEVELS).cumsum()
     below, above = number[:-1], number[-1] - number[:-1]
     # The variance between the two classes, times the square of the number of samples: whole numbers until the one division.
     parted = (below > 0) & (above > 0)

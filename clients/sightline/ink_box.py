@@ -172,8 +172,14 @@ def _parts(ink: Plane) -> Iterator[_Part]:
             touching += 1
     parts: dict[int, _Part] = {}
     for run, (row, first, end, mass) in enumerate(zip(rows, firsts, ends, masses, strict=True)):
-        part = parts.setdefault(root(run), _Part(row, first, row + 1, end, 0, []))
-        part.left, part.right, part.bottom = min(part.left, first), max(part.right, end), row + 1
+        part = parts.get(root(run))
+        if part is None:
+            parts[root(run)] = _Part(row, first, row + 1, end, mass, [(row, first, end)])
+            continue
+        # Written out: a 28 x 28 image has some sixty runs, and training looks at seventy thousand images.
+        part.left = min(part.left, first)
+        part.right = max(part.right, end)
+        part.bottom = row + 1
         part.mass += mass
         part.runs.append((row, first, end))
     return iter(parts.values())

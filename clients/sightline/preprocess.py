@@ -18,6 +18,8 @@ from pydantic import (
     StrictInt,
     ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -45,6 +47,14 @@ def _an_integer(value: object) -> object:
 
 Version = BeforeValidator(_an_integer)
 """Annotates the `version` of a member: `Annotated[Literal[1], Version]`."""
+
+
+def _colour_or_auto(value: object, read: ValidatorFunctionWrapHandler) -> object:
+    """Refuse with one sentence in place of one for each member of the union."""
+    try:
+        return read(value)
+    except ValidationError:
+        raise ValueError("Input should be 'auto' or a list of whole numbers from 0 to 255, one a channel") from None
 
 
 class StrictModel(BaseModel):
@@ -141,7 +151,7 @@ class PreprocessV2(Preprocess):
     """Version of this specification. A text with another version is refused."""
     background: tuple[Byte, ...]
     """Colour, one byte a channel, that fills the padding."""
-    alpha_background: tuple[Byte, ...] | Literal["auto"]
+    alpha_background: Annotated[tuple[Byte, ...] | Literal["auto"], WrapValidator(_colour_or_auto)]
     """Colour, one byte a channel, that lies under transparent pixels; `auto`: white or black, whichever is further from the luma of what
     is visible, so that black strokes on a transparent canvas stay visible."""
     levels: Literal["as-is", "document"]

@@ -66,15 +66,12 @@ def reformat_v2(image: ImageInput, spec: PreprocessV2, max_pixels: int = MAX_PIX
         if spec.levels == "as-is":
             return _pixels(_fit(prepared, spec), spec)
         strokes = document(np.asarray(_resize(prepared.convert("L"), *_measured_size(prepared.height, prepared.width, spec), "box")))
-        inverted = strokes.dark and spec.polarity == "as-is"
-        if spec.frame == "ink-box":
-            plane = ink_box(
-                strokes.ink, spec.size, lambda cut, high, wide: np.asarray(_resize(Image.fromarray(cut), high, wide, spec.resample))
-            )
-            plane = 255 - plane if inverted else plane
-            return np.repeat(plane[..., None], spec.channels, axis=2)
-        plane = 255 - strokes.ink if inverted else strokes.ink
-        return _pixels(_fit(Image.fromarray(plane).convert(spec.mode), spec.with_fields(polarity="as-is")), spec)
+        dark_on_light = strokes.dark and spec.polarity == "as-is"
+        if spec.frame == "as-is":
+            plane = _inverted(strokes.ink) if dark_on_light else strokes.ink
+            return _pixels(_fit(Image.fromarray(plane).convert(spec.mode), spec.with_fields(polarity="as-is")), spec)
+        boxed = ink_box(strokes.ink, spec.size, partial(_resize_plane, resample=spec.resample))
+        return np.repeat((_inverted(boxed) if dark_on_light else boxed)[..., None], spec.channels, axis=2)
 
 
 BY_VERSION: Final[dict[int, Callable[[ImageInput, Any, int], npt.NDArray[np.uint8]]]] = {1: reformat_v1, 2: reformat_v2}
@@ -218,6 +215,14 @@ def _resize(image: Image.Image, height: int, width: int, resample: Resample) -> 
     # In one call Pillow 13 scales the height of a tall image first, as no Pillow before it did, and so rounds otherwise.
     method = FILTERS[resample]
     return image.resize((width, image.height), method).resize((width, height), method)
+
+
+def _resize_plane(plane: npt.NDArray[np.uint8], height: int, width: int, resample: Resample) -> npt.NDArray[np.uint8]:
+    return np.asarray(_resize(Image.fromarray(plane), height, width, resample))
+
+
+def _inverted(plane: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return np.subtract(255, plane, dtype=np.uint8)
 
 
 def _polarised(image: Image.Image, spec: Preprocess) -> Image.Image:

@@ -15,7 +15,9 @@ from sightline.card import MAX_SEALED_BYTES, ModelCard, json_schema, seal, unsea
 from sightline.errors import ContractError
 from sightline.preprocess import PreprocessV1
 from support.cards import resealed
-from support.specs import SPECS, card, spec
+from support.specs import SPECS, SPECS_V2, card, spec
+
+COLOUR = "Input should be 'auto' or a list of whole numbers from 0 to 255, one a channel"
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -105,7 +107,8 @@ def test_no_field_that_changes_pixels_has_a_default() -> None:
         (("gamma",), 2.2, "card.gamma: Extra inputs are not permitted"),
         (("preprocess", "gamma"), 2.2, "card.preprocess.gamma: Extra inputs are not permitted"),
         (("preprocess", "\x1b[2Jq"), 2.2, r"card.preprocess.\x1b[2Jq: Extra inputs are not permitted"),
-        (("preprocess", "version"), 2, "card.preprocess.version: Input should be 1"),
+        (("preprocess", "version"), 3, "card.preprocess.version: Input should be 1 or 2"),
+        (("preprocess", "version"), 2, "card.preprocess.alpha_background: Field required (and 3 more)"),
         (("preprocess", "version"), True, "card.preprocess.version: Input should be an integer"),
         (("preprocess", "version"), 1.0, "card.preprocess.version: Input should be an integer"),
         (("preprocess", "version"), "1", "card.preprocess.version: Input should be an integer"),
@@ -165,6 +168,30 @@ def test_a_wrong_value_is_refused_with_its_place(path: tuple[str, ...], value: A
     assert refused == sentence
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"alpha_background": "none"}, f"card.preprocess.alpha_background: {COLOUR}"),
+        ({"alpha_background": [256]}, f"card.preprocess.alpha_background: {COLOUR}"),
+        ({"alpha_background": None}, f"card.preprocess.alpha_background: {COLOUR}"),
+        ({"alpha_background": [0, 0, 0]}, "card.preprocess: alpha_background needs auto or 1 value(s), one for each channel of mode L"),
+        ({"levels": "auto"}, "card.preprocess.levels: Input should be 'as-is' or 'document'"),
+        ({"frame": "box"}, "card.preprocess.frame: Input should be 'as-is' or 'ink-box'"),
+        ({"decode": True}, "card.preprocess.decode: Input should be 'full' or 'dct'"),
+        ({"levels": "as-is"}, "card.preprocess: frame can be ink-box only when levels is document, which tells ink from paper"),
+        (
+            {"fit": "stretch"},
+            "card.preprocess: frame can be ink-box only when fit is pad, not crop: the box keeps the strokes' aspect ratio",
+        ),
+        ({"version": 1}, "card.preprocess.alpha_background: Extra inputs are not permitted (and 3 more)"),
+    ],
+)
+def test_a_wrong_value_of_version_2_is_refused_with_its_place(changes: dict[str, Any], sentence: str) -> None:
+    content = card(preprocess=SPECS_V2["digits"]).model_dump(mode="json")
+    content["preprocess"] |= changes
+    assert refusal(resealed(content)) == sentence
+
+
 def test_a_crop_of_an_image_scaled_beyond_reason_is_refused() -> None:
     content = card().model_dump(mode="json")
     content["preprocess"] |= {"size": [4096, 4096], "crop_fraction": 0.4}
@@ -173,8 +200,8 @@ def test_a_crop_of_an_image_scaled_beyond_reason_is_refused() -> None:
 
 def test_of_several_problems_the_version_is_named_first() -> None:
     content = card().model_dump(mode="json")
-    content["preprocess"] |= {"version": 2, "mode": "LAB", "gamma": 1.0}
-    assert refusal(resealed(content)) == "card.preprocess.version: Input should be 1"
+    content["preprocess"] |= {"version": 3, "mode": "LAB", "gamma": 1.0}
+    assert refusal(resealed(content)) == "card.preprocess.version: Input should be 1 or 2"
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_the_base_of_the_versions_cannot_be_made_itself() -> None:
 
 def test_changed_fields_are_checked_and_the_version_stays(specs: dict[str, Preprocess]) -> None:
     changed = specs["mirrored"].with_fields(size=(30, 40))
-    assert (type(changed), changed.version, changed.size) == (PreprocessV3, 2, (30, 40))
+    assert (type(changed), changed.version, changed.size) == (PreprocessV3, 3, (30, 40))
     with pytest.raises(ValidationError, match=r"crop_fraction must be 1\.0 when fit is pad"):
         specs["mirrored"].with_fields(fit="pad")
 

@@ -29,7 +29,7 @@ def strokes_of(plane: Pixels, resampled: Resampled) -> tuple[Pixels, bool]:
             deviation[y, x] = min(255, abs(paper - sample) * 255 // room)
             if (sample < paper) == dark and sample != paper:
                 ink[y, x] = deviation[y, x]
-    full = _full(ink)
+    full = full_ink(ink)
     floor = 4 * sorted(deviation.ravel().tolist())[deviation.size // 2]
     if full < 40 or full < 2 * floor or 5 * _steepest(ink, resampled) < full:
         return np.zeros(plane.shape, np.uint8), dark
@@ -106,10 +106,10 @@ def _ground(plane: Pixels, dark: bool, resampled: Resampled) -> Pixels:
 
     for of in (max, min) if dark else (min, max):
         levels = slid(of)
-    return resampled(levels[..., None], plane.shape, "bilinear")[..., 0]
+    return resampled(levels[..., None], (plane.shape[0], plane.shape[1]), "bilinear")[..., 0]
 
 
-def _full(ink: npt.NDArray[np.int64]) -> int:
+def full_ink(ink: npt.NDArray[np.int64]) -> int:
     samples = sorted(ink.ravel().tolist())
     best, threshold = Fraction(-1), -1
     counts = [samples.count(level) for level in range(256)] if len(samples) < 2000 else np.bincount(ink.ravel(), minlength=256).tolist()
@@ -126,7 +126,7 @@ def _full(ink: npt.NDArray[np.int64]) -> int:
         return 0
     strokes = [sample for sample in samples if sample > threshold]
     # The level that at least a tenth of them reach.
-    return strokes[len(strokes) - (len(strokes) + 9) // 10]
+    return int(strokes[len(strokes) - (len(strokes) + 9) // 10])
 
 
 def _steepest(ink: npt.NDArray[np.int64], resampled: Resampled) -> int:

@@ -47,9 +47,9 @@ def reformat_v2(truth: Pixels, orientation: int, spec: PreprocessV2) -> Pixels:
     if spec.alpha_background == "auto":
         visible = [(int(alpha), int(grey)) for alpha, grey in zip(truth[..., 3].ravel(), luma(truth[..., :3]).ravel(), strict=True)]
         dark = Fraction(sum(alpha * grey for alpha, grey in visible), max(1, sum(alpha for alpha, _ in visible))) <= Fraction(255, 2)
-        under = (255, 255, 255) if dark else (0, 0, 0)
+        under = [255 if dark else 0] * 3
     else:
-        under = spec.alpha_background * (3 // spec.channels)
+        under = list(spec.alpha_background * (3 // spec.channels))
     opaque = np.dstack([over(truth, np.array(under, np.int64)), np.full(truth.shape[:2], 255, np.uint8)])
     if spec.levels == "as-is":
         return reformat_v1(opaque, orientation, spec)  # type: ignore[arg-type]  # it has all of version 1's fields

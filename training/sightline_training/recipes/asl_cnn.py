@@ -15,7 +15,7 @@ from typing import Final
 from torch import nn
 
 from sightline.card import ModelCard
-from sightline.preprocess import PreprocessV1
+from sightline.preprocess import PreprocessV2
 from sightline_training.datasets.asl import LETTERS
 from sightline_training.networks.convnet import convnet
 from sightline_training.recipe import Recipe, Stage
@@ -24,8 +24,8 @@ CARD: Final = ModelCard(
     name="asl_cnn",
     description="Letters of American Sign Language but J and Z, one hand a picture: a small convolutional network.",
     labels=LETTERS,
-    preprocess=PreprocessV1(
-        version=1,
+    preprocess=PreprocessV2(
+        version=2,
         mode="L",
         size=(28, 28),
         # A crop could cut off the finger that makes the letter.
@@ -36,6 +36,11 @@ CARD: Final = ModelCard(
         background=(169,),
         exif="apply",
         polarity="as-is",
+        alpha_background=(169,),
+        # Hands are photographed, not written: their shades are what is read.
+        levels="as-is",
+        frame="as-is",
+        decode="dct",
         # Mean and deviation of all pixels of the 27,455 training images, to four places.
         mean=(0.6247,),
         std=(0.1913,),

@@ -16,7 +16,7 @@ from typing import Final
 from torch import nn
 
 from sightline.card import ModelCard
-from sightline.preprocess import PreprocessV1
+from sightline.preprocess import PreprocessV2
 from sightline_training.augment.warp import Warp
 from sightline_training.networks.mlp import mlp
 from sightline_training.recipe import Recipe, Stage
@@ -25,8 +25,8 @@ CARD: Final = ModelCard(
     name="mnist",
     description="Handwritten digits, one a picture: an MLP trained on MNIST. Ink on light paper is inverted by the preprocessing.",
     labels=("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"),
-    preprocess=PreprocessV1(
-        version=1,
+    preprocess=PreprocessV2(
+        version=2,
         mode="L",
         size=(28, 28),
         fit="pad",
@@ -35,6 +35,11 @@ CARD: Final = ModelCard(
         background=(0,),
         exif="apply",
         polarity="light-on-dark",
+        # A browser's canvas has black strokes on nothing; paper is grey and unevenly lit, and the digit somewhere on it.
+        alpha_background="auto",
+        levels="document",
+        frame="ink-box",
+        decode="dct",
         # Mean and deviation of all pixels of MNIST's 60,000 training images, to four places.
         mean=(0.1307,),
         std=(0.3081,),
