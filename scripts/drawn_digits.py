@@ -47,7 +47,11 @@ class Scene:
 
 def strokes(digit: Image.Image, side: int, pen: float | None = None) -> Coverage:
     """The digit's ink without a margin, its longer side `side` pixels; `pen` is the radius of another pen, as a share of its height."""
-    inside = np.asarray(digit.resize((28 * ENLARGED, 28 * ENLARGED), Image.Resampling.BICUBIC)) > 127
+    enlarged = np.asarray(digit.resize((28 * ENLARGED, 28 * ENLARGED), Image.Resampling.BICUBIC)).astype(np.float64)
+    if pen is not None:
+        # The middle of a rough edge has spurs that no hand drew.
+        enlarged = ndimage.gaussian_filter(enlarged, ENLARGED * 0.6)
+    inside = enlarged > 127
     rows = np.flatnonzero(inside.any(axis=1))
     height = rows[-1] - rows[0] + 1
     if pen is None:
@@ -64,7 +68,7 @@ def strokes(digit: Image.Image, side: int, pen: float | None = None) -> Coverage
 
 
 def _middle(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    return np.asarray(skeletonize(inside), dtype=bool)  # type: ignore[no-untyped-call]
+    return np.asarray(skeletonize(inside), dtype=np.bool_)  # type: ignore[no-untyped-call]
 
 
 def on_page(ink: Coverage, shape: tuple[int, int], corner: tuple[int, int]) -> Coverage:

@@ -180,7 +180,7 @@ def test_a_wrong_value_is_refused_with_its_place(path: tuple[str, ...], value: A
         ({"decode": True}, "card.preprocess.decode: Input should be 'full' or 'dct'"),
         ({"levels": "as-is"}, "card.preprocess: frame can be ink-box only when levels is document, which tells ink from paper"),
         (
-            {"fit": "stretch"},
+            {"fit": "crop"},
             "card.preprocess: frame can be ink-box only when fit is pad, not crop: the box keeps the strokes' aspect ratio",
         ),
         ({"version": 1}, "card.preprocess.alpha_background: Extra inputs are not permitted (and 3 more)"),

@@ -66,7 +66,8 @@ def with_own_images(recipe: Recipe, settings: TrainSettings) -> tuple[Recipe, Pa
 def _run_settings(recipe: Recipe, dataset: str, seed: int, backbone: Backbone | None, weights: Weights | None) -> RunSettings:
     return RunSettings(
         recipe=recipe.name,
-        augmented=recipe.augmentation is not None,
+        # Other pens alone are the plain recipe of what has an augmented one too.
+        augmented=recipe.augmentation is not None and recipe.augmented is None,
         dataset=dataset,
         seed=seed,
         stages=tuple(asdict(stage) for stage in recipe.stages),

@@ -154,8 +154,8 @@ def _strict_enough(search: Callable[[int], tuple[Matches, int]], count: int, oth
 
 def _joined(hashes: ImageHashes, exact: Ints, bits: int) -> Ints:
     """Return connected components of the relation "nearly the same", starting from groups of exact copies."""
-    from scipy.sparse import coo_array  # type: ignore[import-untyped]
-    from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
     groups = exact.copy()
     _, first = np.unique(exact, return_index=True)

@@ -17,6 +17,7 @@ from torch import nn
 
 from sightline.card import ModelCard
 from sightline.preprocess import PreprocessV2
+from sightline_training.augment.pen import Chain, Pen
 from sightline_training.augment.warp import Warp
 from sightline_training.networks.mlp import mlp
 from sightline_training.recipe import Recipe, Stage
@@ -54,6 +55,8 @@ def _network(card: ModelCard, input_dropout: float, dropout: float) -> nn.Module
     return mlp(height * width * channels, (512, 512), len(card.labels), input_dropout=input_dropout, dropout=dropout)
 
 
+PENS: Final = Pen(share=0.5, thicker=1.0, thinner=0.8)
+
 _PLAIN: Final = Recipe(
     name="mnist",
     card=CARD,
@@ -61,6 +64,7 @@ _PLAIN: Final = Recipe(
     data="mnist",
     stand_in="digits",
     stages=(Stage(epochs=16, batch_size=256, learning_rate=5e-3, weight_decay=0.1, label_smoothing=0.05, patience=8),),
+    augmentation=PENS,
     target_accuracy=0.986,
 )
 
@@ -71,7 +75,7 @@ MNIST: Final = replace(
         # Images that never come twice leave little for dropout to do.
         network=partial(_network, input_dropout=0.0, dropout=0.1),
         stages=(Stage(epochs=100, batch_size=256, learning_rate=5e-3, weight_decay=1e-2, patience=40),),
-        augmentation=Warp(rotation_deg=10.0, shift=0.05, scale=0.12, shear_deg=8.0, elastic_px=1.3, elastic_knots=7),
+        augmentation=Chain((PENS, Warp(rotation_deg=10.0, shift=0.05, scale=0.12, shear_deg=8.0, elastic_px=1.3, elastic_knots=7))),
         target_accuracy=0.993,
     ),
 )
