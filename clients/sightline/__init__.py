@@ -24,7 +24,7 @@ from sightline.errors import (
     UsageError,
 )
 from sightline.image import ImageInput
-from sightline.preprocess import Preprocess, PreprocessV1
+from sightline.preprocess import Preprocess, PreprocessV1, PreprocessV2
 from sightline.reformat import reformat
 from sightline.transport import Tls, Transport
 
@@ -47,6 +47,7 @@ __all__ = [
     "ModelNotFound",
     "Preprocess",
     "PreprocessV1",
+    "PreprocessV2",
     "PublishError",
     "RepositoryError",
     "RowsFailed",
