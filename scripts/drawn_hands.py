@@ -98,7 +98,7 @@ SCENES: Final[dict[str, Scene]] = {
 
 
 def drawn(scene: str, data: Path, images: int) -> tuple[list[Image.Image], list[str]]:
-    """Return so many images of a scene and their letters: each photo in turn, always drawn alike. Each photo once, where nothing is drawn."""
+    """Return so many images of a scene and their letters, always drawn alike: each photo in turn, or once where nothing is drawn."""
     paths = sorted((data / "asl_photos").glob("*.png"))
     number = len(paths) if scene == "as photographed" else images
     chosen = [paths[at % len(paths)] for at in range(number)]

@@ -5,6 +5,7 @@ says the same in words, exactly enough for a second implementation.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,7 @@ Plane = npt.NDArray[np.uint8]
 """One channel of samples (H, W)."""
 
 LEVELS: Final = np.arange(256, dtype=np.int64)
+QUARTERS: Final = 256 * np.arange(4, dtype=np.int64)[:, None]
 
 TILES: Final = 16
 """The ground is measured in so many tiles a side."""
@@ -63,14 +65,12 @@ def document(plane: Plane) -> Document:
 def _is_ink_dark(plane: Plane) -> bool:
     """Whether strokes are darker than their ground: which side of each quarter's median reaches further, by fourth powers."""
     high, wide = -(-plane.shape[0] // 2), -(-plane.shape[1] // 2)
-    below = above = 0
-    for quarter in (plane[:high, :wide], plane[:high, -wide:], plane[-high:, :wide], plane[-high:, -wide:]):
-        counts = np.bincount(quarter.ravel(), minlength=256)
-        median = int(np.searchsorted(counts.cumsum(), high * wide // 2, side="right"))
-        weighted = counts * (LEVELS - median) ** 4
-        below += int(weighted[:median].sum())
-        above += int(weighted[median:].sum())
-    return below > above
+    quarters = np.stack([plane[:high, :wide], plane[:high, -wide:], plane[-high:, :wide], plane[-high:, -wide:]]).reshape(4, -1)
+    counts = np.bincount((quarters + QUARTERS).ravel(), minlength=4 * 256).reshape(4, 256)
+    medians = (counts.cumsum(axis=1) > high * wide // 2).argmax(axis=1)
+    distances = LEVELS - medians[:, None]
+    reach = counts * distances**4
+    return int(reach[distances < 0].sum()) > int(reach[distances > 0].sum())
 
 
 def _ground(plane: Plane, dark: bool) -> Plane:
@@ -88,6 +88,7 @@ def _ground(plane: Plane, dark: bool) -> Plane:
     return np.asarray(filled)
 
 
+@lru_cache(maxsize=64)
 def _tiles(length: int) -> npt.NDArray[np.int64]:
     """Indices [TILES, pixels a tile] of tiles of one size that cover a side; they overlap where it cannot be divided."""
     side = -(-length // TILES)
@@ -112,13 +113,14 @@ def full_ink(ink: Plane) -> int:
 
 
 def _has_edges(ink: Plane, full: int) -> bool:
-    cells = Image.fromarray(ink)
+    cells = ink
     if max(ink.shape) > EDGE_CELLS:
-        size = min(cells.width, EDGE_CELLS), min(cells.height, EDGE_CELLS)
-        cells = cells.resize((size[0], cells.height), Image.Resampling.BOX).resize(size, Image.Resampling.BOX)
-    levels = np.asarray(cells).astype(np.int16)
-    steps = (np.abs(np.diff(levels, axis=axis)).max(initial=0) for axis in (0, 1))
-    return max(map(int, steps)) * EDGE_SHARE >= full
+        image = Image.fromarray(ink)
+        size = min(image.width, EDGE_CELLS), min(image.height, EDGE_CELLS)
+        cells = np.asarray(image.resize((size[0], image.height), Image.Resampling.BOX).resize(size, Image.Resampling.BOX))
+    levels = cells.astype(np.int16)
+    down, across = np.abs(levels[1:] - levels[:-1]), np.abs(levels[:, 1:] - levels[:, :-1])
+    return max(int(down.max(initial=0)), int(across.max(initial=0))) * EDGE_SHARE >= full
 
 
 def _median(samples: npt.NDArray[np.int32]) -> int:

@@ -18,8 +18,6 @@ from pydantic import (
     StrictInt,
     ValidationError,
     ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -49,12 +47,14 @@ Version = BeforeValidator(_an_integer)
 """Annotates the `version` of a member: `Annotated[Literal[1], Version]`."""
 
 
-def _colour_or_auto(value: object, read: ValidatorFunctionWrapHandler) -> object:
+def _colour_or_auto(value: object) -> object:
     """Refuse with one sentence in place of one for each member of the union."""
-    try:
-        return read(value)
-    except ValidationError:
-        raise ValueError("Input should be 'auto' or a list of whole numbers from 0 to 255, one a channel") from None
+    if value == "auto":
+        return value
+    levels = tuple(value) if isinstance(value, (list, tuple)) else ()
+    if not levels or any(type(level) is not int or not 0 <= level <= 255 for level in levels):
+        raise ValueError("Input should be 'auto' or a list of whole numbers from 0 to 255, one a channel")
+    return levels
 
 
 class StrictModel(BaseModel):
@@ -151,7 +151,7 @@ class PreprocessV2(Preprocess):
     """Version of this specification. A text with another version is refused."""
     background: tuple[Byte, ...]
     """Colour, one byte a channel, that fills the padding."""
-    alpha_background: Annotated[tuple[Byte, ...] | Literal["auto"], WrapValidator(_colour_or_auto)]
+    alpha_background: Annotated[tuple[Byte, ...] | Literal["auto"], BeforeValidator(_colour_or_auto)]
     """Colour, one byte a channel, that lies under transparent pixels; `auto`: white or black, whichever is further from the luma of what
     is visible, so that black strokes on a transparent canvas stay visible."""
     levels: Literal["as-is", "document"]

@@ -155,9 +155,9 @@ IN_REFORMAT_V2: dict[str, Mutant] = {
 }
 
 IN_DOCUMENT: dict[str, Mutant] = {
-    "ink is always dark": Mutant("_is_ink_dark", "below > above", "True"),
-    "ink is always light": Mutant("_is_ink_dark", "below > above", "False"),
-    "ink's side by plain sums": Mutant("_is_ink_dark", "(LEVELS - median) ** 4", "abs(LEVELS - median)"),
+    "ink is always dark": Mutant("_is_ink_dark", "int(reach[distances < 0].sum()) > int(reach[distances > 0].sum())", "True"),
+    "ink is always light": Mutant("_is_ink_dark", "int(reach[distances < 0].sum()) > int(reach[distances > 0].sum())", "False"),
+    "ink's side by plain sums": Mutant("_is_ink_dark", "distances ** 4", "abs(distances)"),
     "ink's side by the whole image": Mutant("_is_ink_dark", "-(-plane.shape[0] // 2)", "plane.shape[0]"),
     "the ground by each tile's median": Mutant("_ground", "last - last // 4 if dark else last // 4", "last // 2"),
     "the ground by each tile's end": Mutant("_ground", "last - last // 4 if dark else last // 4", "last if dark else 0"),
