@@ -22,6 +22,7 @@ OPTIONS: Final = {
     "device": "--device",
     "backbone": "--backbone",
     "weights": "--weights",
+    "weights_key": "--weights-key",
     "size": "--size",
     "every_block": "--every-block",
     "name": "--name",
@@ -34,6 +35,7 @@ _settings_options = options_as(
     click.option("--name", help="The name that the model is served under  [default: the recipe's]."),
     click.option("--backbone", help="A torchvision classifier to build on, such as mobilenet_v2  [default: the recipe's]."),
     click.option("--weights", metavar="FILE|RUN|random", help="What the backbone has learned before  [default: torchvision's weights]."),
+    click.option("--weights-key", metavar="KEY", help="Which entry of a checkpoint is meant, such as state_dict_ema, if several could be."),
     click.option(
         "--size", type=click.IntRange(MIN_SIZE_PX, MAX_SIZE_PX), help="Pixels a side that a backbone gets  [default: its weights']."
     ),
