@@ -61,7 +61,7 @@ def averaged(network: nn.Module) -> nn.Module:
         (lambda network: network, ""),
         (nn.DataParallel, "module."),
         (torch.compile, "_orig_mod."),
-        (lambda network: nn.DataParallel(torch.compile(network)), "module._orig_mod."),
+        (lambda network: nn.DataParallel(nn.ModuleDict({"_orig_mod": network})), "module._orig_mod."),
         (lambda network: nn.ModuleDict({"model": network}), "model."),
         (lambda network: nn.ModuleDict({"model": nn.ModuleDict({"backbone": network})}), "model.backbone."),
         (AveragedModel, "module."),
@@ -112,9 +112,7 @@ def test_of_weights_and_their_moving_average_the_one_that_is_meant_must_be_said(
     assert refusal(checkpoint, path, network, "ema") == f"{path}: there is no entry 'ema': it holds the entries state_dict, state_dict_ema."
 
 
-def test_an_average_without_the_counters_is_as_likely_and_one_within_an_entry_is_named_by_its_place(
-    network: nn.Module, path: Path
-) -> None:
+def test_an_average_without_the_counters_is_as_likely_and_one_within_an_entry_is_named_by_its_place(network: nn.Module, path: Path) -> None:
     average = {name: tensor for name, tensor in averaged(network).state_dict().items() if not name.endswith("num_batches_tracked")}
     checkpoint = {"model": network.state_dict(), "ema": {"decay": 0.999, "shadow": average}}
     assert "each of its entries 'ema.shadow' and 'model' holds this network's tensors" in refusal(checkpoint, path, network)

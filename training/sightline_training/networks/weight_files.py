@@ -49,7 +49,7 @@ class WeightFile:
     """Hexadecimal."""
     size_bytes: int
     entries: Mapping[str, Tensors] = field(repr=False)
-    """Place → names and tensors: those of the file itself under the empty name, those of `checkpoint["ema"]["module"]` under "ema.module"."""
+    """Place → names and tensors: the file's own under the empty name, those of `checkpoint["ema"]["module"]` under "ema.module"."""
 
     def plain(self, tensors: Tensors) -> Tensors:
         """Return the tensors. Raises DataError if one is no plain one: sparse, quantized, or larger than the file."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.card import MAX_SEALED_BYTES, unseal
-from sightline.errors import DataError
+from sightline.errors import DataError, UsageError
 from sightline.host.files import read_bytes, reason_of
 from sightline.preprocess import Preprocess
 from sightline.repository.layout import CARD_FILE
@@ -68,6 +68,8 @@ def weights_from(name: str, choice: str | None, version: str | None = None, entr
     such classifier, DataError if the weights are missing, damaged or another network's.
     """
     versions = published(name)
+    if entry is not None and (choice in (None, "random") or Path(str(choice)).is_dir()):
+        raise UsageError(f"{entry!r:.80} is to be an entry of a checkpoint, but the weights are no file.", settings=("weights_key",))
     if choice is None:
         tensors, sha256, weights = fetch_published(name, version)
         state, part = _fitted(tensors, name, weights.url.rpartition("/")[2])
