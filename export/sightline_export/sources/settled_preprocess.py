@@ -68,6 +68,9 @@ def settle(claim: PreprocessClaim, stated: StatedPreprocess) -> SettledPreproces
         refusal.settings = (*refusal.settings, "preprocess")
         raise refusal
     preprocess = stated.of(claim.preprocess)
+    if _said_by_libraries(preprocess) <= stated.changes.keys():
+        sentence = f"images are {in_words(preprocess)}: {STATED}"
+        return SettledPreprocess(preprocess, STATED, stated=tuple(stated.changes), sentence=sentence)
     if not claim.of:
         sentence = f"images are {in_words(preprocess)}: {claim.origin}{_with(stated)}"
         return SettledPreprocess(preprocess, claim.origin, stated=tuple(stated.changes), sentence=sentence)
@@ -81,7 +84,7 @@ def settle(claim: PreprocessClaim, stated: StatedPreprocess) -> SettledPreproces
         versions=versions,
         stated=tuple(stated.changes),
         sentence=f"warning: it is assumed that images are {in_words(preprocess)}: {claim.origin}{_with(stated)}. "
-        f"Nobody says so of {claim.of}: {claim.doubt or _doubt(ways, versions)}",
+        f"Nobody says so of {claim.of}: {claim.doubt or _doubt(ways, versions, stated)}",
     )
 
 
@@ -97,13 +100,18 @@ def in_words(spec: Preprocess) -> str:
     return f"{shape} ({spec.resample}), {spec.mode}, mean {_numbers(spec.mean)}, deviation {_numbers(spec.std)}"
 
 
-def _doubt(ways: int, versions: int) -> str:
+def _said_by_libraries(spec: Preprocess) -> set[str]:
+    """The fields that decide what a library does to an image; whatever its weights are, it says nothing of the others."""
+    return {"size", "fit", "resample", "mean", "std", *{"crop": ("crop_fraction",), "pad": ("background",)}.get(spec.fit, ())}
+
+
+def _doubt(ways: int, versions: int, stated: StatedPreprocess) -> str:
     if ways > 1:
-        return (
-            f"the {versions} published versions of this network see images in {ways} different ways. State the one that it was trained with"
-        )
-    alike = "the only published version of this network sees" if versions == 1 else f"all {versions} published versions of this network see"
-    return f"{alike} them so, and it may have been trained in another way, which could be stated"
+        differ = f"the {versions} published versions of this network see images in {ways} different ways"
+        return f"{differ}. State the one that it was trained with"
+    every = "the only published version of this network sees" if versions == 1 else f"all {versions} published versions of this network see"
+    rest = "the rest" if stated.changes else "them"
+    return f"{every} {rest} so, and it may have been trained in another way, which could be stated"
 
 
 def _with(stated: StatedPreprocess) -> str:
