@@ -226,8 +226,8 @@ def test_what_is_stated_can_settle_what_torchvisions_versions_differ_in(tmp_path
     assert candidate.preprocess_origin is not None
     assert (candidate.preprocess_origin.published_versions, candidate.preprocess_origin.different_ways) == (2, 1)
     assert said[0] == (
-        "warning: it is assumed that images are stretched to 224 x 224 pixels (bilinear), RGB, mean 0.485 0.456 0.406, deviation 0.229 0.224 "
-        "0.225: as torchvision's mobilenet_v2/IMAGENET1K_V2 sees them, with fit=stretch as stated. Nobody says so of mine.pt: all 2 "
+        "warning: it is assumed that images are stretched to 224 x 224 pixels (bilinear), RGB, mean 0.485 0.456 0.406, deviation 0.229 "
+        "0.224 0.225: as torchvision's mobilenet_v2/IMAGENET1K_V2 sees them, with fit=stretch as stated. Nobody says so of mine.pt: all 2 "
         "published versions of this network see the rest so, and it may have been trained in another way, which could be stated"
     )
     with pytest.raises(UsageError, match="its versions of mobilenet_v2 see images differently"):
