@@ -49,7 +49,7 @@ def options_named(options: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except SightlineError as error:
-        named = [f"`{options[setting]}`" for setting in error.settings]
+        named = [f"`{options[setting]}`" for setting in error.settings if setting in options]
         if named:
             error.args = (f"{error} (Options: {', '.join(named)})",)
         raise
