@@ -11,6 +11,7 @@ from torch import nn
 
 from sightline.card import ModelCard
 from sightline.preprocess import Preprocess
+from sightline.repository.report import PreprocessOrigin
 from sightline_export.graph.calibration import Calibration, CalibrationSettings
 
 UNKNOWN: Final = -1
@@ -59,5 +60,7 @@ class ExportCandidate:
     """Images to calibrate with. Raises DataError or UsageError if there are none."""
     provenance: Mapping[str, object]
     """Where it comes from, for the version's report; no paths."""
+    preprocess_origin: PreprocessOrigin | None = None
+    """How its preprocessing is known; None of a run, which saw the images so itself."""
     reported: tuple[int, float] | None = None
     """On how many of the images which accuracy (0..1) was reported of it; None if nobody knows what they show."""

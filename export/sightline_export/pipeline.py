@@ -25,6 +25,7 @@ from sightline.repository.publish import PublishedVersion, agreed_card, publish
 from sightline.repository.read import check_files, read_version
 from sightline.repository.report import ConversionReport, VersionReport, json_text
 from sightline_export.candidate import ComparisonImages, ExportCandidate
+from sightline_export.gate.accuracy import accuracy_of
 from sightline_export.gate.checks import Verdict
 from sightline_export.gate.compare import ComparedImages, Reference, ask_torch, gate
 from sightline_export.gate.speed import side_by_side
@@ -168,7 +169,8 @@ def _judge(work: _Work, precision: PrecisionSpec, model: bytes) -> Verdict:
 
 def _report(work: _Work, precision: PrecisionSpec, model: bytes, conversion: Conversion | None, verdict: Verdict) -> VersionReport:
     """What a version's report says, but for what publishing adds."""
-    card, source = work.card, work.source
+    card, source, origin = work.card, work.source, work.candidate.preprocess_origin
+    accuracy = accuracy_of(verdict, work.images)
     against_fp32 = None
     if conversion is not None:
         threads = default_settings(work.flop).threads
@@ -182,7 +184,12 @@ def _report(work: _Work, precision: PrecisionSpec, model: bytes, conversion: Con
         "opset": OPSET,
         "card_sha256": card.sha256,
         "provenance": work.candidate.provenance,
-        "gate": {**verdict.as_json(), "data": {"name": source.name, "split": source.split, "fingerprint": source.fingerprint}},
+        **({} if origin is None else {"preprocess_origin": origin.model_dump(mode="json")}),
+        "gate": {
+            **verdict.as_json(),
+            "data": {"name": source.name, "split": source.split, "fingerprint": source.fingerprint},
+            **({} if accuracy is None else {"accuracy": accuracy.model_dump(mode="json")}),
+        },
         "model_bytes": len(model),
         "parameters": sum(parameter.numel() for parameter in work.network.parameters()),
         "flop_per_picture": work.flop,

@@ -39,12 +39,16 @@ class ImportSettings:
 
     weights: str | None = None
     """None (the published ones, or those in the folder), `random`, or a file."""
+    weights_key: str | None = None
+    """Which entry of a checkpoint is meant, such as `state_dict_ema`; None where only one can be."""
+    preprocess: tuple[str, ...] = ()
+    """What is stated of the preprocessing: the name of a file, and KEY=VALUE for fields; what is not stated is the source's."""
     name: str | None = None
     """The model's in the repository; None: the network's."""
     labels: Path | None = None
     """A text file with a label a line; None: the source's own."""
     images_from: Path | None = None
-    """A folder of images to compare on; None: generated ones."""
+    """A folder of images to compare on; None: generated ones. Folders in it that are called as labels say what the images show."""
 
 
 @dataclass(frozen=True, kw_only=True)

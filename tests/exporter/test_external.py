@@ -32,6 +32,7 @@ from sightline_export.settings import Endpoints, ExportSettings, ImportSettings
 from sightline_export.sources.external import import_model
 from sightline_export.sources.labels import distinct_labels, read_labels
 from sightline_export.sources.probe_images import generated_images, images_below
+from sightline_export.sources.registry import usage
 from sightline_export.verify.prove import verify
 from sightline_training.networks.backbones import preprocess_of
 from sightline_training.networks.weights import weights_from
@@ -196,7 +197,8 @@ def test_a_file_whose_preprocessing_nobody_can_know_is_refused_until_it_is_said(
     assert str(refused.value) == (
         f"{tmp_path / 'mine.pt'} is not a file that torchvision published, and its versions of mobilenet_v2 see images differently: "
         "say which one "
-        "yours was trained like, torchvision:mobilenet_v2/IMAGENET1K_V1 or torchvision:mobilenet_v2/IMAGENET1K_V2"
+        "yours was trained like, torchvision:mobilenet_v2/IMAGENET1K_V1 or torchvision:mobilenet_v2/IMAGENET1K_V2, or "
+        "state the preprocessing"
     )
     for version, scaled in (("IMAGENET1K_V1", 256), ("IMAGENET1K_V2", 232)):
         card = import_model(f"torchvision:mobilenet_v2/{version}", ImportSettings(weights=str(tmp_path / "mine.pt"))).card
@@ -286,16 +288,27 @@ def test_deit_squashes_and_then_crops_which_a_card_cannot_say(tmp_path: Path) ->
     [
         (
             ["--from", "keras:vgg16"],
-            "a model that was trained elsewhere is named torchvision:NAME[/VERSION], timm:NAME or huggingface:DIR, not 'keras:vgg16'",
+            f"a model that was trained elsewhere is named {usage()}, not 'keras:vgg16'",
         ),
         (
             ["--from", "timm:"],
-            "a model that was trained elsewhere is named torchvision:NAME[/VERSION], timm:NAME or huggingface:DIR, not 'timm:'",
+            f"a model that was trained elsewhere is named {usage()}, not 'timm:'",
         ),
         ([], "name a run, or a model that was trained elsewhere with --from"),
         (["runs/x", "--from", "timm:x"], "name a run or a model with --from, not both: 'runs/x' and 'timm:x'"),
         (["runs/x", "--weights", "random"], "--weights belongs to --from: a run has its own"),
         (["runs/x", "--name", "x"], "--name belongs to --from: a run has its own"),
+        (["runs/x", "--preprocess", "size=224"], "--preprocess belongs to --from: a run has its own"),
+        (["runs/x", "--weights-key", "ema"], "--weights-key belongs to --from: a run has its own"),
+        (["--from", "torchvision:resnet18", "--preprocess", "resize=224"], "a preprocessing has no field 'resize': it has version, mode, "),
+        (
+            ["--from", "torchvision:resnet18", "--weights-key", "ema"],
+            "'ema' is to be an entry of a checkpoint, but the weights are no file. (Options: `--weights-key`)",
+        ),
+        (
+            ["--from", "timm:test_resnet", "--weights-key", "ema"],
+            "'ema' is to be an entry of a checkpoint, but the weights are no file. (O",
+        ),
         (["--from", "timm:x", "--data", "x"], "--data is where a run's images lie: with --from, --images-from names a folder of them"),
         (
             ["--from", "torchvision:resnet18", "--precision", "int8"],
@@ -341,10 +354,12 @@ def test_the_command_publishes_says_where_the_model_comes_from_and_does_not_publ
     lines = [" ".join(line.split()) for line in captured.out.splitlines()]
     assert lines[0] == "model animals version 1"
     assert lines[1] == "from huggingface:convnext-tiny-224, weights: ConvNextForImageClassification in safetensors"
-    assert lines[3] == "gate passed 27 checks on 8 given images of a folder of 9 files"
+    assert lines[3] == "images seen preprocessor_config.json"
+    assert lines[4] == "gate passed 27 checks on 8 given images of a folder of 9 files"
     assert "accuracy not known: nobody says what the images show" in lines
     assert "model animals version 2" in lines
-    assert f"nobody says what the images of {images} show: they are compared on, and no accuracy can be known" in captured.err
+    assert f"nobody says what the images of {images} show: put them into a folder for each label to learn the accuracy" in captured.err
+    assert "images are scaled to 256 pixels on the shorter side and cropped to 224 x 224 (bicubic), RGB, " in captured.err
     provenance = read_version(repository / "animals" / "1").report.provenance
     assert isinstance(provenance["preprocessing"], dict)
     assert provenance["preprocessing"]["image_processor_type"] == "ConvNextImageProcessor"

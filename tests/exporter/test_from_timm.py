@@ -11,7 +11,9 @@ from PIL import Image
 
 from sightline.errors import DataError, UsageError
 from sightline.reformat import reformat
-from sightline_export.sources.from_timm import from_timm, timm_preprocess
+from sightline_export.sources.from_timm import from_timm
+from sightline_export.sources.imported_model import ImportRequest
+from sightline_export.sources.timm_config import timm_preprocess
 from support.comparison_images import SIZES, all_images, furthest, smooth, width_first  # noqa: F401 - a fixture
 
 timm = pytest.importorskip("timm")
@@ -116,18 +118,21 @@ def test_what_a_card_cannot_say_is_refused_with_the_reason(settings: dict[str, A
     [
         ("convnext_atom", "timm has no network 'convnext_atom'. Did you mean convnext_atto, "),
         ("convnext_atto.mine", "timm has no weights 'mine' of convnext_atto, only d2_in1k"),
-        ("hf-hub:somebody/something", "timm has no network 'hf-hub:somebody/something'."),
+        (
+            "somebody/something",
+            "timm has no network 'somebody/something'. A folder must be there; a name of the Hugging Face hub is written timm:hf-hub:some",
+        ),
         ("vit_small_patch14_dinov2.lvd142m", "timm:vit_small_patch14_dinov2.lvd142m has no classes, only features: name a classifier, or "),
     ],
 )
 def test_what_is_no_classifier_of_timm_is_refused(name: str, sentence: str) -> None:
     with pytest.raises(UsageError) as refused:
-        from_timm(name, "random", None)
+        from_timm(ImportRequest(name, "random"))
     assert str(refused.value).startswith(sentence)
 
 
 def test_random_weights_are_always_the_same_ones_and_the_two_cranes_are_told_apart() -> None:
-    first, second = from_timm("test_resnet.r160_in1k", "random", None), from_timm("test_resnet.r160_in1k", "random", None)
+    first, second = from_timm(ImportRequest("test_resnet.r160_in1k", "random")), from_timm(ImportRequest("test_resnet.r160_in1k", "random"))
     assert first.weights_sha256 == second.weights_sha256
     assert (first.labels[134], first.labels[517], len(set(first.labels))) == ("crane (134)", "crane (517)", 1000)
     assert first.notes == ("labels that several classes share got the number of their class behind them: crane",)
@@ -136,7 +141,7 @@ def test_random_weights_are_always_the_same_ones_and_the_two_cranes_are_told_apa
 def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", _fails)
     with pytest.raises(DataError) as refused:
-        from_timm("test_resnet.r160_in1k", None, None)
+        from_timm(ImportRequest("test_resnet.r160_in1k"))
     assert str(refused.value) == (
         "the weights of timm:test_resnet.r160_in1k could not be fetched from the Hugging Face hub (no route to host). Fetch the file "
         "elsewhere and name it as the weights, or see whether everything runs with the weights `random`."

@@ -15,7 +15,7 @@ def test_a_source_of_ones_own_is_a_module_and_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(SOURCES, "pocket", Source("pocket:NAME", "support.throwaway:from_pocket"))
-    assert usage() == "torchvision:NAME[/VERSION], timm:NAME, huggingface:DIR or pocket:NAME"
+    assert usage() == "torchvision:NAME[/VERSION], timm:NAME|DIR|hf-hub:OWNER/NAME, huggingface:DIR or pocket:NAME"
     sightline(["export", "--from", "pocket:marble", "--repository", str(tmp_path / "models"), "--images", "8"])
     report = as_json(read_version(tmp_path / "models" / "marble" / "1").report)
     assert (report["provenance"]["from"], report["gate"]["passed"], report["gate"]["pictures"]) == ("pocket:marble", True, 8)
@@ -27,7 +27,8 @@ def test_an_unknown_source_is_answered_with_the_known_ones(text: str) -> None:
     with pytest.raises(UsageError) as refused:
         source_named(text)
     assert str(refused.value) == (
-        f"a model that was trained elsewhere is named torchvision:NAME[/VERSION], timm:NAME or huggingface:DIR, not {text!r}"
+        "a model that was trained elsewhere is named torchvision:NAME[/VERSION], timm:NAME|DIR|hf-hub:OWNER/NAME or huggingface:DIR, "
+        f"not {text!r}"
     )
 
 

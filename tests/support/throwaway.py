@@ -8,7 +8,8 @@ from torch import nn
 from sightline.card import ModelCard
 from sightline_export.graph.calibration import Calibration
 from sightline_export.graph.convert import Conversion, Notify
-from sightline_export.sources.imported_model import ImportedModel, seeded
+from sightline_export.sources.imported_model import ImportedModel, ImportRequest, seeded
+from sightline_export.sources.settled_preprocess import PreprocessClaim, settle
 from sightline_training.networks.library_transforms import Transform, preprocess_from
 
 
@@ -23,17 +24,17 @@ def to_rounded(model: bytes, card: ModelCard, calibration: Calibration | None, n
     return Conversion(proto.SerializeToString(deterministic=True), {"bits": 12})
 
 
-def from_pocket(name: str, weights: str | None, labels: tuple[str, ...] | None) -> ImportedModel:
+def from_pocket(request: ImportRequest) -> ImportedModel:
     """A network of two layers with random weights, called whatever is asked for."""
     transform = Transform(
         whose="the pocket", size=(16, 16), fit="stretch", resample="bilinear", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
     )
     return ImportedModel(
-        source=f"pocket:{name}",
+        source=f"pocket:{request.named}",
         body=seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.ReLU(), nn.Linear(8, 3))),
-        preprocess=preprocess_from(transform),
-        labels=labels or ("left", "right", "lost"),
-        weights=weights or "random",
+        preprocess=settle(PreprocessClaim(preprocess_from(transform), "as the pocket says"), request.stated),
+        labels=request.labels or ("left", "right", "lost"),
+        weights=request.weights or "random",
         weights_sha256="ab" * 32,
         settings={},
     )

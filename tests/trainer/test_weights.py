@@ -184,8 +184,8 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(state: State, tmp_p
             return os.mkdir, (str(proof),)
 
     torch.save({**state, "more": Hostile()}, tmp_path / "given.pth")
-    reason = "it is damaged, or holds more than tensors and could run code when it is opened"
-    advice = "Save `model.state_dict()` alone."
+    reason = "besides tensors it holds posix.mkdir, which could run code when it is opened"
+    advice = "In the program that wrote it, save the tensors alone: `model.state_dict()`, or a checkpoint's `state_dict`."
     assert _refusal(str(tmp_path / "given.pth")) == (
         f"{tmp_path / 'given.pth'}: neither a safetensors file nor a state dict of torch ({reason}). {advice}"
     )

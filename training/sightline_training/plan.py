@@ -41,7 +41,7 @@ def planned(recipe: Recipe, settings: TrainSettings) -> Plan:
     backbone = weights = None
     if recipe.transfer is not None:
         name = settings.backbone or recipe.backbone
-        weights = weights_from(name, settings.weights)
+        weights = weights_from(name, settings.weights, entry=settings.weights_key)
         backbone = Backbone(name, "blocks" if settings.every_block else weights.part)
         if weights.of_run:
             recipe = replace(recipe, target_accuracy=recipe.target_on_run)

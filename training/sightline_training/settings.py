@@ -13,7 +13,7 @@ MAX_SEED: Final = 2**31 - 1
 MIN_SIZE_PX, MAX_SIZE_PX = 16, 1024
 """Pixels a side of the images that a backbone gets."""
 
-BACKBONE_SETTINGS: Final = ("backbone", "weights", "size", "every_block")
+BACKBONE_SETTINGS: Final = ("backbone", "weights", "weights_key", "size", "every_block")
 """Those that only a recipe on a pre-trained network has."""
 
 
@@ -36,6 +36,8 @@ class TrainSettings:
     """torchvision's name of the classifier to build on; None for the recipe's."""
     weights: str | None = None
     """What the backbone has learned before, see `weights_from`; None for torchvision's weights."""
+    weights_key: str | None = None
+    """Which entry of a checkpoint holds them, where several do; None where one does."""
     size: int | None = None
     """Pixels a side of the images that a backbone gets; None for its weights'."""
     every_block: bool = False

@@ -1,6 +1,7 @@
 """Options that several commands share, and the way in which a command receives many options as one value."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Final
 
 import click
 
+from sightline.errors import SightlineError
 from sightline.transport.address import Tls
 from sightline.transport.patience import WAIT_S
 
@@ -39,6 +41,18 @@ def options_as(argument: str, settings: Callable[..., object], *options: Callabl
         return decorated
 
     return decorate
+
+
+@contextmanager
+def options_named(options: Mapping[str, str]) -> Iterator[None]:
+    """Add to an error's message the options with which the user changes the settings that it names: setting → option."""
+    try:
+        yield
+    except SightlineError as error:
+        named = [f"`{options[setting]}`" for setting in error.settings if setting in options]
+        if named:
+            error.args = (f"{error} (Options: {', '.join(named)})",)
+        raise
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,15 @@ class ComparedImages(Part):
     fingerprint: str
 
 
+class AccuracyReport(Part):
+    """How often the exported file is right on the images of the gate whose class is known."""
+
+    n: Annotated[int, Field(ge=1)]
+    correct: Annotated[int, Field(ge=0)]
+    interval_95: tuple[float, float]
+    """Wilson's, of the share; for other images of the same kind."""
+
+
 class GateReport(Part):
     """What the gate found."""
 
@@ -61,6 +70,8 @@ class GateReport(Part):
     passed: bool
     checks: tuple[CheckReport, ...]
     data: ComparedImages | None = None
+    accuracy: AccuracyReport | None = None
+    """None where nobody knows what the images show, and in reports of earlier programs."""
 
     def measured(self, name: str) -> Measured | None:
         """Return what the check called `name` measured; None if it was not made."""
@@ -109,6 +120,21 @@ class Fp32Comparison(Part):
     speed: tuple[SpeedReport, ...]
 
 
+class PreprocessOrigin(Part):
+    """How it is known in which way a network that was not trained here sees an image."""
+
+    source: str
+    """For people: `config.json beside mine.safetensors`, `as timm's resnet50.a1_in1k sees them`."""
+    assumed: bool = False
+    """Whether nobody said it of these very weights, so that it may be wrong."""
+    published_versions: int = 1
+    """Of the network, by its library, where it is assumed."""
+    different_ways: int = 1
+    """In which those see an image, as far as it was not stated."""
+    stated: tuple[str, ...] = ()
+    """The fields of the specification that were stated by who exported it."""
+
+
 class VersionReport(Part):
     """`report.json` of a version. `publish` completes schema, model, version and files."""
 
@@ -125,6 +151,8 @@ class VersionReport(Part):
     card_sha256: str = ""
     provenance: dict[str, JsonValue] = {}
     """Where the network comes from: the run, or the library and the weights. No paths."""
+    preprocess_origin: PreprocessOrigin | None = None
+    """None of a run, and in reports of earlier programs."""
     gate: GateReport | None = None
     model_bytes: int = 0
     parameters: int = 0

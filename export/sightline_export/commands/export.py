@@ -3,11 +3,11 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from sightline.commands.options import options_as
+from sightline.commands.options import options_as, options_named
 from sightline.errors import UsageError
 from sightline_export.graph.calibration import COUNT, CalibrationSettings
 from sightline_export.precisions import PRECISIONS
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from sightline_export.candidate import ExportCandidate
     from sightline_export.pipeline import Exported
+
+
+OPTIONS: Final = {"weights": "--weights", "weights_key": "--weights-key", "preprocess": "--preprocess FILE|KEY=VALUE"}
+"""What the command calls the settings that an error names."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,13 @@ def _settings(
     "imported",
     ImportSettings,
     click.option("--weights", metavar="FILE|random", help="With --from: a safetensors file or state dict  [default: the published ones]."),
+    click.option("--weights-key", metavar="KEY", help="With --from: which entry of a checkpoint is meant, such as state_dict_ema."),
+    click.option(
+        "--preprocess",
+        metavar="FILE|KEY=VALUE",
+        multiple=True,
+        help="With --from: how images are seen, a file that says it or fields of it; may be repeated  [default: as the source says].",
+    ),
     click.option("--name", help="With --from: the model's name in the repository  [default: the network's]."),
     click.option(
         "--labels",
@@ -64,7 +75,8 @@ def _settings(
     click.option(
         "--images-from",
         type=click.Path(path_type=Path, exists=True, file_okay=False),
-        help="With --from: compare on the images of this folder  [default: on smooth random colours, made here].",
+        help="With --from: compare on the images of this folder, with their accuracy if it has a folder for each label  "
+        "[default: on smooth random colours, made here].",
     ),
 )
 @click.option(
@@ -150,6 +162,8 @@ def _run(run: str | None, imported: ImportSettings, data: Path | None) -> "Expor
 
     options = {
         "--weights": imported.weights,
+        "--weights-key": imported.weights_key,
+        "--preprocess": imported.preprocess or None,
         "--name": imported.name,
         "--labels": imported.labels,
         "--images-from": imported.images_from,
@@ -174,7 +188,11 @@ def _imported(
         raise UsageError("--data is where a run's images lie: with --from, --images-from names a folder of them")
     if any(PRECISIONS[name].needs_calibration for name in settings.precisions):
         demand_calibration(source, settings.calibration)
-    return import_model(source, imported, talk.print)
+    with options_named(OPTIONS):
+        candidate = import_model(source, imported, talk.print)
+    if candidate.preprocess_origin is not None and candidate.preprocess_origin.assumed:
+        talk.print(f"{OPTIONS['preprocess']} states it; with --images-from, folders that are called as the labels show whether it is right")
+    return candidate
 
 
 def _tell(exported: "Exported", repository: Path, instances: InstanceOptions, talk: "Console") -> None:

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import DataError, UsageError
+from sightline.errors import DataError, SightlineError, UsageError
 from sightline.host.files import read_json, reason_of
 from sightline.host.text import one_line
-from sightline_export.sources.hf_image_processor import processor_preprocess
-from sightline_export.sources.imported_model import ImportedModel, demand_float32, library, seeded
+from sightline_export.sources.hf_image_processor import ProcessorPreprocess, processor_preprocess
+from sightline_export.sources.imported_model import ImportedModel, ImportRequest, demand_float32, seeded
 from sightline_export.sources.labels import demand_label_count, distinct_labels
+from sightline_export.sources.libraries import library
+from sightline_export.sources.settled_preprocess import PreprocessClaim, SettledPreprocess, settle
+from sightline_export.sources.timm_config import read_config
+from sightline_export.sources.timm_folder import TimmFolder, model_in, weights_in
 from sightline_training.networks.weights import sha256_of
 
 if TYPE_CHECKING:
@@ -43,17 +47,22 @@ class Logits(nn.Module):
         return logits
 
 
-def from_huggingface(path: str, weights: str | None, labels: tuple[str, ...] | None) -> ImportedModel:
-    """Import the image classifier in the folder `path`: config.json, preprocessor_config.json, safetensors unless `weights` is `random`.
+def from_huggingface(request: ImportRequest) -> ImportedModel:
+    """Import the image classifier in a folder: config.json, preprocessor_config.json, safetensors unless the weights are `random`.
 
-    Raises DataError if the folder is incomplete or damaged, UsageError for what cannot be imported, MissingExtra without transformers.
+    A folder of a network of timm's, whose config.json says how it sees an image, is imported as from timm. Raises DataError if the
+    folder is incomplete or damaged, UsageError for what cannot be imported, MissingExtra without transformers.
     """
-    folder = Path(path)
+    folder, weights, labels = Path(request.named), request.weights, request.labels
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}: huggingface:DIR names one with {CONFIG}, {PROCESSOR} and {WEIGHTS} in it")
     if weights not in (None, "random"):
         raise UsageError(f"the weights of huggingface:{folder} lie in it, as {WEIGHTS}: name none, or `random`")
     content = _json_of(folder / CONFIG)
+    if (timm_config := read_config(folder / CONFIG)) is not None:
+        return model_in(TimmFolder(f"timm:{folder.resolve().name}", timm_config, weights_in(folder)), request)
+    if request.weights_key is not None:
+        raise UsageError("an entry of a checkpoint is named, but the weights of a folder of transformers lie in safetensors")
     for key in FOREIGN:
         if content.get(key) is not None:
             raise UsageError(
@@ -61,7 +70,7 @@ def from_huggingface(path: str, weights: str | None, labels: tuple[str, ...] | N
             )
     if content.get("problem_type") == "multi_label_classification":
         raise UsageError(f"{folder / CONFIG}: problem_type is multi_label_classification, whose answers do not sum to 1")
-    processor = processor_preprocess(_json_of(folder / PROCESSOR), str(content.get("model_type")))
+    processor, settled = _settled(folder, content, request)
     transformers = library("transformers", "huggingface")
     config = _config(transformers, folder)
     classes = int(config.num_labels or 0)
@@ -71,19 +80,19 @@ def from_huggingface(path: str, weights: str | None, labels: tuple[str, ...] | N
         )
     demand_label_count(labels, classes, str(folder / CONFIG))
     all_labels, notes = (labels, ()) if labels is not None else _labels(content, classes, folder)
-    _same_size(config, processor.preprocess.size, folder)
+    _same_size(config, settled, folder)
     model = _network(transformers, config, folder, weights)
     demand_float32(model, str(folder))
     return ImportedModel(
         source=f"huggingface:{folder.resolve().name}",
         body=Logits(model),
-        preprocess=processor.preprocess,
+        preprocess=settled,
         labels=all_labels,
         weights=weights or f"{type(model).__name__} in safetensors",
         weights_sha256=sha256_of(model.state_dict()),
-        settings=processor.settings,
+        settings={} if processor is None else processor.settings,
         versions={"transformers": transformers.__version__},
-        notes=(*notes, *processor.notes),
+        notes=(*notes, *(() if processor is None else processor.notes)),
     )
 
 
@@ -92,6 +101,16 @@ def _json_of(path: Path) -> dict[str, object]:
         return read_json(path, MAX_JSON_BYTES)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {reason_of(error)}") from None
+
+
+def _settled(folder: Path, content: Mapping[str, object], request: ImportRequest) -> tuple[ProcessorPreprocess | None, SettledPreprocess]:
+    """Return what preprocessor_config.json says, which a complete statement can do without, and how images are seen."""
+    try:
+        processor = processor_preprocess(_json_of(folder / PROCESSOR), str(content.get("model_type")))
+    except SightlineError as error:
+        return None, settle(PreprocessClaim(None, PROCESSOR, refusal=error), request.stated)
+    settled = settle(PreprocessClaim(processor.preprocess, PROCESSOR), request.stated)
+    return (processor if settled.preprocess == processor.preprocess else None), settled
 
 
 def _config(transformers: ModuleType, folder: Path) -> "PreTrainedConfig":
@@ -163,12 +182,15 @@ def _labels(content: Mapping[str, object], classes: int, folder: Path) -> tuple[
     return distinct_labels([labels[str(number)] for number in range(classes)])
 
 
-def _same_size(config: "PreTrainedConfig", size: tuple[int, int], folder: Path) -> None:
-    """Raise UsageError if the network is made for another size of image than the processor makes."""
+def _same_size(config: "PreTrainedConfig", settled: SettledPreprocess, folder: Path) -> None:
+    """Raise UsageError if the network is made for another size of image than it would get."""
+    size = settled.preprocess.size
     wanted = getattr(config, "image_size", None)
     wanted = (wanted, wanted) if isinstance(wanted, int) else tuple(wanted) if isinstance(wanted, list | tuple) else size
     # Networks of convolutions note a size and take any.
     if wanted != size and getattr(config, "patch_size", None) is not None:
         raise UsageError(
-            f"{folder}: {PROCESSOR} makes images of {size[0]} x {size[1]} pixels, the network takes {' x '.join(map(str, wanted))}"
+            f"{folder}: {PROCESSOR if 'size' not in settled.stated else 'what was stated'} makes images of {size[0]} x {size[1]} pixels, "
+            f"the network takes {' x '.join(map(str, wanted))}",
+            settings=("preprocess",),
         )

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sightline.errors import UsageError
 from sightline.preprocess import Preprocess
-from sightline_export.sources.imported_model import library
+from sightline_export.sources.libraries import library
 from sightline_training.networks.library_transforms import Transform, preprocess_from, resample_named
 
 PLAIN: Final = frozenset(

@@ -1,21 +1,36 @@
 """What every source of imported models gives: a network, its preprocessing, its labels, and where it all comes from."""
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Final, TypeVar
 
 import torch
 from torch import nn
 
-from sightline.errors import MissingExtra, UsageError
-from sightline.preprocess import Preprocess
+from sightline.errors import UsageError
+from sightline_export.sources.settled_preprocess import SettledPreprocess
+from sightline_export.sources.stated_preprocess import NOTHING, StatedPreprocess
 
 Built = TypeVar("Built")
 
 SEED: Final = 0
 """Of random weights: always the same ones."""
+
+
+@dataclass(frozen=True)
+class ImportRequest:
+    """What is asked of a source."""
+
+    named: str
+    """What stands behind the colon."""
+    weights: str | None = None
+    """None (the published ones, or those in the folder), `random`, or a file."""
+    weights_key: str | None = None
+    """Which entry of a checkpoint is meant, where several could be."""
+    labels: tuple[str, ...] | None = field(default=None, repr=False)
+    """None: the source's own."""
+    stated: StatedPreprocess = NOTHING
+    """What somebody says of the preprocessing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +41,7 @@ class ImportedModel:
     """As a user names it, exact enough to find it again; no path."""
     body: nn.Module = field(repr=False)
     """Normalised float32 [N, 3, H, W] → logits float32 [N, classes], with its weights."""
-    preprocess: Preprocess
+    preprocess: SettledPreprocess
     labels: tuple[str, ...] = field(repr=False)
     weights: str
     """Where they are from, for people: no path."""
@@ -37,16 +52,10 @@ class ImportedModel:
     """Of libraries that only this source needs."""
     notes: tuple[str, ...] = ()
     """What a reader of the report should know, in sentences."""
-
-
-def library(name: str, source: str) -> ModuleType:
-    """Import the library that `source` needs. Raises MissingExtra, with what to install."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise MissingExtra(f"`sightline export --from {source}:…` needs {name}: pip install 'sightline[bring]'") from None
+    class_ids: tuple[str, ...] = field(default=(), repr=False)
+    """Other names of the classes, in the order of the labels: WordNet's, where they are ImageNet's. Folders may be called so."""
+    name: str = ""
+    """What the model is called in a repository unless somebody says; empty: as `source` has it."""
 
 
 def seeded(build: Callable[[], Built]) -> Built:

@@ -1,9 +1,10 @@
-"""Images to compare on where there is no dataset: those of a folder, or generated ones. Nobody knows what they show."""
+"""Images to compare on where there is no dataset: those of a folder, or generated ones, of which nobody knows what they show."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -30,7 +31,7 @@ ASPECTS: Final = ((1.0, 1.0), (1.0, 1.5), (1.4, 1.0), (1.15, 1.3))
 
 @dataclass(frozen=True, eq=False)
 class ProbeImages:
-    """Images of unknown classes, opened one at a time."""
+    """Images that are no dataset's, opened one at a time."""
 
     name: str
     split: str
@@ -38,11 +39,8 @@ class ProbeImages:
     fingerprint: str
     """Hexadecimal sha256 of the pixels that the network sees."""
     opener: Callable[[int], Image.Image] = field(repr=False)
-
-    @property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """UNKNOWN for each image."""
-        return np.full(self.count, UNKNOWN, np.int64)
+    labels: npt.NDArray[np.int64] = field(repr=False)
+    """Class of each image, shape (count,); UNKNOWN where nobody knows."""
 
     def __len__(self) -> int:
         """Number of images."""
@@ -57,8 +55,11 @@ class ProbeImages:
         return np.stack([reformat(self.open(int(index)), spec) for index in indices])
 
 
-def images_below(folder: Path, card: ModelCard, most: int) -> ProbeImages:
-    """Return up to `most` images below `folder`, spread over it; what is no image is passed over. Raises DataError if none can be read."""
+def images_below(folder: Path, card: ModelCard, most: int, classes: Mapping[Path, int] = MappingProxyType({})) -> ProbeImages:
+    """Return up to `most` images below `folder`, spread over it; what is no image is passed over. `classes` are those that are known.
+
+    Raises DataError if none can be read.
+    """
     files = files_below(folder, "compare on")
     readable: list[Path] = []
     digest = hashlib.sha256()
@@ -73,7 +74,12 @@ def images_below(folder: Path, card: ModelCard, most: int) -> ProbeImages:
     if not readable:
         raise DataError(f"{folder} holds no readable image to compare on")
     return ProbeImages(
-        f"a folder of {len(files):,} files", "given", len(readable), digest.hexdigest(), lambda index: open_image(readable[index])
+        f"a folder of {len(files):,} files",
+        "given",
+        len(readable),
+        digest.hexdigest(),
+        lambda index: open_image(readable[index]),
+        np.array([classes.get(file, UNKNOWN) for file in readable], np.int64),
     )
 
 
@@ -90,4 +96,4 @@ def generated_images(card: ModelCard, count: int) -> ProbeImages:
     digest = hashlib.sha256()
     for index in range(count):
         digest.update(reformat(draw(index), card.preprocess).tobytes())
-    return ProbeImages("smooth random colours", "made", count, digest.hexdigest(), draw)
+    return ProbeImages("smooth random colours", "made", count, digest.hexdigest(), draw, np.full(count, UNKNOWN, np.int64))

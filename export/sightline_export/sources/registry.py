@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from sightline.errors import UsageError
 
 if TYPE_CHECKING:
-    from sightline_export.sources.imported_model import ImportedModel
+    from sightline_export.sources.imported_model import ImportedModel, ImportRequest
 
-Loader: TypeAlias = "Callable[[str, str | None, tuple[str, ...] | None], ImportedModel]"
-"""(What stands behind the colon, weights, labels) → the model. `weights` is None (the published ones), `random`, or a file."""
+Loader: TypeAlias = "Callable[[ImportRequest], ImportedModel]"
+"""What is asked of a source → the model."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ SOURCES: Final[dict[str, Source]] = {
     source.prefix: source
     for source in (
         Source("torchvision:NAME[/VERSION]", "sightline_export.sources.from_torchvision:from_torchvision"),
-        Source("timm:NAME", "sightline_export.sources.from_timm:from_timm"),
+        Source("timm:NAME|DIR|hf-hub:OWNER/NAME", "sightline_export.sources.from_timm:from_timm"),
         Source("huggingface:DIR", "sightline_export.sources.from_huggingface:from_huggingface"),
     )
 }

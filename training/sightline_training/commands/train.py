@@ -1,15 +1,13 @@
 """`sightline train RECIPE`: trains a classifier into a run folder."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, get_args
 
 import click
 
-from sightline.commands.options import options_as
-from sightline.errors import SightlineError, UsageError
+from sightline.commands.options import options_as, options_named
+from sightline.errors import UsageError
 from sightline_training.settings import MAX_EPOCHS, MAX_SEED, MAX_SIZE_PX, MIN_SIZE_PX, DeviceChoice, TrainSettings
 
 OPTIONS: Final = {
@@ -22,6 +20,7 @@ OPTIONS: Final = {
     "device": "--device",
     "backbone": "--backbone",
     "weights": "--weights",
+    "weights_key": "--weights-key",
     "size": "--size",
     "every_block": "--every-block",
     "name": "--name",
@@ -34,6 +33,7 @@ _settings_options = options_as(
     click.option("--name", help="The name that the model is served under  [default: the recipe's]."),
     click.option("--backbone", help="A torchvision classifier to build on, such as mobilenet_v2  [default: the recipe's]."),
     click.option("--weights", metavar="FILE|RUN|random", help="What the backbone has learned before  [default: torchvision's weights]."),
+    click.option("--weights-key", metavar="KEY", help="Which entry of a checkpoint is meant, such as state_dict_ema, if several could be."),
     click.option(
         "--size", type=click.IntRange(MIN_SIZE_PX, MAX_SIZE_PX), help="Pixels a side that a backbone gets  [default: its weights']."
     ),
@@ -72,7 +72,7 @@ def train(recipe: str, data: str | None, folder: Path | None, augment: bool, set
     name = settings.name or recipe
     run_folder = folder or Path("runs", f"{name}-augmented" if augment else name)
     try:
-        with _options_named():
+        with options_named(OPTIONS):
             result = train_recipe(chosen, run_folder, settings)
     except KeyboardInterrupt:
         messages().print(f"stopped. The same command continues from the last finished epoch in {run_folder}.")
@@ -80,15 +80,3 @@ def train(recipe: str, data: str | None, folder: Path | None, augment: bool, set
     if not result.fresh:
         messages().print(f"{run_folder} already holds this run, finished. `--restart` trains it anew.")
     results().print(summary(result.run))
-
-
-@contextmanager
-def _options_named() -> Iterator[None]:
-    """Add to an error's message the options with which the user changes the settings that it names."""
-    try:
-        yield
-    except SightlineError as error:
-        options = [f"`{OPTIONS[setting]}`" for setting in error.settings]
-        if options:
-            error.args = (f"{error} (Options: {', '.join(options)})",)
-        raise

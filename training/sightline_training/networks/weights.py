@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from sightline.card import MAX_SEALED_BYTES, unseal
-from sightline.errors import DataError
+from sightline.errors import DataError, UsageError
 from sightline.host.files import read_bytes, reason_of
 from sightline.preprocess import Preprocess
 from sightline.repository.layout import CARD_FILE
 from sightline_training.networks.backbones import Backbone, Part, built, last_layer, preprocess_of, published, structure
+from sightline_training.networks.checkpoint import prefix_hint, read_network
 from sightline_training.networks.state import demand_finite, demand_shape, load_state
 from sightline_training.networks.torchvision_weights import fetch_published, published_as
 from sightline_training.networks.transfer import Headed
@@ -53,18 +54,22 @@ class Weights:
     """How they see an image, if that is known of these very weights."""
     of_run: bool = False
     """Whether a run of ours made them."""
+    unwrapped: str = ""
+    """What was taken off in a file to find them, for people; empty if nothing was."""
 
 
-def weights_from(name: str, choice: str | None, version: str | None = None) -> Weights:
+def weights_from(name: str, choice: str | None, version: str | None = None, entry: str | None = None) -> Weights:
     """Return weights for torchvision's classifier `name`.
 
     `choice` is None (those that torchvision published as `version`, or its best ones, fetched unless torch's cache has them), `random`
-    (always the same ones), a file (safetensors, or a state dict that `torch.save` wrote: the whole network, or its `features` alone),
-    or the folder of a run that was itself built on that classifier or on its features. A file is recognised as one that torchvision
-    published by its sha256. Raises UsageError if there is no such classifier, DataError if the weights are missing, damaged or another
-    network's.
+    (always the same ones), a file (safetensors, or a state dict that `torch.save` wrote: the whole network, or its `features` alone; or
+    a checkpoint that holds one, of which `entry` says where, see `read_network`), or the folder of a run that was itself built on that
+    classifier or on its features. A file is recognised as one that torchvision published by its sha256. Raises UsageError if there is no
+    such classifier, DataError if the weights are missing, damaged or another network's.
     """
     versions = published(name)
+    if entry is not None and (choice in (None, "random") or Path(str(choice)).is_dir()):
+        raise UsageError(f"{entry!r:.80} is to be an entry of a checkpoint, but the weights are no file.", settings=("weights_key",))
     if choice is None:
         tensors, sha256, weights = fetch_published(name, version)
         state, part = _fitted(tensors, name, weights.url.rpartition("/")[2])
@@ -74,11 +79,16 @@ def weights_from(name: str, choice: str | None, version: str | None = None) -> W
     path = Path(choice)
     if path.is_dir():
         return _of_run(name, path)
-    tensors, sha256 = read_tensors(path)
-    known = published_as(name, sha256)
-    state, part = _fitted(tensors, name, str(path))
-    source = f"file {path.name}" if known is None else f"file {path.name}, torchvision's {versions[known]}"
-    return Weights(state, source, sha256, part, None if known is None else preprocess_of(Backbone(name), known))
+    file = read_network(path, structure(name).state_dict().keys(), entry, _renamed)
+    known = published_as(name, file.sha256)
+    state, part = _fitted(file.tensors, name, str(path))
+    source = f"file {path.name}"
+    if file.unwrapped:
+        source = f"{source} ({file.unwrapped})"
+    if known is not None:
+        source = f"{source}, torchvision's {versions[known]}"
+    preprocess = None if known is None else preprocess_of(Backbone(name), known)
+    return Weights(state, source, file.sha256, part, preprocess, unwrapped=file.unwrapped)
 
 
 def load_weights(module: nn.Module, weights: Weights) -> None:
@@ -122,13 +132,8 @@ def _of_run(name: str, folder: Path) -> Weights:
 
 def _fitted(tensors: Mapping[str, Tensor], network: str, source: str) -> tuple[dict[str, Tensor], Part]:
     """Return the tensors under today's names, and how much of the network they are, if every one of them belongs to it and fits."""
-    renamed: dict[str, Tensor] = {}
-    for former, tensor in tensors.items():
-        name = former
-        for pattern, today in FORMER_NAMES:
-            name = pattern.sub(today, name)
-        if not name.startswith(AUXILIARY):
-            renamed[name] = tensor
+    renamed = {_renamed(former): tensor for former, tensor in tensors.items()}
+    renamed = {name: tensor for name, tensor in renamed.items() if not name.startswith(AUXILIARY)}
     skeleton = structure(network)
     needed, last = skeleton.state_dict(), f"{last_layer(skeleton)}."
     part: Part = "features" if renamed and all(name.startswith("features.") for name in renamed) else "network"
@@ -136,7 +141,7 @@ def _fitted(tensors: Mapping[str, Tensor], network: str, source: str) -> tuple[d
         needed = {name: tensor for name, tensor in needed.items() if name.startswith("features.")}
     for name in sorted(renamed):
         if name not in needed:
-            raise DataError(f"{source}: the tensor {name!r:.120} does not belong to {network}.")
+            raise DataError(f"{source}: the tensor {name!r:.120} does not belong to {network}.{prefix_hint(renamed)}")
     state: dict[str, Tensor] = {}
     for name, expected in needed.items():
         if name in renamed:
@@ -148,6 +153,13 @@ def _fitted(tensors: Mapping[str, Tensor], network: str, source: str) -> tuple[d
         elif not name.startswith(last):
             raise DataError(f"{source}: the tensor {name} is missing, which {network} needs.")
     return state, part
+
+
+def _renamed(former: str) -> str:
+    """Today's name of a tensor."""
+    for pattern, today in FORMER_NAMES:
+        former = pattern.sub(today, former)
+    return former
 
 
 def _converted(tensor: Tensor, expected: Tensor, name: str, source: str) -> Tensor:
