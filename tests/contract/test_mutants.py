@@ -9,12 +9,13 @@ import types
 import pytest
 from PIL import ImageFile
 
+from sightline import image
 from sightline.preprocess import VERSIONS
 from support import golden_corpus as golden
 from support.mutation import Mutant, loaded, mutated, source_of
 
 REFORMAT = importlib.import_module("sightline.reformat")  # the package exports a function of that name
-IMAGE = importlib.import_module("sightline.image")
+IMAGE = importlib.import_module("sightline.image.decode")
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -99,18 +100,14 @@ IN_REFORMAT: dict[str, Mutant] = {
 }
 
 IN_IMAGE: dict[str, Mutant] = {
-    "the second frame": Mutant("_loaded", "image.load()", "(getattr(image, 'n_frames', 1) > 1 and image.seek(1), image.load())"),
-    "TIFF turned when EXIF is to be ignored": Mutant("_decode", "transpose is not None", "False"),
-    "fewer formats than ours": Mutant(
-        "_decode", "Image.open(io.BytesIO(content), formats=FORMATS)", "Image.open(io.BytesIO(content), formats=FORMATS[:6])"
-    ),
-    "more formats than ours": Mutant(
-        "_decode", "Image.open(io.BytesIO(content), formats=FORMATS)", "Image.open(io.BytesIO(content), formats=(*FORMATS, 'ICO'))"
-    ),
-    "no limit of pixels": Mutant("_loaded", "width * height > MAX_PIXELS", "False"),
-    "no limit of sides": Mutant("_loaded", "max(width, height) > MAX_SIDE", "False"),
+    "the second frame": Mutant("_decode", "file.load()", "(getattr(file, 'n_frames', 1) > 1 and file.seek(1), file.load())"),
+    "TIFF turned when EXIF is to be ignored": Mutant("_turned_back", "transpose is None", "True"),
+    "fewer formats than ours": Mutant("_decode", "kind not in OPENERS", "kind not in OPENERS or kind == 'PPM'"),
+    "more formats than ours": Mutant("_decode", "kind not in OPENERS", "kind not in OPENERS and kind != 'ICO'"),
+    "no limit of pixels": Mutant("_demand_bounds", "width * height > max_pixels", "False"),
+    "no limit of sides": Mutant("_demand_bounds", "max(width, height) > MAX_SIDE", "False"),
     "truncated images read as far as they go": Mutant(
-        "_loaded", "image.load()", "(setattr(__import__('PIL.ImageFile').ImageFile, 'LOAD_TRUNCATED_IMAGES', True), image.load())"
+        "_decode", "file.load()", "(setattr(__import__('PIL.ImageFile').ImageFile, 'LOAD_TRUNCATED_IMAGES', True), file.load())"
     ),
 }
 
@@ -173,8 +170,10 @@ def reformat_with(module: types.ModuleType, mutant: Mutant | None = None) -> gol
     copy = loaded(module, mutant)
     if module is REFORMAT:
         return copy.reformat  # type: ignore[no-any-return]
-    sys.modules[module.__name__] = copy
+    package = types.ModuleType("sightline.image")
+    package.__dict__.update({name: vars(copy).get(name, value) for name, value in vars(image).items() if name in image.__all__})
+    sys.modules[package.__name__] = package
     try:
         return loaded(REFORMAT).reformat  # type: ignore[no-any-return]
     finally:
-        sys.modules[module.__name__] = module
+        sys.modules[package.__name__] = image

@@ -1,0 +1,56 @@
+"""Finds the orientation that a damaged EXIF block still holds, entry by entry, as libexif does; Pillow gives up at the first bad one."""
+
+import re
+from typing import Final
+
+from PIL import Image
+
+ORIENTATION: Final = 274
+"""The tag (Exif 2.32)."""
+
+INTEGERS: Final = {1: 1, 3: 2, 4: 4}
+"""Bytes of each type that a whole number may have: BYTE, SHORT, LONG (TIFF 6.0, section 2)."""
+
+SIDEWAYS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""From upright back to how the file with that orientation stores it."""
+
+
+def settle_orientation(image: Image.Image) -> None:
+    """Make `image.getexif()` tell the orientation that the image's EXIF block holds, where Pillow does not find it there."""
+    block = image.info.get("exif")
+    stored = orientation_in(block) if isinstance(block, bytes) else None
+    if stored is None:
+        return
+    try:
+        known = image.getexif().get(ORIENTATION)
+    except Exception:  # noqa: BLE001 - a damaged block makes Pillow raise nearly anything; from now on it answers with what it has
+        known = None
+    if known != stored:
+        image.getexif()[ORIENTATION] = stored
+
+
+def orientation_in(block: bytes) -> int | None:
+    """Return the value of the first orientation tag in the first directory of an EXIF block; None if there is none that can be read."""
+    block = re.sub(rb"^(Exif\x00\x00){1,2}", b"", block)
+    order = {b"II": "little", b"MM": "big"}.get(block[:2])
+    if order not in ("little", "big"):
+        return None
+
+    def number(at: int, length: int) -> int:
+        return int.from_bytes(block[at : at + length], order)
+
+    directory = number(4, 4)
+    for entry in range(directory + 2, min(directory + 2 + 12 * number(directory, 2), len(block) - 11), 12):
+        if number(entry, 2) == ORIENTATION:
+            length = INTEGERS.get(number(entry + 2, 2))
+            if length is not None and number(entry + 4, 4) == 1:
+                return number(entry + 8, length)
+    return None
