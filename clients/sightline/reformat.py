@@ -35,18 +35,18 @@ UPRIGHT: Final = {
 """What undoes each value of EXIF's orientation tag (Exif 2.32, tag 274)."""
 
 
-def reformat(image: ImageInput, spec: Preprocess) -> npt.NDArray[np.uint8]:
+def reformat(image: ImageInput, spec: Preprocess, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """Turn an image into the network's input: a uint8 array of shape (height, width, channels), as the version of `spec` defines it.
 
     The array is new, C-contiguous and writable; `image` is not changed. Raises ImageError, with the image's path, if the image cannot
-    be read or cannot take that shape.
+    be read, has more than `max_pixels`, or cannot take that shape.
     """
-    return BY_VERSION[spec.version](image, spec)
+    return BY_VERSION[spec.version](image, spec, max_pixels)
 
 
-def reformat_v1(image: ImageInput, spec: PreprocessV1) -> npt.NDArray[np.uint8]:
+def reformat_v1(image: ImageInput, spec: PreprocessV1, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """Carry out version 1 of the specification, as docs/preprocessing.md defines it."""
-    decoded = open_image(image)
+    decoded = open_image(image, max_pixels)
     transpose = _upright(decoded) if spec.exif == "apply" else None
     try:
         decoded = _in_mode(_eight_bit(decoded), spec)
@@ -58,7 +58,7 @@ def reformat_v1(image: ImageInput, spec: PreprocessV1) -> npt.NDArray[np.uint8]:
     return np.array(decoded, dtype=np.uint8).reshape(spec.shape)
 
 
-BY_VERSION: Final[dict[int, Callable[[ImageInput, Any], npt.NDArray[np.uint8]]]] = {1: reformat_v1}
+BY_VERSION: Final[dict[int, Callable[[ImageInput, Any, int], npt.NDArray[np.uint8]]]] = {1: reformat_v1}
 """The function of each version in `sightline.preprocess.VERSIONS`."""
 
 

@@ -1,4 +1,4 @@
-"""Every layout of samples that TIFF 6.0 allows is read as its tags say, or refused by its name: never read wrongly, never called damaged."""
+"""Every layout of samples that TIFF 6.0 allows is read as its tags say or refused by its name: not read wrongly, not called damaged."""
 
 import io
 from collections import Counter
@@ -63,7 +63,7 @@ def expected(samples: npt.NDArray[Any], layout: Layout, palette: npt.NDArray[Any
         rgb = eight[..., :3] if layout.photometric == 2 else np.repeat(eight[..., :1], 3, axis=2)
     if layout.extra_samples == (2,):
         rgb = (rgb * eight[..., -1:] * 2 + 255) // 510
-    return rgb.astype(np.uint8)
+    return np.asarray(rgb, dtype=np.uint8)
 
 
 @pytest.mark.parametrize("photometric", COLOURS)
@@ -151,7 +151,7 @@ def test_fax_is_black_and_white_as_the_tag_says(compression: str, photometric: i
     Image.fromarray(bits).save(buffer, "TIFF", compression=compression)
     content = bytearray(buffer.getvalue())
     with Image.open(buffer) as saved:
-        written = saved.tag_v2[262]
+        written = saved.tag_v2[262]  # type: ignore[attr-defined]
     entry = content.index(b"\x06\x01\x03\x00\x01\x00\x00\x00")
     content[entry + 8] = photometric
     pixels = reformat(bytes(content), spec(size=bits.shape))

@@ -16,7 +16,7 @@ from sightline.errors import ImageError
 from sightline.host.files import MIB, read_bytes, reason_of, size_text
 from sightline.host.text import one_line, printable
 from sightline.image import gif, png, tiff
-from sightline.image.formats import FORMATS, HEAD_BYTES, Unsupported, format_of
+from sightline.image.formats import FORMATS, HEAD_BYTES, Damaged, Unsupported, format_of
 from sightline.image.openers import OPENERS, whats_unsupported
 from sightline.image.orientation import ORIENTATION, SIDEWAYS, settle_orientation
 
@@ -35,7 +35,7 @@ MAX_SIDE: Final = 65_535
 COMPLAINTS: Final[dict[str, Callable[[bytes], str]]] = {"PNG": png.complaint, "GIF": gif.complaint}
 """By format: what is wrong with a file that Pillow decoded without a word; empty if nothing is. A TIFF is asked after before."""
 
-UNSUPPORTED: Final = re.compile(r"unsupported|not (yet )?supported|cannot handle|not (available|implemented|configured)|unimplemented", re.IGNORECASE)
+UNSUPPORTED: Final = re.compile(r"unsupported|not (yet )?supported|cannot handle|not (available|implemented)|unimplemented", re.IGNORECASE)
 """How Pillow and its libraries say that a file is well and they are not able to read it."""
 
 Reduce: TypeAlias = Callable[[tuple[int, int]], int]
@@ -107,10 +107,11 @@ def _decode(content: bytes, name: str, max_pixels: int, reduce: Reduce | None) -
         if isinstance(file, TiffImageFile):
             tiff.prepare(file, content)
         file.load()
-        if kind in COMPLAINTS and (damage := COMPLAINTS[kind](content)):
-            raise ValueError(damage)
+        damage = COMPLAINTS[kind](content) if kind in COMPLAINTS else ""
     except Exception as error:  # noqa: BLE001 - as above
         raise _refusal(name, kind, content, error) from None
+    if damage:
+        raise ImageError(f"{name}: damaged image ({damage})")
     settle_orientation(file)
     return _turned_back(_settled(file, name), kind, turned)
 
@@ -181,6 +182,8 @@ def _refusal(name: str, kind: str, content: bytes, error: Exception) -> ImageErr
     """Say what became of a file of a known format: unsupported is not damaged."""
     if isinstance(error, Unsupported):
         return ImageError(f"{name}: {error}")
+    if isinstance(error, Damaged):
+        return _damaged(name, error)
     reason = whats_unsupported(kind, content)
     if not reason and not isinstance(error, MemoryError) and UNSUPPORTED.search(str(error)):
         reason = f"a {kind} of a kind that is not read here ({one_line(error)}): save it as PNG"

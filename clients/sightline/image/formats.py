@@ -14,11 +14,16 @@ HEAD_BYTES: Final = 512
 """Of a file, from its beginning: enough to tell its format."""
 
 SUFFIXES: Final = frozenset(
-    ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .avif .heic .heif .hif".split()
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".hif"),
+    )
 )
 """File names that promise an image, in lower case. Of such a file a row or a remark is due even if its content is no image."""
 
-UNREAD_IMAGES: Final = frozenset({"JPEG 2000", "JPEG XL", "JPEG XR", "Photoshop", "QOI", "OpenEXR", "Radiance HDR", "DDS", "PAM", "camera raw"})
+UNREAD_IMAGES: Final = frozenset(
+    {"JPEG 2000", "JPEG XL", "JPEG XR", "Photoshop", "QOI", "OpenEXR", "Radiance HDR", "DDS", "PAM", "camera raw"}
+)
 """Formats of photographs and other raster images that are not read here: they are images, and it is said that they were not read."""
 
 SIGNATURES: Final = (
@@ -71,6 +76,10 @@ DIB_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
 class Unsupported(Exception):
     """An image is well as far as anybody can tell, but of a kind that is not read here. Its text is the sentence, without the name."""
+
+
+class Damaged(Exception):
+    """An image's data are not what they should be. Its text says how."""
 
 
 def format_of(head: bytes) -> str | None:

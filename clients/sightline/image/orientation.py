@@ -1,7 +1,7 @@
 """Finds the orientation that a damaged EXIF block still holds, entry by entry, as libexif does; Pillow gives up at the first bad one."""
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 from PIL import Image
 
@@ -40,9 +40,9 @@ def settle_orientation(image: Image.Image) -> None:
 def orientation_in(block: bytes) -> int | None:
     """Return the value of the first orientation tag in the first directory of an EXIF block; None if there is none that can be read."""
     block = re.sub(rb"^(Exif\x00\x00){1,2}", b"", block)
-    order = {b"II": "little", b"MM": "big"}.get(block[:2])
-    if order not in ("little", "big"):
+    if block[:2] not in (b"II", b"MM"):
         return None
+    order: Literal["little", "big"] = "little" if block[:2] == b"II" else "big"
 
     def number(at: int, length: int) -> int:
         return int.from_bytes(block[at : at + length], order)

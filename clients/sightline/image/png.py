@@ -23,7 +23,7 @@ def complaint(content: bytes) -> str:
         data_seen = data_seen or kind == b"IDAT"
         counts = not data_over or not kind[0] & CRITICAL or kind == b"eXIf"
         if counts and zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
-            return f"the checksum of its chunk {kind.decode('ascii', 'backslashreplace')} is wrong"
+            return f"the checksum of its chunk {kind.decode()} is wrong" if kind.isalpha() else "it holds a chunk without a name"
         if kind == b"IEND":
             break
         at = end + 4

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from sightline.image import libtiff
-from sightline.image.formats import Unsupported
+from sightline.image import tiff_strips
+from sightline.image.formats import Damaged, Unsupported
 from sightline.image.tiff_directory import (
     BITS,
     COMPRESSION,
@@ -16,10 +16,10 @@ from sightline.image.tiff_directory import (
     FILL_ORDER,
     HEIGHT,
     INK_SET,
+    MAX_SAMPLES,
     PHOTOMETRIC,
     PLANAR,
     SAMPLE_FORMAT,
-    SAMPLES,
     STRIP_OFFSETS,
     TILE_OFFSETS,
     WIDTH,
@@ -67,8 +67,8 @@ COMPRESSIONS: Final = {
 PLAIN: Final = frozenset({1, 5, 8, 32773, 32946})
 """Of Compression: none, LZW, deflate (by two numbers) and PackBits, where FillOrder tells of every byte of the data."""
 
-MOST_BITS, MOST_SAMPLES = 64, 16
-"""A TIFF that claims more of a pixel is damaged, for all that anybody can say."""
+MOST_BITS: Final = 64
+"""A TIFF that claims more of a sample is damaged, for all that anybody can say."""
 
 SIGNED: Final = "an image of 32-bit or signed integers has no defined white: save it with 8 or 16 bits first"
 FULL: Final = 0xFFFF
@@ -76,12 +76,12 @@ FULL: Final = 0xFFFF
 
 
 def opened(content: bytes) -> Image.Image:
-    """Open a TIFF with Pillow, its directory written anew where Pillow would not understand it. Raises Unsupported, or what Pillow raises."""
+    """Open a TIFF with Pillow, its directory written anew where Pillow would not understand it. Raises Unsupported, or as Pillow."""
     directory = read_directory(content)
     sentence = _refused(directory)
     if sentence:
         raise Unsupported(sentence)
-    bits, photometric = _bits(directory), directory.number(PHOTOMETRIC)
+    bits, photometric = directory.bits, directory.number(PHOTOMETRIC)
     changes: dict[int, int] = {}
     if directory.number(SAMPLE_FORMAT, 1) == 4:
         changes[SAMPLE_FORMAT] = 1  # undefined, to be read as unsigned (TIFF 6.0, section 19)
@@ -99,13 +99,15 @@ def opened(content: bytes) -> Image.Image:
 
 
 def prepare(file: TiffImageFile, content: bytes) -> None:
-    """Ask libtiff what it thinks of the data of an opened TIFF, and give it memory. Raises ValueError with libtiff's complaint.
+    """Hold the data of an opened TIFF to what its compression can tell, and give it memory. Raises Damaged or Unsupported.
 
     Pillow by itself would not give memory beyond its own limit, which is the whole process's, and would have the complaint on stderr.
     """
     file.im = Image.new(file.mode, (file.tag_v2[WIDTH], file.tag_v2[HEIGHT])).im
-    if read_directory(content).number(COMPRESSION, 1) != 1 and (complaint := libtiff.first_complaint(content)):
-        raise ValueError(complaint)
+    if complaint := tiff_strips.complaint(read_directory(content)):
+        if "not configured" in complaint:
+            raise Unsupported(f"a TIFF of a kind that is not read here ({complaint}): save it with another compression, or as PNG")
+        raise Damaged(complaint)
 
 
 def in_full_range(image: TiffImageFile) -> Image.Image:
@@ -119,10 +121,10 @@ def in_full_range(image: TiffImageFile) -> Image.Image:
         return image
     samples = np.asarray(image).astype(np.uint16)
     if bits == 12:
-        samples = samples << 4 | samples >> 8
+        samples = np.bitwise_or(samples << 4, samples >> 8, dtype=np.uint16)
     if image.tag_v2.get(PHOTOMETRIC) == 0:
-        samples = FULL - samples
-    full = Image.fromarray(np.ascontiguousarray(samples.astype(np.uint16)))
+        samples = np.subtract(FULL, samples, dtype=np.uint16)
+    full = Image.fromarray(samples)
     full.info = dict(image.info)
     if orientation := image.getexif().get(274):
         full.getexif()[274] = orientation
@@ -152,7 +154,7 @@ def whats_unsupported(content: bytes) -> str:
 
 def _refused(directory: Directory) -> str:
     """The sentence for what Pillow would misread; empty for what it reads, or refuses by itself."""
-    bits, formats = _bits(directory), directory.numbers(SAMPLE_FORMAT, (1,))
+    bits, formats = directory.bits, directory.numbers(SAMPLE_FORMAT, (1,))
     if 2 in formats and bits[0] == 8:
         return SIGNED
     if directory.number(INK_SET, 1) != 1:
@@ -170,7 +172,7 @@ def _refused(directory: Directory) -> str:
 
 def _no_white(directory: Directory) -> str:
     """The sentence for samples that have no defined white, of which Pillow opens some kinds: `reformat` refuses those alike."""
-    bits, formats = _bits(directory), directory.numbers(SAMPLE_FORMAT, (1,))
+    bits, formats = directory.bits, directory.numbers(SAMPLE_FORMAT, (1,))
     if 3 in formats:
         return f"an image of {bits[0]}-bit floating-point pixels has no defined white: save it with 8 or 16 bits first"
     return SIGNED if 2 in formats or (1 in formats and 32 in bits) else ""
@@ -178,16 +180,11 @@ def _no_white(directory: Directory) -> str:
 
 def _kind(directory: Directory) -> str:
     """The sentence for a layout that Pillow does not know; empty if there is no such layout, so that the file must be damaged."""
-    bits, meaning = _bits(directory), MEANINGS.get(directory.number(PHOTOMETRIC))
-    if meaning is None or max(bits) > MOST_BITS or len(bits) > MOST_SAMPLES:
+    bits, meaning = directory.bits, MEANINGS.get(directory.number(PHOTOMETRIC))
+    if meaning is None or max(bits) > MOST_BITS or len(bits) > MAX_SAMPLES:
         return ""
     extra = f", {len(directory.numbers(EXTRA_SAMPLES))} of them extra" if directory.numbers(EXTRA_SAMPLES) else ""
     planes = ", in planes," if directory.number(PLANAR, 1) == 2 else ""
     each = "a sample" if len(bits) == 1 else f"in each of {len(bits)} samples{extra}"
-    return f"a TIFF ({meaning}) of {'/'.join(map(str, dict.fromkeys(bits)))} bits {each}{planes} is not read here: save it with 8 bits, or as PNG"
-
-
-def _bits(directory: Directory) -> tuple[int, ...]:
-    bits = directory.numbers(BITS, (1,))
-    samples = directory.number(SAMPLES, 1)
-    return bits * samples if len(bits) == 1 and 1 < samples <= MOST_SAMPLES else bits
+    depth = "/".join(map(str, dict.fromkeys(bits)))
+    return f"a TIFF ({meaning}) of {depth} bits {each}{planes} is not read here: save it with 8 bits, or as PNG"

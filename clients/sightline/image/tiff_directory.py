@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, STRIP_OFFSETS = 256, 257, 258, 259, 262, 266, 273
 SAMPLES, PLANAR, TILE_OFFSETS, INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT = 277, 284, 324, 332, 338, 339
-YCBCR_SUBSAMPLING, STRIP_LENGTHS, TILE_LENGTHS = 530, 279, 325
+ROWS_PER_STRIP, STRIP_LENGTHS, TILE_WIDTH, TILE_HEIGHT, TILE_LENGTHS, YCBCR_SUBSAMPLING = 278, 279, 322, 323, 325, 530
 """Tags (TIFF 6.0)."""
 
 TYPES: Final = {1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u4", 6: "i1", 7: "u1", 8: "i2", 9: "i4", 10: "i4", 11: "f4", 12: "f8", 13: "u4"}
@@ -24,6 +24,12 @@ POINTERS: Final = frozenset({330, 34665, 34853, 40965})
 MAX_ENTRIES: Final = 4096
 """Of a directory; the specification knows some hundred tags."""
 
+MAX_STRIPS: Final = 1_000_000
+"""Or tiles: as many as the largest image has of 16 x 16 pixels, and more."""
+
+MAX_SAMPLES: Final = 16
+"""Of a pixel."""
+
 MAX_VALUES: Final = 64
 """Of one tag that decides how samples are read."""
 
@@ -34,10 +40,10 @@ Order = Literal["<", ">"]
 
 
 class Entry(NamedTuple):
-    """A tag's values, unread."""
+    """A tag's values, unread: of which type, how many."""
 
     kind: int
-    count: int
+    values: int
     at: int
     """Where in the file they begin."""
 
@@ -57,20 +63,32 @@ class Directory:
         entry = self.entries.get(tag)
         if entry is None or entry.kind in (2, 5, 10, 11, 12):
             return default
-        return tuple(int(value) for value in self._values(entry._replace(count=min(entry.count, MAX_VALUES))))
+        return tuple(int(value) for value in self._values(entry._replace(values=min(entry.values, MAX_VALUES))))
 
     def number(self, tag: int, default: int = 0) -> int:
         """Return the first whole number of a tag."""
         return (self.numbers(tag) or (default,))[0]
 
+    @property
+    def bits(self) -> tuple[int, ...]:
+        """Bits of each sample of a pixel: where the file names one number, it is that of all."""
+        bits, samples = self.numbers(BITS, (1,)), self.number(SAMPLES, 1)
+        return bits * samples if len(bits) == 1 and 1 < samples <= MAX_SAMPLES else bits
+
+    def strips(self) -> list[tuple[int, int]]:
+        """Return start and length in bytes of each strip or tile. Raises ValueError if they are not there, or more than the file."""
+        tags = (STRIP_OFFSETS, STRIP_LENGTHS) if STRIP_OFFSETS in self.entries else (TILE_OFFSETS, TILE_LENGTHS)
+        if not set(tags) <= self.entries.keys():
+            raise ValueError("its tags do not say where its pixels are")
+        offsets, lengths = (self._values(self.entries[tag]).astype(np.int64) for tag in tags)
+        if len(offsets) > MAX_STRIPS or len(offsets) != len(lengths) or lengths.min() < 0 or int(lengths.sum()) > len(self.content):
+            raise ValueError("its strips hold more than the file does")
+        return list(zip(offsets.tolist(), lengths.tolist(), strict=True))
+
     def with_bits_reversed(self) -> "Directory":
         """Return the same over a file whose strips or tiles have the bits of each byte in the other order. Raises ValueError."""
         body = bytearray(self.content)
-        tags = (STRIP_OFFSETS, STRIP_LENGTHS) if STRIP_OFFSETS in self.entries else (TILE_OFFSETS, TILE_LENGTHS)
-        offsets, lengths = (self._values(self.entries[tag]).astype(np.int64) for tag in tags if tag in self.entries)
-        if lengths.sum() > len(body):
-            raise ValueError("its strips hold more than the file does")
-        for start, length in zip(offsets, lengths, strict=True):
+        for start, length in self.strips():
             body[start : start + length] = body[start : start + length].translate(REVERSED)
         return replace(self, content=bytes(body))
 
@@ -89,7 +107,7 @@ class Directory:
                 continue
             kind, values = entry.kind, self._values(entry)
             if tag in changes:
-                kind, values = 3, np.full(entry.count, changes[tag])
+                kind, values = 3, np.full(entry.values, changes[tag])
             kind = AS_CLASSIC.get(kind, kind)
             packed = values.astype(order + TYPES[kind]).tobytes()
             if len(packed) > 4:
@@ -98,7 +116,7 @@ class Directory:
                 packed = place.to_bytes(4, endian)
             if len(body) > 3 * len(self.content):
                 raise ValueError("its tags hold more than the file does")
-            rows.append(tag.to_bytes(2, endian) + kind.to_bytes(2, endian) + entry.count.to_bytes(4, endian) + packed.ljust(4, b"\0"))
+            rows.append(tag.to_bytes(2, endian) + kind.to_bytes(2, endian) + entry.values.to_bytes(4, endian) + packed.ljust(4, b"\0"))
         body[:8] = (b"II*\0" if order == "<" else b"MM\0*") + len(body).to_bytes(4, endian)
         return bytes(body + len(rows).to_bytes(2, endian) + b"".join(rows) + bytes(4))
 
@@ -127,7 +145,7 @@ def read_directory(content: bytes) -> Directory:
     for at in range(first, min(first + count * entry_bytes, len(content) - entry_bytes + 1), entry_bytes):
         entry = Entry(number(at + 2, 2), number(at + 4, offset_bytes), at + 4 + offset_bytes)
         name = (TYPES | BIG_TYPES).get(entry.kind)
-        if name is None or not entry.count:
+        if name is None or not entry.values:
             continue
         length = _items(entry) * int(name[1])
         if length > offset_bytes:
@@ -139,4 +157,4 @@ def read_directory(content: bytes) -> Directory:
 
 def _items(entry: Entry) -> int:
     """How many numbers the values are made of: a fraction of two."""
-    return entry.count * (2 if entry.kind in (5, 10) else 1)
+    return entry.values * (2 if entry.kind in (5, 10) else 1)

@@ -15,14 +15,14 @@ from sightline.image import name_of, open_image
 from sightline_training.datasets.duplicates import HASH_DTYPE, ImageHashes, Ints, hash_image
 from sightline_training.datasets.encoded_images import EncodedImage, encoded_image_set, image_reason, read_file
 from sightline_training.datasets.hash_cache import cache_hashes, cached_hashes
-from sightline_training.datasets.image_set import ImageSet, Split
+from sightline_training.datasets.image_set import MOST_PIXELS, ImageSet, Split
 from sightline_training.datasets.listing import classes_in, enumerated, files_in
 from sightline_training.progress import tracked
 
 NAMED: Final = 20
 """Files that are left out are named up to so many, then counted."""
 WORKERS: Final = 4
-"""Images that are decoded at once, each of up to 90 million pixels."""
+"""Images that are decoded at once, each of up to MOST_PIXELS: 3 GB, if all of them are."""
 BATCH: Final = 64
 """Files that are given out to the workers together, between two movements of the progress bar."""
 
@@ -139,7 +139,7 @@ def _decoded(folder: Path, places: Sequence[str]) -> tuple[list[bytes], ImageHas
             content = read_file(folder / place)
             digest = hashlib.sha256(content).digest()
             image_hash = known.get(digest)
-            return digest, image_hash if image_hash is not None else hash_image(open_image(content)), None
+            return digest, image_hash if image_hash is not None else hash_image(open_image(content, MOST_PIXELS)), None
         except ImageError as error:
             return digest, None, image_reason(error)
         except OSError as error:
