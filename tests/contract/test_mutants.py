@@ -111,9 +111,28 @@ IN_IMAGE: dict[str, Mutant] = {
     ),
 }
 
+IN_TIFF: dict[str, Mutant] = {
+    "12 bits taken for 16": Mutant("in_full_range", "bits == 12", "False"),
+    "white at 0 taken for black": Mutant("in_full_range", "image.tag_v2.get(PHOTOMETRIC) == 0", "False"),
+}
+IN_GIF: dict[str, Mutant] = {
+    "the uncovered part of a GIF in its first colour": Mutant("uncovered_is_transparent", "box is None", "True"),
+}
+IN_ORIENTATION: dict[str, Mutant] = {
+    "an orientation behind a broken entry not found": Mutant("settle_orientation", "stored is None", "True"),
+}
+IN_PNG: dict[str, Mutant] = {
+    "checksums not looked at": Mutant("complaint", "not data_over or not kind[0] & CRITICAL or kind == b'eXIf'", "False"),
+}
+
 MUTANTS: dict[int, dict[str, tuple[types.ModuleType, Mutant]]] = {
     1: {title: (REFORMAT, mutant) for title, mutant in IN_REFORMAT.items()}
-    | {title: (IMAGE, mutant) for title, mutant in IN_IMAGE.items()},
+    | {title: (IMAGE, mutant) for title, mutant in IN_IMAGE.items()}
+    | {
+        title: (importlib.import_module(f"sightline.image.{name}"), mutant)
+        for name, mutants in (("tiff", IN_TIFF), ("gif", IN_GIF), ("orientation", IN_ORIENTATION), ("png", IN_PNG))
+        for title, mutant in mutants.items()
+    },
 }
 """The mistakes that the corpus of each version in `sightline.preprocess.VERSIONS` must notice, with the module that each is in."""
 
@@ -170,6 +189,11 @@ def reformat_with(module: types.ModuleType, mutant: Mutant | None = None) -> gol
     copy = loaded(module, mutant)
     if module is REFORMAT:
         return copy.reformat  # type: ignore[no-any-return]
+    if module is not IMAGE:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, module.__name__, copy)
+            patch.setattr(image, module.__name__.rpartition(".")[2], copy)
+            copy = loaded(IMAGE)
     package = types.ModuleType("sightline.image")
     package.__dict__.update({name: vars(copy).get(name, value) for name, value in vars(image).items() if name in image.__all__})
     sys.modules[package.__name__] = package
