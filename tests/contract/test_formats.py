@@ -210,4 +210,16 @@ def test_the_golden_images_are_as_they_were_when_they_are_asked_for_whole() -> N
         content = (golden.CORPUS / name).read_bytes()
         whole = open_image(content, reduce=lambda _: 1)
         assert np.array_equal(np.asarray(whole), np.asarray(open_image(content))), name
-    assert SPECS
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_pillow_image_is_turned_by_its_broken_block_too_and_not_changed() -> None:
+    content = (golden.CORPUS / "exif-6-behind-a-broken-entry.png").read_bytes()
+    with Image.open(io.BytesIO(content)) as image:
+        assert np.array_equal(reformat(image, SPECS["imagenet"]), reformat(content, SPECS["imagenet"]))
+        assert image.getexif().get(274) is None
+    # What the caller says of the orientation stands, where Pillow could read it.
+    with Image.open(golden.CORPUS / "exif-6.png") as image:
+        upright = reformat(image, spec(size=(20, 20)))
+        del image.getexif()[274]
+        assert not np.array_equal(reformat(image, spec(size=(20, 20))), upright)

@@ -51,7 +51,7 @@ def open_image(image: ImageInput, max_pixels: int = MAX_PIXELS, reduce: Reduce |
     damaged, or exceeds MAX_BYTES, `max_pixels` or MAX_SIDE.
     """
     if isinstance(image, Image.Image):
-        return _settled(_loaded(image, "image", max_pixels), "image")
+        return settle_orientation(_settled(_loaded(image, "image", max_pixels), "image"), is_callers=True)
     if isinstance(image, np.ndarray):
         return _from_array(image, max_pixels)
     if isinstance(image, bytes):

@@ -1,6 +1,7 @@
 """Finds the orientation that a damaged EXIF block still holds, entry by entry, as libexif does; Pillow gives up at the first bad one."""
 
 import re
+from contextlib import suppress
 from typing import Final, Literal
 
 from PIL import Image
@@ -23,18 +24,31 @@ SIDEWAYS: Final = {
 """From upright back to how the file with that orientation stores it."""
 
 
-def settle_orientation(image: Image.Image) -> None:
-    """Make `image.getexif()` tell the orientation that the image's EXIF block holds, where Pillow does not find it there."""
+def settle_orientation(image: Image.Image, *, is_callers: bool = False) -> Image.Image:
+    """Return an image whose `getexif()` tells the orientation that its EXIF block holds, where Pillow does not find it there.
+
+    That is the same image, but a copy if `is_callers`, which nobody may change.
+    """
     block = image.info.get("exif")
-    stored = orientation_in(block) if isinstance(block, bytes) else None
-    if stored is None:
-        return
-    try:
-        known = image.getexif().get(ORIENTATION)
-    except Exception:  # noqa: BLE001 - a damaged block makes Pillow raise nearly anything; from now on it answers with what it has
-        known = None
-    if known != stored:
-        image.getexif()[ORIENTATION] = stored
+    if not isinstance(block, bytes):
+        return image
+    stored = orientation_in(block)
+    if stored is None or _known_to_pillow(block):
+        return image
+    settled = image.copy() if is_callers else image
+    # A damaged block makes Pillow raise nearly anything the first time; from then on it answers with what it has.
+    with suppress(Exception):
+        settled.getexif()
+    settled.getexif()[ORIENTATION] = stored
+    return settled
+
+
+def _known_to_pillow(block: bytes) -> bool:
+    """Whether Pillow finds an orientation in the block by itself: then what `getexif()` says counts, as the caller may have changed it."""
+    exif = Image.Exif()
+    with suppress(Exception):  # as above
+        exif.load(block)
+    return ORIENTATION in exif
 
 
 def orientation_in(block: bytes) -> int | None:
