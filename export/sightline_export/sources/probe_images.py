@@ -78,7 +78,7 @@ def images_below(folder: Path, card: ModelCard, most: int) -> ProbeImages:
     if not readable:
         raise DataError(f"{folder} holds no readable image to compare on{reason}")
     return ProbeImages(
-        f"a folder of {len(files):,} files", "given", len(readable), digest.hexdigest(), lambda index: open_image(readable[index])
+        f"a folder of {len(files):,} images", "given", len(readable), digest.hexdigest(), lambda index: open_image(readable[index])
     )
 
 

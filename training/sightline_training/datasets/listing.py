@@ -80,6 +80,7 @@ def files_in(folder: Path, names: Sequence[str]) -> Listing:
     count = 0
     for name in names:
         files: list[str] = []
+        others: list[str] = []
         pending = [name]
         while pending:
             place = pending.pop()
@@ -100,12 +101,13 @@ def files_in(folder: Path, names: Sequence[str]) -> Listing:
                     if is_image_file(entry.path) or not os.path.isfile(entry.path):
                         files.append(below)
                     else:
-                        listing.passed_over.append(f"{name_of(below)} (not an image)")
+                        others.append(f"{name_of(below)} (not an image)")
                 elif entry.is_symlink():
                     listing.passed_over.append(f"{name_of(below)}/ (a link to a folder, which is not followed)")
                 else:
                     pending.append(below)
         listing.places.append(sorted(files))
+        listing.passed_over.extend(sorted(others))
     return listing
 
 
