@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sightline.card import CARD_KEY, ModelCard, unseal
 from sightline.errors import ContractError, ImageError, ModelError, UsageError
-from sightline.image import ImageInput
+from sightline.image import MAX_PIXELS, ImageInput
 from sightline.reformat import reformat
 from sightline.remarks import remark_of
 from sightline.transport import ServedConfig, Tls, Transport, connect
@@ -62,7 +62,7 @@ class Classifier:
     Raises ServerUnavailable, DeadlineExceeded, ModelNotFound, ContractError or UsageError.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - seven settings that have defaults, each of its own kind
         self,
         model: str,
         url: str = "grpc://localhost:8001",
@@ -72,8 +72,11 @@ class Classifier:
         wait_s: float = WAIT_S,
         tls: Tls | None = None,
         transport: Transport | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         """Connect to `model` at `url`, or through `transport`. `version` "" lets the server choose; `timeout_s` bounds each call.
+
+        An image of more than `max_pixels` is refused; one of 200 million takes 600 MB while it is decoded.
 
         Where nobody answers, or the model is not ready, each call is repeated for `wait_s` seconds: 30 outlast a server that starts anew.
         """
@@ -81,10 +84,23 @@ class Classifier:
             raise UsageError(f"a model's version is a whole number, not {version!r}")
         if not timeout_s > 0:
             raise UsageError(f"the time allowed for a call must be more than 0 s, not {timeout_s:g}")
+        if max_pixels < 1:
+            raise UsageError(f"the most pixels that an image may have must be at least 1, not {max_pixels}")
         self._wait_s = demand_wait(wait_s)
+        self._max_pixels = max_pixels
         self.model = model
         self.version = version
-        self._reopen = partial(Classifier, model, url, version=version, timeout_s=timeout_s, wait_s=wait_s, tls=tls, transport=transport)
+        self._reopen = partial(
+            Classifier,
+            model,
+            url,
+            version=version,
+            timeout_s=timeout_s,
+            wait_s=wait_s,
+            tls=tls,
+            transport=transport,
+            max_pixels=max_pixels,
+        )
         self._transport = transport if transport is not None else connect(url, timeout_s, tls)
         try:
             config = patiently(lambda: self._transport.config(model, version), wait_s)
@@ -128,7 +144,7 @@ class Classifier:
             outcomes: list[npt.NDArray[np.uint8] | ImageError] = []
             for image in chunk:
                 try:
-                    outcomes.append(reformat(image, self.card.preprocess))
+                    outcomes.append(reformat(image, self.card.preprocess, self._max_pixels))
                 except ImageError as error:
                     outcomes.append(error)
             readable = [outcome for outcome in outcomes if not isinstance(outcome, ImageError)]
@@ -151,7 +167,7 @@ class Classifier:
         """Return float32 [N, classes] for the images, in order. Raises ImageError as `classify` does."""
         if not images:
             return np.zeros((0, len(self.card.labels)), np.float32)
-        return self._infer(np.stack([reformat(image, self.card.preprocess) for image in images]))[0]
+        return self._infer(np.stack([reformat(image, self.card.preprocess, self._max_pixels) for image in images]))[0]
 
     def answer(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Return float32 [N, classes] for reformatted images, uint8 [N, H, W, C], in as few requests as the model allows."""

@@ -13,16 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final
 
 from sightline.classifier import Classifier, Guess
 from sightline.errors import ImageError, MachineError, SightlineError, UsageError
 from sightline.host.files import reason_of
-
-SUFFIXES: Final = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"}
-)
-"""File names that promise an image, compared in lower case. Other files are not rows; they are counted."""
+from sightline.image import is_image_file
 
 Outcome = Guess | ImageError
 
@@ -47,7 +42,7 @@ class ScoreSummary:
     broken: int
     """Rows that hold an error instead of a label."""
     passed_over: int
-    """Files whose name does not promise an image."""
+    """Files that are no images, neither by their name nor by their content."""
     out: Path
     remarked: int = 0
     """Rows that hold a remark beside the label: there is nothing to read on the image."""
@@ -66,10 +61,11 @@ def score_folder(
     and what it had done is still there. Columns: image (relative path, with `/`), label, probability, label_2, probability_2 …
     up to `top`, version (of the model that answered), error (empty for a good row), remark (of a good row, `Guess.remark`).
 
-    `progress` is called with the number of rows of each batch. Raises UsageError if the folder or the file is not usable, MachineError
-    if the rows cannot be written, and whatever the server raises, naming the part file.
+    `progress` is called with the number of rows of each batch. Raises UsageError if the folder holds no image, or it or the file is not
+    usable, MachineError if the rows cannot be written, and whatever the server raises, naming the part file.
     """
     _check(folder, out, settings.overwrite)
+    _demand_images(folder)
     top = min(settings.top, len(classifier.card.labels))
     workers = settings.workers or min(8, (os.cpu_count() or 1) * 2)
     walk = _Walk(folder)
@@ -95,6 +91,13 @@ def score_folder(
     except OSError as error:
         raise MachineError(f"{out}: the rows cannot be written: {reason_of(error)}") from None
     return ScoreSummary(rows, broken, walk.passed_over, out, remarked)
+
+
+def _demand_images(folder: Path) -> None:
+    walk = _Walk(folder)
+    if next(iter(walk), None) is None:
+        others = f" ({walk.passed_over} other file{'s were' if walk.passed_over > 1 else ' was'} passed over)" if walk.passed_over else ""
+        raise UsageError(f"{folder}: there is no image in this folder{others}")
 
 
 def images_below(folder: Path) -> Iterator[Path]:
@@ -126,7 +129,7 @@ class _Walk:
                 continue
             if is_folder:
                 yield from self._below(folder / name)
-            elif not leads_to_folder and Path(name).suffix.lower() in SUFFIXES:
+            elif not leads_to_folder and is_image_file(folder / name):
                 yield folder / name
             else:
                 self.passed_over += 1

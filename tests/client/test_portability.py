@@ -94,7 +94,7 @@ def test_the_sdk_reformats_classifies_and_scores_without_what_only_linux_has(tmp
     assert printed_by(AT_WORK, str(tmp_path)) == {
         "labels": ["blue", "red"],
         "rows": [3, 1],
-        "refusal": f"{tmp_path}/text.png: not an image in a format that is read here (JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM)",
+        "refusal": f"{tmp_path}/text.png: not an image in a format that is read here (JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, AVIF, HEIC)",
         "shape": [8, 6, 3],
         "text": "whole",
         "instructions": [],

@@ -161,3 +161,44 @@ def test_memory_holds_a_few_batches_not_the_folder(tmp_path: Path) -> None:
     assert sum(waiting) == 600
     assert at_once <= 2 * 2 * 4
     assert np.concatenate(transport.requests).shape == (600, 8, 6, 3)
+
+
+def test_a_file_is_a_row_by_its_content_whatever_it_is_called(folder: Path, tmp_path: Path) -> None:
+    red = next(folder.rglob("000_red.png")).read_bytes()
+    (folder / "no suffix").write_bytes(red)
+    (folder / "photo.HEIC").write_bytes(red)
+    (folder / "photo.jif").write_bytes(red)
+    (folder / "scan.pbm").write_bytes(b"P1 2 1 0 1")
+    (folder / "picture.dat").write_bytes(b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(40))
+    (folder / "drawing.svg").write_text("<svg></svg>")
+    done = score_folder(classifier(), folder, tmp_path / "rows.csv")
+    rows = {row["image"]: row for row in rows_of(done.out)}
+    assert [rows[name]["label"] for name in ("no suffix", "photo.HEIC", "photo.jif")] == ["red"] * 3
+    assert rows["scan.pbm"]["error"] == ""
+    assert rows["picture.dat"]["error"] == f"{folder}/picture.dat: JPEG XL is not read here: save it as JPEG or PNG"
+    assert "drawing.svg" not in rows
+    assert (done.rows, done.broken, done.passed_over) == (48, 4, 3)
+
+
+def test_a_folder_without_images_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    with pytest.raises(UsageError) as refusal:
+        score_folder(classifier(), folder, tmp_path / "rows.csv")
+    assert str(refusal.value) == f"{folder}: there is no image in this folder"
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text("text")
+    with pytest.raises(UsageError) as refusal:
+        score_folder(classifier(), folder, tmp_path / "rows.csv")
+    assert str(refusal.value) == f"{folder}: there is no image in this folder (2 other files were passed over)"
+    assert list(tmp_path.glob("rows*")) == []
+
+
+def test_the_most_pixels_that_an_image_may_have_are_the_classifiers(folder: Path, tmp_path: Path) -> None:
+    with Classifier("colours", transport=FakeTransport(card(), brightest), max_pixels=80) as strict:
+        done = score_folder(strict, folder, tmp_path / "rows.csv")
+    assert done.broken == done.rows == 43
+    assert rows_of(done.out)[1]["error"].endswith("more than 80 pixels, the most that are decoded")
+    with pytest.raises(UsageError) as refusal:
+        Classifier("colours", transport=FakeTransport(card(), brightest), max_pixels=0)
+    assert str(refusal.value) == "the most pixels that an image may have must be at least 1, not 0"

@@ -9,12 +9,13 @@ import types
 import pytest
 from PIL import ImageFile
 
+from sightline import image
 from sightline.preprocess import VERSIONS
 from support import golden_corpus as golden
 from support.mutation import Mutant, loaded, mutated, source_of
 
 REFORMAT = importlib.import_module("sightline.reformat")  # the package exports a function of that name
-IMAGE = importlib.import_module("sightline.image")
+IMAGE = importlib.import_module("sightline.image.decode")
 DOCUMENT = importlib.import_module("sightline.document")
 INK_BOX = importlib.import_module("sightline.ink_box")
 MODULES = (REFORMAT, IMAGE, DOCUMENT, INK_BOX)
@@ -102,18 +103,14 @@ IN_REFORMAT: dict[str, Mutant] = {
 }
 
 IN_IMAGE: dict[str, Mutant] = {
-    "the second frame": Mutant("_loaded", "image.load()", "(getattr(image, 'n_frames', 1) > 1 and image.seek(1), image.load())"),
-    "TIFF turned when EXIF is to be ignored": Mutant("_decode", "transpose is not None", "False"),
-    "fewer formats than ours": Mutant(
-        "_decode", "Image.open(io.BytesIO(content), formats=FORMATS)", "Image.open(io.BytesIO(content), formats=FORMATS[:6])"
-    ),
-    "more formats than ours": Mutant(
-        "_decode", "Image.open(io.BytesIO(content), formats=FORMATS)", "Image.open(io.BytesIO(content), formats=(*FORMATS, 'ICO'))"
-    ),
-    "no limit of pixels": Mutant("_loaded", "width * height > MAX_PIXELS", "False"),
-    "no limit of sides": Mutant("_loaded", "max(width, height) > MAX_SIDE", "False"),
+    "the second frame": Mutant("_decode", "file.load()", "(getattr(file, 'n_frames', 1) > 1 and file.seek(1), file.load())"),
+    "TIFF turned when EXIF is to be ignored": Mutant("_turned_back", "transpose is None", "True"),
+    "fewer formats than ours": Mutant("_decode", "kind not in OPENERS", "kind not in OPENERS or kind == 'PPM'"),
+    "more formats than ours": Mutant("_decode", "kind not in OPENERS", "kind not in OPENERS and kind != 'ICO'"),
+    "no limit of pixels": Mutant("_demand_bounds", "width * height > max_pixels", "False"),
+    "no limit of sides": Mutant("_demand_bounds", "max(width, height) > MAX_SIDE", "False"),
     "truncated images read as far as they go": Mutant(
-        "_loaded", "image.load()", "(setattr(__import__('PIL.ImageFile').ImageFile, 'LOAD_TRUNCATED_IMAGES', True), image.load())"
+        "_decode", "file.load()", "(setattr(__import__('PIL.ImageFile').ImageFile, 'LOAD_TRUNCATED_IMAGES', True), file.load())"
     ),
 }
 
@@ -236,9 +233,28 @@ IN_INK_BOX: dict[str, Mutant] = {
     "mass by pixels": Mutant("_parts", "ink.ravel().astype(np.int64).cumsum()", "(ink.ravel() >= 0).astype(np.int64).cumsum()"),
 }
 
+IN_TIFF: dict[str, Mutant] = {
+    "12 bits taken for 16": Mutant("in_full_range", "bits == 12", "False"),
+    "white at 0 taken for black": Mutant("in_full_range", "image.tag_v2.get(PHOTOMETRIC) == 0", "False"),
+}
+IN_GIF: dict[str, Mutant] = {
+    "the uncovered part of a GIF in its first colour": Mutant("uncovered_is_transparent", "box is None", "True"),
+}
+IN_ORIENTATION: dict[str, Mutant] = {
+    "an orientation behind a broken entry not found": Mutant("settle_orientation", "stored is None", "True"),
+}
+IN_PNG: dict[str, Mutant] = {
+    "checksums not looked at": Mutant("complaint", "not data_over or not kind[0] & CRITICAL or kind == b'eXIf'", "False"),
+}
+
 MUTANTS: dict[int, dict[str, tuple[types.ModuleType, Mutant]]] = {
     1: {title: (REFORMAT, mutant) for title, mutant in IN_REFORMAT.items()}
-    | {title: (IMAGE, mutant) for title, mutant in IN_IMAGE.items()},
+    | {title: (IMAGE, mutant) for title, mutant in IN_IMAGE.items()}
+    | {
+        title: (importlib.import_module(f"sightline.image.{name}"), mutant)
+        for name, mutants in (("tiff", IN_TIFF), ("gif", IN_GIF), ("orientation", IN_ORIENTATION), ("png", IN_PNG))
+        for title, mutant in mutants.items()
+    },
     2: {title: (REFORMAT, mutant) for title, mutant in IN_REFORMAT_V2.items()}
     | {title: (DOCUMENT, mutant) for title, mutant in IN_DOCUMENT.items()}
     | {title: (INK_BOX, mutant) for title, mutant in IN_INK_BOX.items()},
@@ -298,8 +314,19 @@ def reformat_with(module: types.ModuleType, mutant: Mutant | None = None) -> gol
     copy = loaded(module, mutant)
     if module is REFORMAT:
         return copy.reformat  # type: ignore[no-any-return]
-    sys.modules[module.__name__] = copy
+    if module in (DOCUMENT, INK_BOX):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, module.__name__, copy)
+            return loaded(REFORMAT).reformat  # type: ignore[no-any-return]
+    if module is not IMAGE:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, module.__name__, copy)
+            patch.setattr(image, module.__name__.rpartition(".")[2], copy)
+            copy = loaded(IMAGE)
+    package = types.ModuleType("sightline.image")
+    package.__dict__.update({name: vars(copy).get(name, value) for name, value in vars(image).items() if name in image.__all__})
+    sys.modules[package.__name__] = package
     try:
         return loaded(REFORMAT).reformat  # type: ignore[no-any-return]
     finally:
-        sys.modules[module.__name__] = module
+        sys.modules[package.__name__] = image

@@ -355,7 +355,7 @@ def test_the_command_publishes_says_where_the_model_comes_from_and_does_not_publ
     assert lines[0] == "model animals version 1"
     assert lines[1] == "from huggingface:convnext-tiny-224, weights: ConvNextForImageClassification in safetensors"
     assert lines[3] == "images seen preprocessor_config.json"
-    assert lines[4] == "gate passed 27 checks on 8 given images of a folder of 9 files"
+    assert lines[4] == "gate passed 27 checks on 8 given images of a folder of 8 images"
     assert "accuracy not known: nobody says what the images show" in lines
     assert "model animals version 2" in lines
     assert f"nobody says what the images of {images} show: put them into a folder for each label to learn the accuracy" in captured.err

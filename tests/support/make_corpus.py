@@ -29,6 +29,7 @@ from sightline.reformat import reformat
 from support import document_images, oracle
 from support.golden_corpus import CORPORA, Corpus
 from support.specs import SPECS, SPECS_OF
+from support.tiff_files import Layout, tiff
 
 DECODER_TOLERANCE: Final = 3
 """The most by which a pixel of a lossy image may differ, since JPEG leaves some rounding to the decoder; 0 with Pillow's own wheels."""
@@ -148,6 +149,12 @@ def _orientations() -> dict[str, Sample]:
     damaged = good[:2] + b"\xff\xe1" + struct.pack(">H", len(garbage) + 2) + garbage + good[2:]
     return images | {
         "exif-damaged.jpg": Sample(damaged, "good JPEG whose EXIF block is garbage: counts as upright", lossy=True),
+        "exif-6-behind-a-broken-entry.png": Sample(
+            png(wide, chunks=[(b"eXIf", _exif(6, broken=True))]),
+            "PNG, EXIF orientation 6 behind an entry whose value lies outside the block",
+            _opaque(wide),
+            6,
+        ),
         "exif-9.png": Sample(png(wide, chunks=[(b"eXIf", _exif(9))]), "PNG, EXIF orientation 9, which does not exist", _opaque(wide)),
         "exif-6.png": Sample(png(wide, chunks=[(b"eXIf", _exif(6))]), "PNG, EXIF orientation 6", _opaque(wide), 6),
         "exif-5.webp": Sample(
@@ -218,6 +225,10 @@ def _depths() -> dict[str, Sample]:
         "rgb16.png": Sample(png(rgb16), "16-bit RGB: the high byte counts", _opaque(photo)),
         "grey16.tif": Sample(_saved(_wide16(photo), "TIFF"), "16-bit grey TIFF", _grey(photo[..., 0])),
         "grey16-big-endian.tif": Sample(_big_endian_tiff(_wide16(photo)), "16-bit grey TIFF, big-endian", _grey(photo[..., 0])),
+        "grey12.tif": Sample(tiff(_wide16(photo)[..., None] >> 4, Layout(1, 12)), "12-bit grey TIFF: white is 4095", _grey(photo[..., 0])),
+        "grey16-white-is-zero.tif": Sample(
+            tiff(65535 - _wide16(photo)[..., None], Layout(0, 16)), "16-bit grey TIFF in which 0 is white", _grey(photo[..., 0])
+        ),
         "grey16.pgm": Sample(_pgm16(_wide16(photo)), "16-bit PGM", _grey(photo[..., 0])),
         "gamma.png": Sample(png(photo, chunks=[(b"gAMA", wide["gAMA"])]), "PNG that claims a gamma of 1.0: not applied", _opaque(photo)),
         "profile.png": Sample(png(photo, chunks=[(b"iCCP", wide["iCCP"])]), "PNG with a colour profile: not applied", _opaque(photo)),
@@ -255,8 +266,13 @@ def _animations() -> dict[str, Sample]:
     frames = [Image.fromarray(first), Image.fromarray(second)]
     gif = [_palette_image(indices, palette), _palette_image(indices[::-1, ::-1], palette)]
     keep: dict[str, Any] = {"save_all": True, "duration": 40}
+    part = np.zeros((30, 32, 4), np.uint8)
+    part[4:26, 5:30] = _opaque(palette[indices])
     return {
         "animated.gif": Sample(_saved(gif[0], "GIF", append_images=gif[1:], **keep), "animated GIF, two frames", _opaque(palette[indices])),
+        "part-of-canvas.gif": Sample(
+            _on_canvas(_saved(gif[0], "GIF"), (32, 30), (5, 4)), "GIF whose first frame covers a part of its canvas", part
+        ),
         "animated.png": Sample(_saved(frames[0], "PNG", append_images=frames[1:], **keep), "animated PNG, two frames", _opaque(first)),
         "animated.webp": Sample(
             _saved(frames[0], "WEBP", append_images=frames[1:], lossless=True, **keep), "animated WebP, two frames", _opaque(first)
@@ -288,6 +304,7 @@ def _broken() -> dict[str, Sample]:
     images = {
         "truncated.jpg": Sample(jpeg[: len(jpeg) * 4 // 5], "JPEG, the last fifth missing"),
         "truncated.png": Sample(complete[: len(complete) // 2], "PNG, the second half missing"),
+        "wrong-checksum.png": Sample(_with_another_byte(complete, len(complete) - 13), "PNG with a wrong checksum over its pixels"),
         "text.png": Sample(b"This is not an image, whatever its name says.\n", "a text called .png"),
         "empty.png": Sample(b"", "an empty file"),
         "float.tif": Sample(_saved(photo[..., 0].astype(np.float32) / 255, "TIFF"), "32-bit floating-point TIFF"),
@@ -360,9 +377,19 @@ def _saved(image: npt.NDArray[Any] | Image.Image, kind: str, **settings: Any) ->
     return buffer.getvalue()
 
 
-def _exif(orientation: int) -> bytes:
-    # A little-endian TIFF header and one directory of one entry: tag 274, type SHORT, count 1.
-    return b"II*\x00" + struct.pack("<IHHHIHHI", 8, 1, 274, 3, 1, orientation, 0, 0)
+def _exif(orientation: int, *, broken: bool = False) -> bytes:
+    # A little-endian TIFF header and one directory of one entry: tag 274, type SHORT, count 1. A text before it may lie nowhere.
+    maker = struct.pack("<HHII", 271, 2, 20, 1_000_000) if broken else b""
+    return b"II*\x00" + struct.pack("<IH", 8, 1 + broken) + maker + struct.pack("<HHIHHI", 274, 3, 1, orientation, 0, 0)
+
+
+def _on_canvas(gif: bytes, canvas: tuple[int, int], corner: tuple[int, int]) -> bytes:
+    at = gif.index(b",\0\0\0\0" + gif[6:10])
+    return gif[:6] + struct.pack("<HH", *canvas) + gif[10 : at + 1] + struct.pack("<HH", *corner) + gif[at + 5 :]
+
+
+def _with_another_byte(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
 
 def _big_endian_tiff(samples: npt.NDArray[np.uint16]) -> bytes:

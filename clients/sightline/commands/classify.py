@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from sightline.commands.options import Server, server_options, version_option
+from sightline.commands.options import Server, max_pixels_option, server_options, version_option
 from sightline.errors import ImageError
 
 
@@ -36,9 +36,10 @@ class RefusedImage:
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="How many classes to show for each image.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of a table.")
+@max_pixels_option
 @version_option
 @server_options
-def classify(model: str, images: tuple[Path, ...], top: int, as_json: bool, version: str, server: Server) -> None:
+def classify(model: str, images: tuple[Path, ...], top: int, as_json: bool, max_pixels: int, version: str, server: Server) -> None:
     """Say what MODEL sees in each of the IMAGES.
 
     An image that cannot be read gets no label: it is reported on stderr, the others are still answered, and the command ends
@@ -51,7 +52,9 @@ def classify(model: str, images: tuple[Path, ...], top: int, as_json: bool, vers
 
     refused = 0
     width = max(len(str(image)) for image in images)
-    with Classifier(model, server.url, version=version, timeout_s=server.timeout_s, wait_s=server.wait_s, tls=server.tls) as classifier:
+    with Classifier(
+        model, server.url, version=version, timeout_s=server.timeout_s, wait_s=server.wait_s, tls=server.tls, max_pixels=max_pixels
+    ) as classifier:
         for image, guess in zip(images, classifier.stream(images, top), strict=True):
             if isinstance(guess, ImageError):
                 refused += 1

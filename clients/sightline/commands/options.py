@@ -10,6 +10,7 @@ from typing import Final
 import click
 
 from sightline.errors import SightlineError
+from sightline.image import MAX_PIXELS
 from sightline.transport.address import Tls
 from sightline.transport.patience import WAIT_S
 
@@ -106,4 +107,13 @@ server_options = options_as(
 
 version_option = click.option(
     "--version", "version", default="", metavar="N", help="Version of the model; the server chooses if it is left out."
+)
+
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=MAX_PIXELS,
+    show_default=True,
+    metavar="N",
+    help="The most pixels that an image may have: 200000000 for the largest photos of phones, which take 600 MB each.",
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sightline.commands.options import Server, options_as, server_options, version_option
+from sightline.commands.options import Server, max_pixels_option, options_as, server_options, version_option
 from sightline.errors import RowsFailed
 from sightline.scoring import ScoreSettings
 
@@ -22,9 +22,10 @@ from sightline.scoring import ScoreSettings
     ),
     click.option("--overwrite", is_flag=True, help="Replace the file if it exists."),
 )
+@max_pixels_option
 @version_option
 @server_options
-def score(model: str, folder: Path, out: Path, settings: ScoreSettings, version: str, server: Server) -> None:
+def score(model: str, folder: Path, out: Path, settings: ScoreSettings, max_pixels: int, version: str, server: Server) -> None:
     """Score every image below FOLDER with MODEL: one row per image, the broken ones included.
 
     An image that cannot be read gets a row with the reason and no label; the command then ends with exit code 16. The row of an
@@ -36,7 +37,9 @@ def score(model: str, folder: Path, out: Path, settings: ScoreSettings, version:
     from sightline.console import messages
     from sightline.scoring import images_below, score_folder
 
-    with Classifier(model, server.url, version=version, timeout_s=server.timeout_s, wait_s=server.wait_s, tls=server.tls) as classifier:
+    with Classifier(
+        model, server.url, version=version, timeout_s=server.timeout_s, wait_s=server.wait_s, tls=server.tls, max_pixels=max_pixels
+    ) as classifier:
         columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(), TimeRemainingColumn())
         with Progress(*columns, console=messages()) as bar:
             task = bar.add_task("scoring", total=sum(1 for _ in images_below(folder)))

@@ -58,6 +58,14 @@ def read_bytes(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
     return content
 
 
+def read_head(path: str | os.PathLike[str], count_bytes: int) -> bytes:
+    """Return the first bytes of the regular file `path`, at most `count_bytes`. Raises OSError as `read_bytes` does."""
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise FileRefused("not a file but a pipe, a socket or a device", path)
+        return file.read(count_bytes)
+
+
 def read_text(path: str | os.PathLike[str], limit_bytes: int) -> str:
     """Return the content of a UTF-8 file. Raises OSError as `read_bytes` does, FileRefused if it is not UTF-8."""
     try:

@@ -7,7 +7,7 @@ from sightline_export.gate.compare import ComparedImages
 
 def accuracy_of(verdict: Verdict, images: ComparedImages) -> AccuracyReport | None:
     """Return how often the exported model was right on the images of known class, with Wilson's 95 % interval; None if there are none."""
-    from scipy.stats import binomtest  # type: ignore[import-untyped]
+    from scipy.stats import binomtest
 
     n = int((images.labels >= 0).sum())
     measured = {check.name: check.measured for check in verdict.checks}.get(ACCURACY)

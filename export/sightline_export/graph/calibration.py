@@ -12,6 +12,7 @@ from sightline.batches import Pixels
 from sightline.card import ModelCard
 from sightline.errors import DataError, ImageError, UsageError
 from sightline.host.files import reason_of
+from sightline.image import is_image_file
 from sightline.reformat import reformat
 
 MOST_FILES: Final = 100_000
@@ -59,27 +60,31 @@ def calibration_from(folder: Path, card: ModelCard, count: int) -> Calibration:
     """
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder} of images to calibrate with")
-    images = []
+    images, reason = [], ""
     # Spread over the folder, since its files are sorted by something; whatever cannot be read makes room for the next.
     for file in shuffled(files_below(folder, "calibrate with"), np.random.default_rng(0)):
         try:
             images.append(reformat(file, card.preprocess))
-        except ImageError:
+        except ImageError as error:
+            reason = f" ({error})"
             continue
         if len(images) == 2 * count:
             break
     if len(images) < 2:
         raise DataError(
-            f"{folder} holds {len(images) or 'no'} readable image{'' if len(images) == 1 else 's'}: INT8 needs two at least, "
+            f"{folder} holds {len(images) or 'no'} readable image{'' if len(images) == 1 else 's'}{reason}: INT8 needs two at least, "
             "one to calibrate with and one to compare on, and some hundred to be good"
         )
     return Calibration(f"{len(images)} pictures of a folder", np.stack(images[::2]), np.stack(images[1::2]))
 
 
 def files_below(folder: Path, purpose: str) -> list[Path]:
-    """Return the files below `folder`, sorted, of the first MOST_FILES entries. Raises DataError that names what the images are for."""
+    """Return the images below `folder`, whether they can be read here or not, sorted, of the first MOST_FILES entries.
+
+    Raises DataError that names what the images are for.
+    """
     try:
-        return sorted(file for file, _ in zip(folder.rglob("*"), range(MOST_FILES), strict=False) if file.is_file())
+        return sorted(file for file, _ in zip(folder.rglob("*"), range(MOST_FILES), strict=False) if file.is_file() and is_image_file(file))
     except OSError as error:
         raise DataError(f"{folder}: the images to {purpose} cannot be listed: {reason_of(error)}") from None
 

@@ -56,25 +56,27 @@ class ProbeImages:
 
 
 def images_below(folder: Path, card: ModelCard, most: int, classes: Mapping[Path, int] = MappingProxyType({})) -> ProbeImages:
-    """Return up to `most` images below `folder`, spread over it; what is no image is passed over. `classes` are those that are known.
+    """Return up to `most` images below `folder`, spread over it; what is no image, or cannot be read, is passed over.
 
-    Raises DataError if none can be read.
+    `classes` are those that are known. Raises DataError, with the reason of one of them, if none can be read.
     """
     files = files_below(folder, "compare on")
     readable: list[Path] = []
+    reason = ""
     digest = hashlib.sha256()
     for file in shuffled(files, np.random.RandomState(0)):
         try:
             digest.update(reformat(file, card.preprocess).tobytes())
-        except ImageError:
+        except ImageError as error:
+            reason = f": {error}"
             continue
         readable.append(file)
         if len(readable) == most:
             break
     if not readable:
-        raise DataError(f"{folder} holds no readable image to compare on")
+        raise DataError(f"{folder} holds no readable image to compare on{reason}")
     return ProbeImages(
-        f"a folder of {len(files):,} files",
+        f"a folder of {len(files):,} images",
         "given",
         len(readable),
         digest.hexdigest(),

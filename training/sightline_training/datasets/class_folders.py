@@ -15,7 +15,7 @@ from sightline.image import name_of, open_image
 from sightline_training.datasets.duplicates import HASH_DTYPE, ImageHashes, Ints, hash_image
 from sightline_training.datasets.encoded_images import EncodedImage, encoded_image_set, image_reason, read_file
 from sightline_training.datasets.hash_cache import cache_hashes, cached_hashes
-from sightline_training.datasets.image_set import ImageSet, Split
+from sightline_training.datasets.image_set import MOST_PIXELS, ImageSet, Split
 from sightline_training.datasets.listing import classes_in, enumerated, files_in
 from sightline_training.datasets.look import LOOK_DTYPE, Looks, look_of
 from sightline_training.progress import tracked
@@ -23,7 +23,7 @@ from sightline_training.progress import tracked
 NAMED: Final = 20
 """Files that are left out are named up to so many, then counted."""
 WORKERS: Final = 4
-"""Images that are decoded at once, each of up to 90 million pixels."""
+"""Images that are decoded at once, each of up to MOST_PIXELS: 3 GB, if all of them are."""
 BATCH: Final = 64
 """Files that are given out to the workers together, between two movements of the progress bar."""
 
@@ -163,7 +163,7 @@ def _decoded(folder: Path, places: Sequence[str]) -> tuple[list[bytes], ImageHas
 
 
 def _seen(content: bytes) -> tuple[ImageHashes, Looks]:
-    image = open_image(content)
+    image = open_image(content, MOST_PIXELS)
     return hash_image(image), look_of(image)
 
 

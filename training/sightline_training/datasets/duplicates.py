@@ -21,6 +21,7 @@ from PIL import Image
 
 from sightline.preprocess import PreprocessV1
 from sightline.reformat import reformat
+from sightline_training.datasets.image_set import MOST_PIXELS
 from sightline_training.progress import tracked
 
 ImageHashes: TypeAlias = npt.NDArray[np.void]
@@ -82,7 +83,7 @@ def hash_image(image: Image.Image) -> ImageHashes:
     """Return the hash of a decoded image, shape (). Raises ImageError if it has no defined 8-bit pixels."""
     from imagehash import dhash, dhash_vertical, phash  # half a second that only folders of images need
 
-    pixels = reformat(image, PIXELS)
+    pixels = reformat(image, PIXELS, MOST_PIXELS)
     trimmed = Image.fromarray(_trimmed(pixels))
     luma, *tints = (np.asarray(plane) for plane in trimmed.convert("YCbCr").split())
     # Each hash scales the image down by itself, so let it begin with less.

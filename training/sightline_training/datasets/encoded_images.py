@@ -12,7 +12,7 @@ from PIL import Image
 from sightline.errors import DataError, ImageError
 from sightline.host.files import FileRefused, read_bytes, reason_of
 from sightline.image import MAX_BYTES, open_image
-from sightline_training.datasets.image_set import ImageSet, Split
+from sightline_training.datasets.image_set import MOST_PIXELS, ImageSet, Split
 from sightline_training.progress import tracked
 
 
@@ -54,7 +54,7 @@ def encoded_image_set(
         if hashlib.sha256(content).digest() != digests[index]:
             raise DataError(f"{image.place}: the file was changed after it was first read. Run the same command again.")
         try:
-            return open_image(content)
+            return open_image(content, MOST_PIXELS)
         except ImageError as error:
             raise DataError(f"{image.place}: {image_reason(error)}") from None
 

@@ -12,7 +12,7 @@ from sightline.card import ModelCard, visible
 from sightline.errors import DataError
 from sightline.host.files import reason_of
 from sightline.host.text import first_problem
-from sightline.image import name_of
+from sightline.image import is_image_file, name_of
 from sightline_training.datasets.duplicates import PIXELS
 
 MAX_FILES: Final = 1_000_000
@@ -27,7 +27,7 @@ class Listing(NamedTuple):
     places: list[list[str]]
     """Those of each class, sorted: paths below the folder, with `/`."""
     passed_over: list[str]
-    """What is neither a file of a class nor litter, with the reason."""
+    """What is neither an image of a class nor litter, with the reason."""
 
 
 def folders_in(folder: Path) -> list[str]:
@@ -80,6 +80,7 @@ def files_in(folder: Path, names: Sequence[str]) -> Listing:
     count = 0
     for name in names:
         files: list[str] = []
+        others: list[str] = []
         pending = [name]
         while pending:
             place = pending.pop()
@@ -96,12 +97,17 @@ def files_in(folder: Path, names: Sequence[str]) -> Listing:
             for entry in reversed(entries):
                 below = f"{place}/{entry.name}"
                 if not _leads_to_folder(entry):
-                    files.append(below)
+                    # What is no regular file is tried, and refused with the system's words.
+                    if is_image_file(entry.path) or not os.path.isfile(entry.path):
+                        files.append(below)
+                    else:
+                        others.append(f"{name_of(below)} (not an image)")
                 elif entry.is_symlink():
                     listing.passed_over.append(f"{name_of(below)}/ (a link to a folder, which is not followed)")
                 else:
                     pending.append(below)
         listing.places.append(sorted(files))
+        listing.passed_over.extend(sorted(others))
     return listing
 
 
