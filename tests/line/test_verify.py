@@ -7,20 +7,23 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from sightline import cli, seal, unseal
+from sightline import Classifier, cli, seal, unseal
 from sightline.card import CARD_KEY
 from sightline.errors import DataError, HopDiffers, ModelNotFound, ServerUnavailable
+from sightline.remarks import FLAT
 from sightline.repository.read import read_version
 from sightline_serving.server import Server, start_server
 from sightline_serving.settings import FREE_PORTS
 from sightline_training.run.run import load_run
 from support.line import Line, Prove, table
 from support.present import present
+from support.scripts import script
 
 pytestmark = pytest.mark.triton
 
@@ -228,7 +231,18 @@ def test_of_the_real_mnist_all_10_000_test_images_are_judged_compared_at_export_
     capsys.readouterr()
     with start_server(line.repository, FREE_PORTS) as server:
         prove(line, server)
-    printed = capsys.readouterr().out
+        printed = capsys.readouterr().out
+        drawn_digits = script("scripts/drawn_digits.py")
+        with Classifier("mnist", server.grpc_url) as digits:
+            for scene in ("paper", "sheet", "tight crop", "form", "black canvas", "coloured canvas", "shadow"):
+                drawings, truth = drawn_digits.drawn(scene, data_folder, 40)
+                right = sum(guess.label == str(digit) for guess, digit in zip(digits.classify(drawings), truth, strict=True))
+                # Of one epoch; what a whole training reads stands in docs/benchmarks.md.
+                assert right >= 34, scene
+            sheets = digits.classify([drawn_digits.empty_sheet(np.random.default_rng(number)) for number in range(20)])
+            assert [guess.remark for guess in sheets] == [FLAT] * 20
+            cases = sorted((data_folder / "cases").glob("digit7_*.png"))
+            assert [guess.label for guess in digits.classify(cases)] == ["7"] * len(cases)
     assert table(printed) == dict.fromkeys(HOPS, "same")
     counted = [row.split() for row in printed.splitlines() if row.startswith(("pixels:", "answers:"))]
     assert [row[-4:-2] for row in counted] == [["10,000", "10,000"]] * 7

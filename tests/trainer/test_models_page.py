@@ -1,9 +1,7 @@
 """docs/models.md says what the reports say, and `make models` knows every recipe."""
 
-import importlib.util
 import json
 import shutil
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -12,19 +10,9 @@ import pytest
 
 from sightline.errors import DataError
 from sightline_training.recipes import RECIPES
+from support.scripts import script
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def script(path: str) -> ModuleType:
-    name = Path(path).stem
-    spec = importlib.util.spec_from_file_location(name, ROOT / path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from sightline.image import name_of, open_image
 from sightline_training.datasets.duplicates import HASH_DTYPE, ImageHashes, Ints, hash_image
 from sightline_training.datasets.encoded_images import EncodedImage, encoded_image_set, image_reason, read_file
 from sightline_training.datasets.hash_cache import cache_hashes, cached_hashes
-from sightline_training.datasets.image_set import MOST_PIXELS, ImageSet, Split
+from sightline_training.datasets.image_set import ImageSet, Split
 from sightline_training.datasets.listing import classes_in, enumerated, files_in
-from sightline_training.datasets.look import LOOK_DTYPE, Looks, look_of
+from sightline_training.datasets.look import LOOK_DTYPE, MOST_PIXELS, Looks, look_of
 from sightline_training.progress import tracked
 
 NAMED: Final = 20

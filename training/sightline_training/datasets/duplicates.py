@@ -21,7 +21,7 @@ from PIL import Image
 
 from sightline.preprocess import PreprocessV1
 from sightline.reformat import reformat
-from sightline_training.datasets.image_set import MOST_PIXELS
+from sightline_training.datasets.look import MOST_PIXELS
 from sightline_training.progress import tracked
 
 ImageHashes: TypeAlias = npt.NDArray[np.void]

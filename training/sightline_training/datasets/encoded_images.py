@@ -12,7 +12,8 @@ from PIL import Image
 from sightline.errors import DataError, ImageError
 from sightline.host.files import FileRefused, read_bytes, reason_of
 from sightline.image import MAX_BYTES, open_image
-from sightline_training.datasets.image_set import MOST_PIXELS, ImageSet, Split
+from sightline_training.datasets.image_set import ImageSet, Split
+from sightline_training.datasets.look import MOST_PIXELS
 from sightline_training.progress import tracked
 
 

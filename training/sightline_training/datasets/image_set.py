@@ -14,7 +14,7 @@ from PIL import Image
 from sightline.preprocess import Preprocess
 from sightline.reformat import reformat
 from sightline_training.datasets.duplicates import ImageHashes
-from sightline_training.datasets.look import Looks
+from sightline_training.datasets.look import MOST_PIXELS, Looks
 from sightline_training.progress import tracked
 
 Split = Literal["train", "valid", "test"]
@@ -26,9 +26,6 @@ Labels = npt.NDArray[np.int64]
 
 UNKNOWN: Final = -1
 """The class of an image that is asked about, but not counted."""
-
-MOST_PIXELS: Final = 256_000_000
-"""Of an image that is trained on: phones make 200 million. Of a dataset more is let in than of what a stranger sends to be classified."""
 
 IN_MEMORY: Final = 1024**3
 """Bytes: more pixels than that lie in a file if there is a place for one."""

@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+MOST_PIXELS: Final = 256_000_000
+"""Of an image that is trained on: phones make 200 million. Of a dataset more is let in than of what a stranger sends to be classified."""
+
 Looks: TypeAlias = npt.NDArray[np.void]
 """An array of LOOK_DTYPE, one entry an image."""
 
