@@ -9,6 +9,7 @@ import pytest
 from sightline.card import seal
 from sightline.errors import ContractError, DataError, UsageError
 from sightline.preprocess import VERSIONS, Byte, Preprocess, Version
+from sightline_export.sources.settled_preprocess import in_words
 from sightline_export.sources.stated_preprocess import NOTHING, StatedPreprocess, read_statement
 from support.specs import card, spec
 
@@ -145,6 +146,7 @@ def test_a_new_versions_fields_are_read_by_their_types_and_what_else_it_needs_is
         assert (stated.levels, stated.alpha_background, stated.size) == ("document", value, BASE.size)
         assert read_statement(["levels=as-is"]).of(stated) == stated.with_fields(levels="as-is")
         assert changed("version=1") == BASE
+    assert in_words(changed("version=99 levels=document alpha_background=auto")).endswith(", levels=document, alpha_background=auto")
 
 
 FILES = {

@@ -97,7 +97,9 @@ def in_words(spec: Preprocess) -> str:
         shape = f"scaled to fit into {height} x {width} pixels and padded"
     else:
         shape = f"stretched to {height} x {width} pixels"
-    return f"{shape} ({spec.resample}), {spec.mode}, mean {_numbers(spec.mean)}, deviation {_numbers(spec.std)}"
+    # What a later version of the specification has besides.
+    more = "".join(f", {key}={getattr(spec, key)}" for key in type(spec).model_fields if key not in Preprocess.model_fields)
+    return f"{shape} ({spec.resample}), {spec.mode}, mean {_numbers(spec.mean)}, deviation {_numbers(spec.std)}{more}"
 
 
 def _said_by_libraries(spec: Preprocess) -> set[str]:
