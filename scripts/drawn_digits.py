@@ -50,7 +50,7 @@ def strokes(digit: Image.Image, side: int, pen: float | None = None) -> Coverage
     enlarged = np.asarray(digit.resize((28 * ENLARGED, 28 * ENLARGED), Image.Resampling.BICUBIC)).astype(np.float64)
     if pen is not None:
         # The middle of a rough edge has spurs that no hand drew.
-        enlarged = ndimage.gaussian_filter(enlarged, ENLARGED * 0.5) * 1.3
+        enlarged = ndimage.gaussian_filter(enlarged, ENLARGED * 0.25)
     inside = enlarged > 127
     rows = np.flatnonzero(inside.any(axis=1))
     height = rows[-1] - rows[0] + 1

@@ -20,6 +20,8 @@ QUARTERS: Final = 256 * np.arange(4, dtype=np.int64)[:, None]
 
 TILES: Final = 16
 """The ground is measured in so many tiles a side."""
+RIM: Final = 16
+"""The image's border is 1/RIM of its shorter side wide."""
 STROKE_TILES: Final = 5
 """A stroke is narrower than so many tiles: what is as dark over more of the image is a shadow on the paper, not ink."""
 LEAST_ROOM: Final = 128
@@ -54,7 +56,8 @@ def document(plane: Plane) -> Document:
     deviation = np.minimum(np.abs(above_ground) * 255 // room, 255)
     ink = np.where(above_ground > 0, deviation, 0).astype(np.uint8)
     full = full_ink(ink)
-    floor = NOISE_RATIO * _median(deviation)
+    # Most of a tiny image may be ink, so that its median says nothing of noise.
+    floor = NOISE_RATIO * _median(deviation) if min(plane.shape) >= TILES else 0
     if full < max(LEAST_INK, 2 * floor, 1) or not _has_edges(ink, full):
         return Document(np.zeros((height, width), np.uint8), dark)
     # Of 256 values each is computed once.
@@ -63,28 +66,42 @@ def document(plane: Plane) -> Document:
 
 
 def _is_ink_dark(plane: Plane) -> bool:
-    """Whether strokes are darker than their ground: which side of each quarter's median reaches further, by fourth powers."""
+    """Whether strokes are darker than their ground: which side of it reaches further, by fourth powers.
+
+    The ground is the median of each quarter, which a shadow over half of the image does not mislead, and once more that of the image's
+    border, which strokes that fill the image do not.
+    """
     high, wide = -(-plane.shape[0] // 2), -(-plane.shape[1] // 2)
     quarters = np.stack([plane[:high, :wide], plane[:high, -wide:], plane[-high:, :wide], plane[-high:, -wide:]]).reshape(4, -1)
     counts = np.bincount((quarters + QUARTERS).ravel(), minlength=4 * 256).reshape(4, 256)
     medians = (counts.cumsum(axis=1) > high * wide // 2).argmax(axis=1)
-    distances = LEVELS - medians[:, None]
-    reach = counts * distances**4
+    rim = max(1, min(plane.shape) // RIM)
+    inner = plane[rim:-rim, rim:-rim]
+    whole = np.bincount(plane.ravel(), minlength=256)
+    border = whole - np.bincount(inner.ravel(), minlength=256)
+    distances = LEVELS - np.append(medians, np.searchsorted(border.cumsum(), border.sum() // 2, side="right"))[:, None]
+    reach = np.vstack([counts, whole]) * distances**4
     return int(reach[distances < 0].sum()) > int(reach[distances > 0].sum())
 
 
 def _ground(plane: Plane, dark: bool) -> Plane:
-    """The level of the ground at each pixel (H, W): a quartile of each tile, strokes closed over, interpolated between the tiles."""
+    """The level of the ground at each pixel (H, W): a quartile of each tile, strokes closed over, interpolated between the tiles.
+
+    An image too small for tiles has one level of ground, as one tile.
+    """
     height, width = plane.shape
-    rows, columns = _tiles(height), _tiles(width)
-    tiles = plane[rows[:, None, :, None], columns[None, :, None, :]].reshape(TILES, TILES, -1)
+    if min(plane.shape) < TILES:
+        tiles = plane.reshape(1, 1, -1)
+    else:
+        rows, columns = _tiles(height), _tiles(width)
+        tiles = plane[rows[:, None, :, None], columns[None, :, None, :]].reshape(TILES, TILES, -1)
     last = tiles.shape[-1] - 1
     # The quartile on the paper's side, since strokes may fill more than half of a tile.
     rank = last - last // 4 if dark else last // 4
     levels = Image.fromarray(np.ascontiguousarray(np.partition(tiles, rank, axis=-1)[..., rank]))
     over, back = ImageFilter.MaxFilter(STROKE_TILES), ImageFilter.MinFilter(STROKE_TILES)
     closed = levels.filter(over).filter(back) if dark else levels.filter(back).filter(over)
-    filled = closed.resize((width, TILES), Image.Resampling.BILINEAR).resize((width, height), Image.Resampling.BILINEAR)
+    filled = closed.resize((width, closed.height), Image.Resampling.BILINEAR).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(filled)
 
 

@@ -29,9 +29,9 @@ TO_RGB = "image.convert('RGB')"
 
 IN_REFORMAT: dict[str, Mutant] = {
     "swapped channels": Mutant(
-        "reformat_v1",
-        "np.array(decoded, dtype=np.uint8).reshape(spec.shape)",
-        "np.array(decoded, dtype=np.uint8).reshape(spec.shape)[..., ::-1]",
+        "_pixels",
+        "np.array(image, dtype=np.uint8).reshape(spec.shape)",
+        "np.array(image, dtype=np.uint8).reshape(spec.shape)[..., ::-1]",
     ),
     "nearest for bilinear": Mutant("FILTERS", "Image.Resampling.BILINEAR", "Image.Resampling.NEAREST"),
     "bicubic for bilinear": Mutant("FILTERS", "Image.Resampling.BILINEAR", "Image.Resampling.BICUBIC"),
@@ -48,10 +48,8 @@ IN_REFORMAT: dict[str, Mutant] = {
     "halved by averaging first": Mutant("_resize", TWO_STEPS, "image.reduce(2).resize((width, height), method)"),
     "height before width": Mutant("_resize", TWO_STEPS, "image.resize((image.width, height), method).resize((width, height), method)"),
     "both sides in one call of Pillow": Mutant("_resize", TWO_STEPS, "image.resize((width, height), method)"),
-    "ignored EXIF": Mutant("reformat_v1", "_upright(decoded) if spec.exif == 'apply' else None", "None"),
-    "EXIF applied when it must be ignored": Mutant(
-        "reformat_v1", "_upright(decoded) if spec.exif == 'apply' else None", "_upright(decoded)"
-    ),
+    "ignored EXIF": Mutant("_prepared", "_upright(image) if spec.exif == 'apply' else None", "None"),
+    "EXIF applied when it must be ignored": Mutant("_prepared", "_upright(image) if spec.exif == 'apply' else None", "_upright(image)"),
     "6 turned as 8": Mutant("UPRIGHT", "Image.Transpose.ROTATE_270", "Image.Transpose.ROTATE_90"),
     "8 turned as 6": Mutant("UPRIGHT", "Image.Transpose.ROTATE_90", "Image.Transpose.ROTATE_270"),
     "5 turned as 7": Mutant("UPRIGHT", "Image.Transpose.TRANSPOSE", "Image.Transpose.TRANSVERSE"),
@@ -63,12 +61,14 @@ IN_REFORMAT: dict[str, Mutant] = {
     "crop one column to the left": Mutant("_fit", "round((scaled.width - wide) / 2)", "round((scaled.width - wide) / 2) - 1"),
     "crop's corner cut down": Mutant("_fit", "round((scaled.height - high) / 2)", "int((scaled.height - high) / 2)"),
     "crop's corner rounded half up": Mutant("_fit", "round((scaled.width - wide) / 2)", "int((scaled.width - wide) / 2 + 0.5)"),
-    "crop's longer side rounded": Mutant("_fit", "cover_high * width // height", "round(cover_high * width / height)"),
-    "crop's longer side rounded, upright": Mutant("_fit", "cover_wide * height // width", "round(cover_wide * height / width)"),
-    "crop scaled to the size itself": Mutant("_fit", "(round(high / spec.crop_fraction), round(wide / spec.crop_fraction))", "high, wide"),
-    "crop's scaled side cut down": Mutant("_fit", "round(wide / spec.crop_fraction)", "int(wide / spec.crop_fraction)"),
-    "black under transparency": Mutant("_in_mode", "spec.background * (3 // spec.channels)", "(0, 0, 0)"),
-    "white under transparency": Mutant("_in_mode", "spec.background * (3 // spec.channels)", "(255, 255, 255)"),
+    "crop's longer side rounded": Mutant("_scaled_size", "cover_high * width // height", "round(cover_high * width / height)"),
+    "crop's longer side rounded, upright": Mutant("_scaled_size", "cover_wide * height // width", "round(cover_wide * height / width)"),
+    "crop scaled to the size itself": Mutant(
+        "_scaled_size", "(round(high / spec.crop_fraction), round(wide / spec.crop_fraction))", "high, wide"
+    ),
+    "crop's scaled side cut down": Mutant("_scaled_size", "round(wide / spec.crop_fraction)", "int(wide / spec.crop_fraction)"),
+    "black under transparency": Mutant("_in_mode", "under * (3 // spec.channels)", "(0, 0, 0)"),
+    "white under transparency": Mutant("_in_mode", "under * (3 // spec.channels)", "(255, 255, 255)"),
     "background ignored in padding": Mutant("_fit", "spec.background if spec.channels > 1 else spec.background[0]", "0"),
     "alpha dropped": Mutant("_in_mode", "image.has_transparency_data", "False"),
     "alpha of palettes dropped": Mutant("_in_mode", "image.has_transparency_data", "image.mode in ('RGBA', 'LA')"),
@@ -89,12 +89,12 @@ IN_REFORMAT: dict[str, Mutant] = {
     "padding one column off": Mutant("_fit", CORNER, "((wide - scaled.width + 1) // 2, (high - scaled.height) // 2)"),
     "padding one row off": Mutant("_fit", CORNER, "((wide - scaled.width) // 2, (high - scaled.height + 1) // 2)"),
     "padding at the bottom and right only": Mutant("_fit", CORNER, "(0, 0)"),
-    "padded image's width cut down": Mutant("_fit", "round(high * width / height)", "int(high * width / height)"),
-    "padded image's height cut down": Mutant("_fit", "round(wide * height / width)", "int(wide * height / width)"),
-    "padded image scaled to nothing": Mutant("_fit", "max(1, round(high * width / height))", "round(high * width / height)"),
-    "stretch for pad": Mutant("_fit", "spec.fit == 'stretch'", "spec.fit in ('stretch', 'pad')"),
-    "stretch for crop": Mutant("_fit", "spec.fit == 'stretch'", "spec.fit in ('stretch', 'crop')"),
-    "crop for pad": Mutant("_fit", "spec.fit == 'crop'", "spec.fit in ('crop', 'pad')"),
+    "padded image's width cut down": Mutant("_scaled_size", "round(high * width / height)", "int(high * width / height)"),
+    "padded image's height cut down": Mutant("_scaled_size", "round(wide * height / width)", "int(wide * height / width)"),
+    "padded image scaled to nothing": Mutant("_scaled_size", "max(1, round(high * width / height))", "round(high * width / height)"),
+    "stretch for pad": Mutant("_scaled_size", "spec.fit == 'stretch'", "spec.fit in ('stretch', 'pad')"),
+    "stretch for crop": Mutant("_scaled_size", "spec.fit == 'stretch'", "spec.fit in ('stretch', 'crop')"),
+    "crop for pad": Mutant("_scaled_size", "spec.fit == 'crop'", "spec.fit in ('crop', 'pad')"),
     "grey as the mean of three": Mutant(
         "_in_mode", TO_MODE, f"Image.fromarray(np.asarray({TO_RGB}).mean(axis=2).astype(np.uint8)).convert(spec.mode)"
     ),
@@ -155,9 +155,11 @@ IN_DOCUMENT: dict[str, Mutant] = {
     "ink is always dark": Mutant("_is_ink_dark", "int(reach[distances < 0].sum()) > int(reach[distances > 0].sum())", "True"),
     "ink is always light": Mutant("_is_ink_dark", "int(reach[distances < 0].sum()) > int(reach[distances > 0].sum())", "False"),
     "ink's side by plain sums": Mutant("_is_ink_dark", "distances ** 4", "abs(distances)"),
-    "ink's side by the whole image": Mutant("_is_ink_dark", "-(-plane.shape[0] // 2)", "plane.shape[0]"),
+    "ink's side by the quarters alone": Mutant("_is_ink_dark", "np.vstack([counts, whole])", "np.vstack([counts, 0 * whole])"),
+    "ink's side by the border alone": Mutant("_is_ink_dark", "np.vstack([counts, whole])", "np.vstack([0 * counts, whole])"),
     "the ground by each tile's median": Mutant("_ground", "last - last // 4 if dark else last // 4", "last // 2"),
     "the ground by each tile's end": Mutant("_ground", "last - last // 4 if dark else last // 4", "last if dark else 0"),
+    "tiles in the smallest images too": Mutant("_ground", "min(plane.shape) < TILES", "False"),
     "strokes not closed over": Mutant(
         "_ground", "levels.filter(over).filter(back) if dark else levels.filter(back).filter(over)", "levels"
     ),
@@ -175,7 +177,9 @@ IN_DOCUMENT: dict[str, Mutant] = {
     "narrower strokes": Mutant("STROKE_TILES", "5", "3"),
     "coarser tiles": Mutant("TILES", "16", "8"),
     "tiles interpolated by nearest": Mutant(
-        "_ground", "closed.resize((width, TILES), Image.Resampling.BILINEAR)", "closed.resize((width, TILES), Image.Resampling.NEAREST)"
+        "_ground",
+        "closed.resize((width, closed.height), Image.Resampling.BILINEAR)",
+        "closed.resize((width, closed.height), Image.Resampling.NEAREST)",
     ),
     "tiles that start half up": Mutant(
         "_tiles", "np.arange(TILES) * (length - side) // (TILES - 1)", "(np.arange(TILES) * (length - side) + TILES // 2) // (TILES - 1)"
@@ -189,6 +193,7 @@ IN_DOCUMENT: dict[str, Mutant] = {
     "ink reaches to its threshold": Mutant("full_ink", "int(np.flatnonzero(above * 10 >= above[threshold])[-1]) + 1", "threshold + 1"),
     "ink reaches to its half": Mutant("full_ink", "above * 10", "above * 2"),
     "no floor under noise": Mutant("document", "NOISE_RATIO * _median(deviation)", "0"),
+    "a floor in the smallest images too": Mutant("document", "min(plane.shape) >= TILES", "True"),
     "floor not taken off": Mutant("document", "(LEVELS - floor) * 255 // (full - floor)", "LEVELS * 255 // full"),
     "a higher floor": Mutant("NOISE_RATIO", "4", "5"),
     "faint ink counts": Mutant("LEAST_INK", "40", "20"),

@@ -87,6 +87,14 @@ def planes() -> dict[str, tuple[Pixels, str]]:
         "box-dotted.png": (page(box_dotted, 200, 50, (5, 5)), "an empty form with a dot in it: the box is all that can be read"),
         "cross.png": (page(cross, 200, 50, (5, -5)), "a cross with a blot between its arms: it surrounds the blot and is no frame"),
         "lamp.png": (lamp, "ink on paper under four lamps, which light more of it than there is ink"),
+        "filled.png": (
+            np.rint(255 * coverage(FIVE, (20, 13), (1, 1, 18, 11), 5)).astype(np.uint8),
+            "white on black, cropped to thick strokes",
+        ),
+        "shade.png": (
+            np.where(np.arange(90)[:, None] < 48, page(paper, 235, 60), page(paper, 135, 60)),
+            "half of the paper in a hard shadow",
+        ),
         "table.png": (page(edge, 210, 45, (0, 12), 1), "the edge of the paper is in the image"),
         "thick.png": (page(thick, 190, 30, (6, -6), 1), "a thick pen"),
         "zero.png": (page(ring, 220, 40, (5, 5)), "a ring: hollow, but nothing in it"),

@@ -30,7 +30,7 @@ def strokes_of(plane: Pixels, resampled: Resampled) -> tuple[Pixels, bool]:
             if (sample < paper) == dark and sample != paper:
                 ink[y, x] = deviation[y, x]
     full = full_ink(ink)
-    floor = 4 * sorted(deviation.ravel().tolist())[deviation.size // 2]
+    floor = 4 * sorted(deviation.ravel().tolist())[deviation.size // 2] if min(plane.shape) >= 16 else 0
     if full < 40 or full < 2 * floor or 5 * _steepest(ink, resampled) < full:
         return np.zeros(plane.shape, np.uint8), dark
     return np.clip((ink - floor) * 255 // (full - floor), 0, 255).astype(np.uint8), dark
@@ -79,16 +79,28 @@ def _half_up(value: Fraction) -> int:
 def _dark(plane: Pixels) -> bool:
     high, wide = (plane.shape[0] + 1) // 2, (plane.shape[1] + 1) // 2
     reach = {-1: 0, 1: 0}
+
+    def weigh(samples: list[int], median: int) -> None:
+        for sample in samples:
+            reach[-1 if sample < median else 1] += (sample - median) ** 4
+
     for rows in (slice(None, high), slice(plane.shape[0] - high, None)):
         for columns in (slice(None, wide), slice(plane.shape[1] - wide, None)):
-            samples = sorted(plane[rows, columns].ravel().tolist())
-            median = samples[len(samples) // 2]
-            for sample in samples:
-                reach[-1 if sample < median else 1] += (sample - median) ** 4
+            quarter = sorted(plane[rows, columns].ravel().tolist())
+            weigh(quarter, quarter[len(quarter) // 2])
+    rim = max(1, min(plane.shape) // 16)
+    y, x = np.mgrid[: plane.shape[0], : plane.shape[1]]
+    far = np.minimum(np.minimum(y, plane.shape[0] - 1 - y), np.minimum(x, plane.shape[1] - 1 - x))
+    border = sorted(plane[far < rim].tolist())
+    weigh(plane.ravel().tolist(), border[len(border) // 2])
     return reach[-1] > reach[1]
 
 
 def _ground(plane: Pixels, dark: bool, resampled: Resampled) -> Pixels:
+    if min(plane.shape) < 16:
+        everything = sorted(plane.ravel().tolist(), reverse=dark)
+        return np.full(plane.shape, everything[(len(everything) - 1) // 4], np.uint8)
+
     def starts(length: int) -> tuple[list[int], int]:
         side = (length + 15) // 16
         return [tile * (length - side) // 15 for tile in range(16)], side

@@ -66,6 +66,8 @@ def _check_card(model: ModelFolder, card_of: Callable[[str], ModelCard | None]) 
         named = any(tensor.label_file == LABELS_FILE for tensor in model.config.outputs)
         _check_texts(model, {LABELS_FILE: labels_text(card)} if named else {}, all_needed=True)
         _check_texts(model, shared_files(card), all_needed=False)
+    elif any(version.described is not None for version in model.versions):
+        raise RepositoryError(f"{where} holds no model card, though a version of it was published with one. {RESTORE}")
 
 
 def _differing(config: ModelConfig, expected: ModelConfig) -> list[str]:
