@@ -26,13 +26,18 @@ class Pen:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Redraw pixels [N, H, W, C] on the 0..255 scale; gives float32 of that shape and scale. Draws from torch's global generator."""
         planes = pixels.permute(0, 3, 1, 2).to(torch.float32)
-        drawn = (len(planes), 1, 1, 1)
-        amount = (torch.rand(drawn, device=pixels.device) * 2 - 1) * (torch.rand(drawn, device=pixels.device) < self.share)
+        count = (len(planes), 1, 1, 1)
+        amounts = (torch.rand(count, device=pixels.device) * 2 - 1) * (torch.rand(count, device=pixels.device) < self.share)
+        drawn = amounts.flatten().nonzero().flatten()
+        # Not in place: where the pixels are floats already, these planes are the caller's.
+        return planes.index_copy(0, drawn, self._redrawn(planes[drawn], amounts[drawn])).permute(0, 2, 3, 1)
+
+    def _redrawn(self, planes: Tensor, amounts: Tensor) -> Tensor:
+        """Each of `planes` [n, C, H, W] with a pen of its own: `amounts` [n, 1, 1, 1] from -1, the thinnest, to 1, the thickest."""
         dilated, eroded = functional.max_pool2d(planes, 3, 1, 1), -functional.max_pool2d(-planes, 3, 1, 1)
-        thicker, thinner = amount.clamp(min=0) * self.thicker, (-amount).clamp(min=0) * self.thinner
+        thicker, thinner = amounts.clamp(min=0) * self.thicker, (-amounts).clamp(min=0) * self.thinner
         redrawn = planes + (dilated - planes) * thicker + (eroded - planes) * thinner
-        full = planes.amax((1, 2, 3), keepdim=True) / redrawn.amax((1, 2, 3), keepdim=True).clamp(min=1)
-        return (redrawn * full).permute(0, 2, 3, 1)
+        return redrawn * (planes.amax((1, 2, 3), keepdim=True) / redrawn.amax((1, 2, 3), keepdim=True).clamp(min=1))
 
 
 @dataclass(frozen=True)
