@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from sightline.image import ImageInput, open_image
+from sightline.image import MAX_PIXELS, ImageInput, open_image
 from sightline.preprocess import Preprocess, PreprocessV1, Resample
 from sightline.reformat import UPRIGHT, reformat
 
@@ -28,15 +28,15 @@ NOT_TOLD: Final = frozenset({"version", "mode", "size", "mean", "std"})
 _Pixels = npt.NDArray[np.uint8]
 
 
-def side_by_side(image: ImageInput, spec: Preprocess, notes: Sequence[str] = ()) -> Image.Image:
+def side_by_side(image: ImageInput, spec: Preprocess, notes: Sequence[str] = (), max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Return an RGB image: left `image` as it is, right what `reformat` makes of it, each of its pixels a square; below, the specification.
 
     The original stands upright if `spec` turns it, is scaled to at most SIDE pixels, and shows a checkerboard under what is transparent.
     The pixels that are sent are enlarged by a whole factor, without a filter. `notes` are written below, a paragraph each. Raises
     ImageError as `reformat` does.
     """
-    pixels = reformat(image, spec)
-    decoded = open_image(image)
+    pixels = reformat(image, spec, max_pixels)
+    decoded = open_image(image, max_pixels)
     original, factor = _original(decoded, spec)
     high, wide, channels = spec.shape
     enlarged = max(1, SIDE // max(high, wide))
@@ -66,7 +66,7 @@ def _original(decoded: Image.Image, spec: Preprocess) -> tuple[_Pixels, float]:
         factor = int(factor)
     size = (max(1, round(height * factor)), max(1, round(width * factor)))
     resample: Resample = "lanczos" if factor < 1 else "nearest"
-    shown, other = (reformat(decoded, _as_it_is(size, ground, spec, resample)) for ground in CHECKS)
+    shown, other = (reformat(decoded, _as_it_is(size, ground, spec, resample), decoded.width * decoded.height) for ground in CHECKS)
     down, across = (np.arange(length) // CHECK_PX for length in size)
     dark = (down[:, None] + across) % 2 == 1
     shown[dark] = other[dark]

@@ -213,3 +213,12 @@ def test_a_model_that_is_not_there_is_named(colours: tuple[Path, Path], tmp_path
     monkeypatch.setattr(classifier, "connect", lambda *_: FakeTransport(card(), brightest))
     with pytest.raises(ModelNotFound, match="not flowers"):
         show("flowers", colours[0], "--out", tmp_path / "seen.png")
+
+
+def test_an_image_of_more_pixels_than_usual_is_drawn_if_so_many_are_let_in() -> None:
+    large = np.zeros((12_000, 8_000), np.uint8)
+    large[2_000:6_000] = 200
+    with pytest.raises(ImageError, match="more than 89,478,485 pixels"):
+        side_by_side(large, spec(size=(8, 8)))
+    sheet = side_by_side(large, spec(size=(8, 8)), max_pixels=100_000_000)
+    assert sheet.mode == "RGB"

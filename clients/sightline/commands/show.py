@@ -1,11 +1,12 @@
 """`sightline show`: an image beside the pixels that a model gets of it, as a PNG file."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from sightline.commands.options import Server, server_options, version_option
+from sightline.commands.options import Server, max_pixels_option, options_as, server_options, version_option
 from sightline.errors import ContractError, MachineError, UsageError
 
 if TYPE_CHECKING:
@@ -16,20 +17,35 @@ CLASSES: Final = 3
 """How many of the most probable ones are written below."""
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """What to draw, and where."""
+
+    out: Path
+    card_file: Path | None
+    overwrite: bool
+    max_pixels: int
+
+
 @click.command(short_help="Draw an image beside what a model sees of it.")
 @click.argument("model")
 @click.argument("image", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The PNG file to write.")
-@click.option(
-    "--card",
-    "card_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The card.json of MODEL, of a run folder or a repository: then no server is asked, and no guess given.",
+@options_as(
+    "drawing",
+    Drawing,
+    click.option("--out", type=click.Path(path_type=Path), required=True, help="The PNG file to write."),
+    click.option(
+        "--card",
+        "card_file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="The card.json of MODEL, of a run folder or a repository: then no server is asked, and no guess given.",
+    ),
+    click.option("--overwrite", is_flag=True, help="Replace the file if it exists."),
+    max_pixels_option,
 )
-@click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
 @version_option
 @server_options
-def show(model: str, image: Path, out: Path, card_file: Path | None, overwrite: bool, version: str, server: Server) -> None:
+def show(model: str, image: Path, drawing: Drawing, version: str, server: Server) -> None:
     """Draw IMAGE as it is, and beside it the pixels that MODEL gets of it, enlarged; below, how they were made and the model's answer.
 
     Where an answer is wrong this shows whether the model was given what you see: upright, whole, and the right way round in its colours.
@@ -37,15 +53,17 @@ def show(model: str, image: Path, out: Path, card_file: Path | None, overwrite: 
     from sightline.classifier import Classifier
     from sightline.reformat import reformat
 
-    _check(out, image, overwrite)
-    if card_file is not None:
-        card = _card_in(card_file, model)
-        _write(image, card, f"as the card {card_file} says; no server was asked", out)
+    out = drawing.out
+    _check(out, image, drawing.overwrite)
+    if drawing.card_file is not None:
+        card = _card_in(drawing.card_file, model)
+        _write(image, card, f"as the card {drawing.card_file} says; no server was asked", drawing)
         click.echo(f"{out}: {image} as {model} gets it")
         return
     with Classifier(model, server.url, version=version, timeout_s=server.timeout_s, wait_s=server.wait_s, tls=server.tls) as classifier:
-        (guess,) = classifier.guesses(reformat(image, classifier.card.preprocess)[None], CLASSES)
-        _write(image, classifier.card, _answer(guess, f"{model} version {guess.version} on {classifier.url}"), out)
+        pixels = reformat(image, classifier.card.preprocess, drawing.max_pixels)
+        (guess,) = classifier.guesses(pixels[None], CLASSES)
+        _write(image, classifier.card, _answer(guess, f"{model} version {guess.version} on {classifier.url}"), drawing)
     click.echo(f"{out}: {image} as {model} gets it: {guess.label}  {guess.probability:.4f}")
     if guess.remark:
         click.echo(f"note: {image}: {guess.remark}", err=True)
@@ -56,16 +74,16 @@ def _answer(guess: "Guess", who: str) -> str:
     return f"{who} answers: {classes}" + (f". But {guess.remark}" if guess.remark else "")
 
 
-def _write(image: Path, card: "ModelCard", note: str, out: Path) -> None:
+def _write(image: Path, card: "ModelCard", note: str, drawing: Drawing) -> None:
     from sightline.host.files import reason_of, replacing
     from sightline.seen import side_by_side
 
-    sheet = side_by_side(image, card.preprocess, [note])
+    sheet = side_by_side(image, card.preprocess, [note], drawing.max_pixels)
     try:
-        with replacing(out) as file:
+        with replacing(drawing.out) as file:
             sheet.save(file, format="PNG")
     except OSError as error:
-        raise MachineError(f"{out}: the image cannot be written: {reason_of(error)}") from None
+        raise MachineError(f"{drawing.out}: the image cannot be written: {reason_of(error)}") from None
 
 
 def _card_in(path: Path, model: str) -> "ModelCard":
