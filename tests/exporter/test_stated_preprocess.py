@@ -136,7 +136,7 @@ class PreprocessV99(Preprocess):
 def test_a_new_versions_fields_are_read_by_their_types_and_what_else_it_needs_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(VERSIONS, 99, PreprocessV99)
     assert refusal("levels=document") == (
-        "levels is a field of version 99 of the preprocessing specification: state version=99 too, and what else it needs"
+        "levels is a field of version 2 or 99 of the preprocessing specification: state version=2 too, and what else it needs"
     )
     assert refusal("version=99 levels=document") == "the preprocessing that was stated needs alpha_background too: state it"
     assert refusal("version=99 levels=film alpha_background=0").startswith("levels=film states no levels: Input should be 'as-is' or 'doc")
