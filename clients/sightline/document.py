@@ -16,7 +16,6 @@ Plane = npt.NDArray[np.uint8]
 """One channel of samples (H, W)."""
 
 LEVELS: Final = np.arange(256, dtype=np.int64)
-QUARTERS: Final = 256 * np.arange(4, dtype=np.int64)[:, None]
 
 TILES: Final = 16
 """The ground is measured in so many tiles a side."""
@@ -72,16 +71,22 @@ def _is_ink_dark(plane: Plane) -> bool:
     border, which strokes that fill the image do not.
     """
     high, wide = -(-plane.shape[0] // 2), -(-plane.shape[1] // 2)
-    quarters = np.stack([plane[:high, :wide], plane[:high, -wide:], plane[-high:, :wide], plane[-high:, -wide:]]).reshape(4, -1)
-    counts = np.bincount((quarters + QUARTERS).ravel(), minlength=4 * 256).reshape(4, 256)
+    quarters = plane[:high, :wide], plane[:high, -wide:], plane[-high:, :wide], plane[-high:, -wide:]
+    counts = np.array([np.bincount(quarter.ravel(), minlength=256) for quarter in quarters])
     medians = (counts.cumsum(axis=1) > high * wide // 2).argmax(axis=1)
     rim = max(1, min(plane.shape) // RIM)
-    inner = plane[rim:-rim, rim:-rim]
     whole = np.bincount(plane.ravel(), minlength=256)
-    border = whole - np.bincount(inner.ravel(), minlength=256)
-    distances = LEVELS - np.append(medians, np.searchsorted(border.cumsum(), border.sum() // 2, side="right"))[:, None]
-    reach = np.vstack([counts, whole]) * distances**4
-    return int(reach[distances < 0].sum()) > int(reach[distances > 0].sum())
+    border = whole - np.bincount(plane[rim:-rim, rim:-rim].ravel(), minlength=256)
+    median = (border.cumsum() > border.sum() // 2).argmax()
+    reach = int((counts * _signed_fourth_powers(medians)).sum()) + int((whole * _signed_fourth_powers(median)).sum())
+    return reach < 0
+
+
+def _signed_fourth_powers(medians: npt.NDArray[np.int64] | np.int64) -> npt.NDArray[np.int64]:
+    """Of each level's distance to a median, negative below it: (256,) or, of several, (N, 256)."""
+    distances = LEVELS - np.asarray(medians)[..., None]
+    squares = distances * distances
+    return np.asarray(squares * squares * np.sign(distances))
 
 
 def _ground(plane: Plane, dark: bool) -> Plane:
@@ -101,6 +106,9 @@ def _ground(plane: Plane, dark: bool) -> Plane:
     levels = Image.fromarray(np.ascontiguousarray(np.partition(tiles, rank, axis=-1)[..., rank]))
     over, back = ImageFilter.MaxFilter(STROKE_TILES), ImageFilter.MinFilter(STROKE_TILES)
     closed = levels.filter(over).filter(back) if dark else levels.filter(back).filter(over)
+    darkest, lightest = closed.getextrema()
+    if darkest == lightest:
+        return np.full((height, width), darkest, np.uint8)
     filled = closed.resize((width, closed.height), Image.Resampling.BILINEAR).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(filled)
 

@@ -218,6 +218,8 @@ def _resize(image: Image.Image, height: int, width: int, resample: Resample) -> 
 
 
 def _resize_plane(plane: npt.NDArray[np.uint8], height: int, width: int, resample: Resample) -> npt.NDArray[np.uint8]:
+    if plane.shape == (height, width):  # what Pillow would give back as it is
+        return plane
     return np.asarray(_resize(Image.fromarray(plane), height, width, resample))
 
 

@@ -152,11 +152,11 @@ IN_REFORMAT_V2: dict[str, Mutant] = {
 }
 
 IN_DOCUMENT: dict[str, Mutant] = {
-    "ink is always dark": Mutant("_is_ink_dark", "int(reach[distances < 0].sum()) > int(reach[distances > 0].sum())", "True"),
-    "ink is always light": Mutant("_is_ink_dark", "int(reach[distances < 0].sum()) > int(reach[distances > 0].sum())", "False"),
-    "ink's side by plain sums": Mutant("_is_ink_dark", "distances ** 4", "abs(distances)"),
-    "ink's side by the quarters alone": Mutant("_is_ink_dark", "np.vstack([counts, whole])", "np.vstack([counts, 0 * whole])"),
-    "ink's side by the border alone": Mutant("_is_ink_dark", "np.vstack([counts, whole])", "np.vstack([0 * counts, whole])"),
+    "ink is always dark": Mutant("_is_ink_dark", "reach < 0", "True"),
+    "ink is always light": Mutant("_is_ink_dark", "reach < 0", "False"),
+    "ink's side by plain sums": Mutant("_signed_fourth_powers", "squares * squares * np.sign(distances)", "distances"),
+    "ink's side by the quarters alone": Mutant("_is_ink_dark", "whole * _signed_fourth_powers(median)", "0 * whole"),
+    "ink's side by the border alone": Mutant("_is_ink_dark", "counts * _signed_fourth_powers(medians)", "0 * counts"),
     "the ground by each tile's median": Mutant("_ground", "last - last // 4 if dark else last // 4", "last // 2"),
     "the ground by each tile's end": Mutant("_ground", "last - last // 4 if dark else last // 4", "last if dark else 0"),
     "tiles in the smallest images too": Mutant("_ground", "min(plane.shape) < TILES", "False"),

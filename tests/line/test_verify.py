@@ -222,6 +222,7 @@ def test_what_cannot_be_compared_is_said_with_its_own_exit_code(line: Line, serv
 
 
 @pytest.mark.realdata
+@pytest.mark.timeout(900)
 def test_of_the_real_mnist_all_10_000_test_images_are_judged_compared_at_export_and_answered_alike_at_every_hop(
     data_folder: Path, tmp_path: Path, prove: Prove, capsys: pytest.CaptureFixture[str]
 ) -> None:
