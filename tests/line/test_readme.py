@@ -28,8 +28,11 @@ def typed(program: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("page", "line"), typed("sightline"))
-def test_every_sightline_command_in_the_docs_is_understood(page: str, line: str) -> None:
+def test_every_sightline_command_in_the_docs_is_understood(page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name, *arguments = shlex.split(line)[1:]
+    monkeypatch.chdir(tmp_path)
+    for text in (argument for argument in arguments if argument.endswith(".txt")):
+        Path(text).write_text("one\ntwo\n", encoding="utf-8")  # what is read while a command is parsed
     command = sightline.get_command(click.Context(sightline), name)
     assert command is not None, f"{page}: {line}"
     command.make_context(name, arguments)  # parses and checks, runs nothing
