@@ -33,6 +33,8 @@ def test_every_sightline_command_in_the_docs_is_understood(page: str, line: str,
     monkeypatch.chdir(tmp_path)
     for text in (argument for argument in arguments if argument.endswith(".txt")):
         Path(text).write_text("one\ntwo\n", encoding="utf-8")  # what is read while a command is parsed
+    if "--images-from" in arguments:
+        Path(arguments[arguments.index("--images-from") + 1]).mkdir(parents=True)
     command = sightline.get_command(click.Context(sightline), name)
     assert command is not None, f"{page}: {line}"
     command.make_context(name, arguments)  # parses and checks, runs nothing
