@@ -291,6 +291,8 @@ def test_a_name_of_the_hub_is_fetched_once_and_is_there_without_the_hub_from_the
     assert hub.asked == []
 
 
+# A minute: the hub's own library waits between its attempts.
+@pytest.mark.slow
 def test_what_the_hub_does_not_have_or_has_too_much_of_is_refused_with_the_reason(hub: Hub, tmp_path: Path) -> None:
     hub.claimed_bytes = 5 * 1024**3
     too_large = ask(hub, "timm:hf-hub:mine/pets", tmp_path / "home")
