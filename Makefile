@@ -36,7 +36,7 @@ setup: .venv/ready ## Install everything into .venv (about 6 GB, most of it PyTo
 	@touch $@
 
 .PHONY: demo
-demo: .venv/ready ## Train, export, serve, classify, verify: the whole line on MNIST, in under five minutes
+demo: .venv/ready ## Train, export, serve, classify, verify: the whole line on MNIST, in some five minutes
 	$(BIN)/python scripts/demo.py
 
 .PHONY: train

@@ -1,8 +1,9 @@
 """Pens of other widths, in training batches: thicker and thinner, a share of the images, their ink full, and nothing else touched."""
 
 import torch
+from torch.nn import functional
 
-from sightline_training.augment.pen import Chain, Pen
+from sightline_training.augment.pen import Chain, Pen, _dilated
 
 
 def bars(count: int) -> torch.Tensor:
@@ -49,3 +50,9 @@ def test_a_chain_applies_its_steps_in_turn() -> None:
     together = Chain((Pen(share=1.0, thicker=1.0, thinner=0.5), lambda batch: batch + 1))(pixels)
     torch.manual_seed(5)
     assert torch.equal(together, Pen(share=1.0, thicker=1.0, thinner=0.5)(pixels) + 1)
+
+
+def test_a_dilation_is_torchs_own_maximum_bit_for_bit() -> None:
+    planes = torch.rand(5, 1, 9, 7) * 255
+    assert torch.equal(_dilated(planes), functional.max_pool2d(planes, 3, 1, 1))
+    assert torch.equal(-_dilated(-planes), -functional.max_pool2d(-planes, 3, 1, 1))
