@@ -28,6 +28,7 @@ MAX_SCALED_SIDE: Final = 8192
 
 Mode = Literal["L", "RGB"]
 Fit = Literal["stretch", "crop", "pad"]
+Polarity = Literal["as-is", "light-on-dark"]
 Resample = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
 
 Side = Annotated[StrictInt, Field(ge=1, le=4096)]
@@ -93,7 +94,7 @@ class Preprocess(StrictModel):
     """Colour, one byte a channel, that lies under transparent pixels and fills the padding."""
     exif: Literal["apply", "ignore"]
     """Whether the camera's orientation tag turns the image upright first."""
-    polarity: Literal["as-is", "light-on-dark"]
+    polarity: Polarity
     """`light-on-dark` inverts an image whose border has a median above 127 (ink on paper becomes chalk on slate)."""
     mean: tuple[Unit, ...]
     """Per channel, for pixels scaled to 0..1; subtracted inside the network."""
@@ -109,6 +110,11 @@ class Preprocess(StrictModel):
     def shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of one image's pixels."""
         return (*self.size, self.channels)
+
+    @property
+    def pads(self) -> bool:
+        """Whether the result may have bars of `background` beside the image."""
+        return self.fit == "pad"
 
     def with_fields(self, **changes: object) -> Self:
         """Return the same specification with these fields changed, checked like any other. Raises pydantic's ValidationError."""
@@ -163,6 +169,11 @@ class PreprocessV2(Preprocess):
     decode: Literal["full", "dct"]
     """`dct` lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size while that is at least twice as large as needed: other pixels, but
     several times faster."""
+
+    @property
+    def pads(self) -> bool:
+        """Whether the result may have bars of `background` beside the image. What lies around an ink box is its ground."""
+        return self.fit == "pad" and self.frame == "as-is"
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -17,7 +17,7 @@ from sightline.document import document
 from sightline.errors import ImageError
 from sightline.image import MAX_PIXELS, ImageInput, name_of, open_image
 from sightline.ink_box import ink_box
-from sightline.preprocess import Preprocess, PreprocessV1, PreprocessV2, Resample
+from sightline.preprocess import Polarity, Preprocess, PreprocessV1, PreprocessV2, Resample
 
 FILTERS: Final = {
     "nearest": Image.Resampling.NEAREST,
@@ -55,7 +55,7 @@ def reformat_v1(image: ImageInput, spec: PreprocessV1, max_pixels: int = MAX_PIX
     """Carry out version 1 of the specification, as docs/preprocessing.md defines it."""
     decoded = open_image(image, max_pixels)
     with _named(image, decoded):
-        return _pixels(_fit(_prepared(decoded, spec, spec.background), spec), spec)
+        return _pixels(_fit(_prepared(decoded, spec, spec.background), spec, spec.polarity), spec)
 
 
 def reformat_v2(image: ImageInput, spec: PreprocessV2, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
@@ -64,12 +64,12 @@ def reformat_v2(image: ImageInput, spec: PreprocessV2, max_pixels: int = MAX_PIX
     with _named(image, decoded):
         prepared = _prepared(decoded, spec, spec.alpha_background)
         if spec.levels == "as-is":
-            return _pixels(_fit(prepared, spec), spec)
+            return _pixels(_fit(prepared, spec, spec.polarity), spec)
         strokes = document(np.asarray(_resize(prepared.convert("L"), *_measured_size(prepared.height, prepared.width, spec), "box")))
         dark_on_light = strokes.dark and spec.polarity == "as-is"
         if spec.frame == "as-is":
             plane = _inverted(strokes.ink) if dark_on_light else strokes.ink
-            return _pixels(_fit(Image.fromarray(plane).convert(spec.mode), spec.with_fields(polarity="as-is")), spec)
+            return _pixels(_fit(Image.fromarray(plane).convert(spec.mode), spec, "as-is"), spec)
         boxed = ink_box(strokes.ink, spec.size, partial(_resize_plane, resample=spec.resample))
         return np.repeat((_inverted(boxed) if dark_on_light else boxed)[..., None], spec.channels, axis=2)
 
@@ -188,7 +188,7 @@ def _scaled_size(height: int, width: int, spec: Preprocess) -> tuple[int, int]:
     return max(1, round(wide * height / width)), wide
 
 
-def _fit(image: Image.Image, spec: Preprocess) -> Image.Image:
+def _fit(image: Image.Image, spec: Preprocess, polarity: Polarity) -> Image.Image:
     """Scale to `size` by the rule `fit`, and settle the polarity."""
     high, wide = spec.size
     scaled = _resize(image, *_scaled_size(image.height, image.width, spec), spec.resample)
@@ -197,7 +197,7 @@ def _fit(image: Image.Image, spec: Preprocess) -> Image.Image:
         top, left = round((scaled.height - high) / 2), round((scaled.width - wide) / 2)
         scaled = scaled.crop((left, top, left + wide, top + high))
     # Padding would outvote the image's own border, so the polarity is settled before it.
-    scaled = _polarised(scaled, spec)
+    scaled = _polarised(scaled, polarity)
     if spec.fit != "pad":
         return scaled
     canvas = Image.new(spec.mode, (wide, high), spec.background if spec.channels > 1 else spec.background[0])
@@ -227,9 +227,9 @@ def _inverted(plane: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.subtract(255, plane, dtype=np.uint8)
 
 
-def _polarised(image: Image.Image, spec: Preprocess) -> Image.Image:
+def _polarised(image: Image.Image, polarity: Polarity) -> Image.Image:
     """Invert the image if `polarity` is light-on-dark and the median of its border is above 127."""
-    if spec.polarity == "as-is":
+    if polarity == "as-is":
         return image
     pixels = np.asarray(image)
     border = np.ones(pixels.shape[:2], bool)

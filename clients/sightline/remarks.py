@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sightline.preprocess import Preprocess, PreprocessV2
+from sightline.preprocess import Preprocess
 
 NOTHING: Final = "nothing to read here"
 """How the remark of an image of one colour begins, and what `sightline classify` shows in place of its label."""
@@ -31,9 +31,7 @@ def remark_of(pixels: npt.NDArray[np.uint8], spec: Preprocess | None = None) -> 
         return ""
     if _flat(pixels):
         return FLAT
-    # What lies around an ink box is no padding: a stroke drawn with a ruler fills its box evenly.
-    padded = spec is not None and spec.fit == "pad" and not (isinstance(spec, PreprocessV2) and spec.frame == "ink-box")
-    if spec is not None and padded:
+    if spec is not None and spec.pads:
         high, wide = pixels.shape[:2]
         # Between bars at the sides the middle column is even, between bars above and below the middle row: most images have neither.
         if (_flat(pixels[high // 2][None]) or _flat(pixels[:, wide // 2][None])) and _flat(_without_padding(pixels, spec.background)):

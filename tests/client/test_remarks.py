@@ -13,7 +13,7 @@ from sightline import Classifier, reformat
 from sightline.remarks import FLAT, FLAT_LEVELS, NOTHING, remark_of
 from sightline.testing import FakeTransport
 from support.fake_network import brightest, card
-from support.specs import SPECS, spec
+from support.specs import SPECS, SPECS_V2, spec
 
 DIGITS = spec(mode="L", size=(28, 28), fit="pad", polarity="light-on-dark")
 
@@ -140,3 +140,15 @@ def test_no_real_photo_is_taken_for_nothing_whichever_way_it_is_fitted(data_fold
     assert len(photos) == 233
     for name in ("imagenet", "mnist", "stretch-bicubic", "pad-lanczos"):
         assert [photo.name for photo in photos if remark_of(reformat(photo, SPECS[name]), SPECS[name])] == []
+
+
+def test_a_stroke_drawn_with_a_ruler_fills_its_ink_box_evenly_and_is_no_empty_image() -> None:
+    sheet = np.full((60, 80), 255, np.uint8)
+    sheet[10:50, 30:34] = 0
+    digits = SPECS_V2["digits"]
+    pixels = reformat(sheet, digits)
+    rows, columns = (np.flatnonzero(pixels[..., 0].any(axis=axis)) for axis in (1, 0))
+    assert (pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] == 255).all()
+    assert remark_of(pixels, digits) == ""
+    sheet[:] = 255
+    assert remark_of(reformat(sheet, digits), digits) == FLAT
