@@ -7,23 +7,22 @@ another width) and puts them on paper, into a form, on a canvas. None is trained
 in docs/benchmarks.md and in the recipe `mnist` came about so.
 """
 
-import argparse
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scenes import asked, options, write_sheet
 from scipy import ndimage
 from skimage.morphology import skeletonize
 
 from sightline import Classifier
 from sightline.console import results, table
+from sightline_training.datasets.image_set import ImageSet
 from sightline_training.datasets.mnist import open_mnist
-from sightline_training.run.metrics import wilson_interval
 
 Coverage = npt.NDArray[np.float64]
 """Ink on each pixel of a page (H, W), 0..1."""
@@ -198,53 +197,33 @@ def empty_sheet(chance: Random) -> Image.Image:
     return photographed(np.zeros(tuple(chance.integers(200, 400, 2).tolist())), chance)
 
 
-def drawn(scene: str, data: Path, images: int) -> tuple[list[Image.Image], npt.NDArray[np.int64]]:
-    """Return so many images of a scene, and their digits; each scene takes other test digits, always the same."""
-    test = open_mnist(data)["test"]
-    order = np.random.RandomState(list(SCENES).index(scene)).permutation(len(test))[:images]
-    pictures = [
-        SCENES[scene].draw(test.open(int(index)), np.random.default_rng([list(SCENES).index(scene), int(index)])) for index in order
+def drawn(scene: str, test: ImageSet, images: int) -> tuple[list[Image.Image], list[str]]:
+    """Return so many images of a scene, drawn from some of MNIST's `test` images (always the same ones), and their digits."""
+    number = list(SCENES).index(scene)
+    order = [int(index) for index in np.random.RandomState(number).permutation(len(test))[:images]]
+    return [SCENES[scene].draw(test.open(index), np.random.default_rng([number, index])) for index in order], [
+        str(test.labels[index]) for index in order
     ]
-    return pictures, test.labels[order]
 
 
 def main() -> None:
     """Print a row for each scene."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--url", default="grpc://localhost:8001")
-    parser.add_argument("--images", type=int, default=300)
-    parser.add_argument("--sheet", type=Path, help="also write the first images of each scene into this file")
-    chosen = parser.parse_args()
+    chosen = options(__doc__)
+    test = open_mnist(chosen.data)["test"]
     rows = table("scene", "", "right", "95 % interval", "target", "mean probability if wrong")
     sheet = []
     with Classifier(chosen.model, chosen.url) as classifier:
         for name, scene in SCENES.items():
-            pictures, digits = drawn(name, chosen.data, len(open_mnist(chosen.data)["test"]) if name == "MNIST" else chosen.images)
-            guesses = classifier.classify(pictures)
-            right = np.array([guess.label == str(digit) for guess, digit in zip(guesses, digits, strict=True)])
-            wrong = [guess.probability for guess, hit in zip(guesses, right, strict=True) if not hit]
-            low, high = wilson_interval(int(right.sum()), len(right))
-            rows.add_row(
-                name,
-                scene.about,
-                f"{100 * right.mean():.1f} %",
-                f"{100 * low:.1f} … {100 * high:.1f}",
-                "" if scene.target is None else f"{100 * scene.target:.0f} %",
-                f"{np.mean(wrong):.2f}" if wrong else "",
-            )
-            sheet.append([picture.convert("RGBA").resize((96, 96)) for picture in pictures[:10]])
+            images, digits = drawn(name, test, len(test) if name == "MNIST" else chosen.images)
+            right, interval, wrong = asked(classifier, images, digits)
+            rows.add_row(name, scene.about, right, interval, "" if scene.target is None else f"{100 * scene.target:.0f} %", wrong)
+            sheet.append(images[:10])
         empty = classifier.classify([empty_sheet(np.random.default_rng(number)) for number in range(chosen.images)])
     results().print(rows)
     flat = sum(bool(guess.remark) for guess in empty)
     results().print(f"empty sheets with the remark that there is nothing to read: {flat} of {len(empty)}")
     if chosen.sheet:
-        board = Image.new("RGBA", (960, 96 * len(sheet)), (255, 0, 255, 255))
-        for down, pictures in enumerate(sheet):
-            for across, picture in enumerate(pictures):
-                board.alpha_composite(picture, (96 * across, 96 * down))
-        board.save(chosen.sheet)
+        write_sheet(chosen.sheet, sheet)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ where a photo's letter is its file's name. Thirteen hands are few, and each is d
 a model, not how it does on new hands.
 """
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -15,11 +14,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scenes import asked, options, write_sheet
 from scipy import ndimage
 
 from sightline import Classifier
 from sightline.console import results, table
-from sightline_training.run.metrics import wilson_interval
 
 Photo = npt.NDArray[np.float64]
 """RGB, 0..255 (H, W, 3)."""
@@ -110,28 +109,17 @@ def drawn(scene: str, data: Path, images: int) -> tuple[list[Image.Image], list[
 
 def main() -> None:
     """Print a row for each scene."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--url", default="grpc://localhost:8001")
-    parser.add_argument("--images", type=int, default=300)
-    parser.add_argument("--sheet", type=Path, help="also write the first images of each scene into this file")
-    chosen = parser.parse_args()
+    chosen = options(__doc__)
     rows = table("scene", "right", "95 % interval", "mean probability if wrong")
     sheet = []
     with Classifier(chosen.model, chosen.url) as classifier:
         for name in SCENES:
             images, letters = drawn(name, chosen.data, chosen.images)
-            guesses = classifier.classify(images)
-            right = np.array([guess.label == letter for guess, letter in zip(guesses, letters, strict=True)])
-            wrong = [guess.probability for guess, hit in zip(guesses, right, strict=True) if not hit]
-            low, high = wilson_interval(int(right.sum()), len(right))
-            share = f"{right.sum()} of {len(right)}: {100 * right.mean():.1f} %"
-            rows.add_row(name, share, f"{100 * low:.1f} … {100 * high:.1f}", f"{np.mean(wrong):.2f}" if wrong else "")
-            sheet.append(np.hstack([np.asarray(image.resize((96, 96))) for image in images[:13]]))
+            rows.add_row(name, *asked(classifier, images, letters))
+            sheet.append(images[:13])
     results().print(rows)
     if chosen.sheet:
-        Image.fromarray(np.vstack(sheet)).save(chosen.sheet)
+        write_sheet(chosen.sheet, sheet)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from sightline.remarks import FLAT
 from sightline.repository.read import read_version
 from sightline_serving.server import Server, start_server
 from sightline_serving.settings import FREE_PORTS
+from sightline_training.datasets.mnist import open_mnist
 from sightline_training.run.run import load_run
 from support.line import Line, Prove, table
 from support.present import present
@@ -234,10 +235,11 @@ def test_of_the_real_mnist_all_10_000_test_images_are_judged_compared_at_export_
         prove(line, server)
         printed = capsys.readouterr().out
         drawn_digits = script("scripts/drawn_digits.py")
+        test = open_mnist(data_folder)["test"]
         with Classifier("mnist", server.grpc_url) as digits:
             for scene in ("paper", "sheet", "tight crop", "form", "black canvas", "coloured canvas", "shadow"):
-                drawings, truth = drawn_digits.drawn(scene, data_folder, 40)
-                right = sum(guess.label == str(digit) for guess, digit in zip(digits.classify(drawings), truth, strict=True))
+                drawings, truth = drawn_digits.drawn(scene, test, 40)
+                right = sum(guess.label == digit for guess, digit in zip(digits.classify(drawings), truth, strict=True))
                 # Of one epoch; what a whole training reads stands in docs/benchmarks.md.
                 assert right >= 34, scene
             sheets = digits.classify([drawn_digits.empty_sheet(np.random.default_rng(number)) for number in range(20)])

@@ -9,7 +9,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def script(path: str) -> ModuleType:
-    """Import a script by its path below the repository."""
+    """Import a script by its path below the repository; what lies beside it can be imported by it, as when it is run."""
+    beside = str((ROOT / path).parent)
+    if beside not in sys.path:
+        sys.path.append(beside)
     name = Path(path).stem
     spec = importlib.util.spec_from_file_location(name, ROOT / path)
     assert spec is not None
