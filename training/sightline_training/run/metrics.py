@@ -1,7 +1,6 @@
 """Measures what a trained network is worth, over every image: accuracy with its interval, figures per class, the mistakes."""
 
 import hashlib
-import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -28,17 +27,16 @@ def accuracy_of(probabilities: Probabilities, labels: Labels) -> Accuracy | None
     return Accuracy(n=count, correct=correct, accuracy=correct / count, interval_95=wilson_interval(correct, count), loss=loss)
 
 
-def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the score interval of a proportion (E. B. Wilson 1927, "Probable inference, the law of succession, and statistical
-    inference", Journal of the American Statistical Association 22, 209-212); `z` is the normal quantile, 1.959964 for 95 %.
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a proportion (E. B. Wilson 1927, "Probable inference, the law of succession, and statistical
+    inference", Journal of the American Statistical Association 22, 209-212).
 
     It says how far the accuracy on other images of the same kind may lie, not how much another seed would change it.
     """
-    share = successes / trials
-    centre = share + z * z / (2 * trials)
-    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    from scipy.stats import binomtest  # half a second that only a finished run needs
+
+    low, high = binomtest(successes, trials).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def confusion_counts(probabilities: Probabilities, labels: Labels) -> npt.NDArray[np.int64]:
