@@ -8,7 +8,6 @@ with Classifier("fruit", url="grpc://localhost:8001") as fruit:
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import Final, Self
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from sightline.card import CARD_KEY, ModelCard, unseal
 from sightline.errors import ContractError, ImageError, ModelError, UsageError
+from sightline.flow import AHEAD, FlowSettings, flow
 from sightline.image import MAX_PIXELS, ImageInput
 from sightline.reformat import reformat
 from sightline.remarks import remark_of
@@ -135,22 +135,21 @@ class Classifier:
             guesses.append(outcome)
         return guesses
 
-    def stream(self, images: Iterable[ImageInput], top: int = 1) -> Iterator[Guess | ImageError]:
-        """Yield, in order, a guess or the ImageError for each image; reads ahead by one batch only."""
+    def stream(self, images: Iterable[ImageInput], top: int = 1, ahead: FlowSettings = AHEAD) -> Iterator[Guess | ImageError]:
+        """Yield, in order, a guess or the ImageError for each image; `ahead` bounds how far it goes ahead of its caller.
+
+        Images are read and requests are sent by threads of the stream, which end with it: use it up, or close it.
+        """
         if top < 1:
             raise UsageError(f"the number of classes to show must be at least 1, not {top}")
-        remaining = iter(images)
-        while chunk := list(islice(remaining, self._batch)):
-            outcomes: list[npt.NDArray[np.uint8] | ImageError] = []
-            for image in chunk:
-                try:
-                    outcomes.append(reformat(image, self.card.preprocess, self._max_pixels))
-                except ImageError as error:
-                    outcomes.append(error)
-            readable = [outcome for outcome in outcomes if not isinstance(outcome, ImageError)]
-            guesses = iter(self.guesses(np.stack(readable), top) if readable else [])
-            for outcome in outcomes:
-                yield outcome if isinstance(outcome, ImageError) else next(guesses)
+
+        def pixels_of(image: ImageInput) -> npt.NDArray[np.uint8] | ImageError:
+            try:
+                return reformat(image, self.card.preprocess, self._max_pixels)
+            except ImageError as error:
+                return error
+
+        return flow(images, pixels_of, partial(self.guesses, top=top), self._batch, ahead)
 
     def guesses(self, pixels: npt.NDArray[np.uint8], top: int = 1) -> list[Guess]:
         """Return a guess for each of the reformatted images: uint8 [N, H, W, C]."""

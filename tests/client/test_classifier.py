@@ -98,7 +98,7 @@ def test_stream_goes_on_after_an_unreadable_image_and_keeps_the_order(tmp_path: 
     assert str(outcomes[1]) == f"{missing}: cannot be read: No such file or directory"
 
 
-def test_stream_reads_no_further_ahead_than_one_batch() -> None:
+def test_stream_reads_no_further_ahead_than_its_requests_in_flight() -> None:
     waits = []
 
     def endless() -> Any:
@@ -108,7 +108,7 @@ def test_stream_reads_no_further_ahead_than_one_batch() -> None:
 
     classifier = Classifier("colours", transport=FakeTransport(card(), brightest))
     assert next(classifier.stream(endless())).label == "red"  # type: ignore[union-attr]
-    assert len(waits) == classifier.batch_size
+    assert len(waits) == 5 * classifier.batch_size
 
 
 @pytest.mark.parametrize(

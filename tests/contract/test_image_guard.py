@@ -204,9 +204,29 @@ def test_a_name_that_cannot_be_printed_is_shown_escaped(tmp_path: Path) -> None:
     assert refusal("a\x00b.png") == "a\\x00b.png: cannot be read: embedded null byte"
 
 
-@pytest.mark.parametrize("value", [None, 5, 1.5, [1, 2], {"path": "a.png"}, object(), bytearray(b"x"), memoryview(b"x"), io.BytesIO(b"x")])
+class Named(io.BytesIO):
+    """An open file that knows what it is called, and gives little at a time."""
+
+    name = "far/away.png"
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(min(size if size is not None and size >= 0 else 7, 7))
+
+
+def test_an_open_file_is_read_like_its_content_and_named_in_errors() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (3, 2), "red").save(buffer, "PNG")
+    assert open_image(Named(buffer.getvalue())).size == (3, 2)
+    assert refusal(Named(b"x")).startswith("far/away.png: not an image in a format that is read here")
+    assert refusal(io.StringIO("x")) == "image: it was opened for reading text, not bytes"
+    closed = Named(b"x")
+    closed.close()
+    assert refusal(closed) == "far/away.png: cannot be read: I/O operation on closed file."
+
+
+@pytest.mark.parametrize("value", [None, 5, 1.5, [1, 2], {"path": "a.png"}, object(), bytearray(b"x"), memoryview(b"x")])
 def test_what_is_no_kind_of_image_is_refused_by_its_type(value: Any) -> None:
-    assert refusal(value) == f"an image is a path, bytes, a PIL image or a uint8 array, not a {type(value).__name__}"
+    assert refusal(value) == f"an image is a path, bytes, an open file, a PIL image or a uint8 array, not a {type(value).__name__}"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,18 @@ from sightline.image.formats import FORMATS, HEAD_BYTES, Damaged, Unsupported, f
 from sightline.image.openers import OPENERS, whats_unsupported
 from sightline.image.orientation import ORIENTATION, SIDEWAYS, settle_orientation
 
-ImageInput: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
-"""A path, an encoded file's bytes, a Pillow image, or uint8 pixels of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."""
+
+@runtime_checkable
+class BinaryFile(Protocol):
+    """What is read like a file that was opened for reading bytes. Its `name`, if it has one that is a text, names it in errors."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` bytes, all if it is negative; what it raises as OSError becomes an ImageError."""
+        ...
+
+
+ImageInput: TypeAlias = str | os.PathLike[str] | bytes | BinaryFile | Image.Image | npt.NDArray[np.uint8]
+"""A path, an encoded file's bytes, an open file, a Pillow image, or uint8 pixels of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."""
 
 MAX_BYTES: Final = 64 * MIB
 """Of an encoded file."""
@@ -58,7 +68,9 @@ def open_image(image: ImageInput, max_pixels: int = MAX_PIXELS, reduce: Reduce |
         return _decode(image, "image", max_pixels, reduce)
     if isinstance(image, (str, os.PathLike)):
         return _decode(_read(image), name_of(image), max_pixels, reduce)
-    raise ImageError(f"an image is a path, bytes, a PIL image or a uint8 array, not a {type(image).__name__}")
+    if isinstance(image, BinaryFile):
+        return _decode(_read_open(image), name_of(image), max_pixels, reduce)
+    raise ImageError(f"an image is a path, bytes, an open file, a PIL image or a uint8 array, not a {type(image).__name__}")
 
 
 def declared_pixels(content: bytes) -> int:
@@ -72,7 +84,10 @@ def declared_pixels(content: bytes) -> int:
 
 def name_of(image: ImageInput) -> str:
     """Return what an error message calls the image: its path if it has one, with what cannot be printed escaped."""
-    return printable(image) if isinstance(image, (str, os.PathLike)) else "image"
+    if isinstance(image, (str, os.PathLike)):
+        return printable(image)
+    name = getattr(image, "name", None)
+    return printable(name) if isinstance(name, str) else "image"
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
@@ -82,6 +97,20 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         raise ImageError(f"{name_of(path)}: cannot be read: {reason_of(error)}") from None
     except ValueError as error:  # a path that holds a null byte
         raise ImageError(f"{name_of(path)}: cannot be read: {error}") from None
+
+
+def _read_open(file: BinaryFile) -> bytes:
+    parts, missing = [], MAX_BYTES + 1
+    try:
+        # A pipe or a socket may give less than it was asked for.
+        while missing and (part := file.read(missing)):
+            parts.append(part)
+            missing -= len(part)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{name_of(file)}: cannot be read: {reason_of(error) if isinstance(error, OSError) else error}") from None
+    if not all(isinstance(part, bytes) for part in parts):
+        raise ImageError(f"{name_of(file)}: it was opened for reading text, not bytes")
+    return b"".join(parts)
 
 
 def _decode(content: bytes, name: str, max_pixels: int, reduce: Reduce | None) -> Image.Image:

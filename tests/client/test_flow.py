@@ -1,0 +1,82 @@
+"""Tests of `sightline.flow`: order, bounds, errors, and that threads end with the stream."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from sightline.errors import ImageError, ServerUnavailable, UsageError
+from sightline.flow import FlowSettings, flow
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def pixels_of(number: int) -> Pixels | ImageError:
+    """An image whose only pixel is its number; every seventh cannot be read, and the first of ten takes longest."""
+    time.sleep(0.002 if number % 10 == 0 else 0)
+    return ImageError(str(number)) if number % 7 == 3 else np.full((1, 1, 1), number, np.uint8)
+
+
+def sums(pixels: Pixels) -> list[int]:
+    return [int(image.sum()) for image in pixels]
+
+
+@pytest.mark.parametrize("settings", [FlowSettings(), FlowSettings(1, 1), FlowSettings(7, 3), FlowSettings(full_batches=True)])
+@pytest.mark.parametrize("count", [0, 1, 2, 15, 16, 17, 200])
+def test_outcomes_come_in_the_order_of_the_images(settings: FlowSettings, count: int) -> None:
+    outcomes = list(flow(range(count), pixels_of, sums, 16, settings))
+    assert [str(outcome) for outcome in outcomes] == [str(number) for number in range(count)]
+    assert [number for number, outcome in enumerate(outcomes) if isinstance(outcome, ImageError)] == list(range(3, count, 7))
+
+
+def test_batches_are_cut_by_position_and_filled_up_where_that_is_asked_for() -> None:
+    def sizes(settings: FlowSettings) -> list[int]:
+        asked: list[int] = []
+        list(flow(range(40), pixels_of, lambda pixels: asked.append(len(pixels)) or sums(pixels), 16, settings))  # type: ignore[func-returns-value]
+        return sorted(asked)
+
+    assert sizes(FlowSettings(requests=1)) == [7, 13, 14]  # of 16, 16 and 8, without the 3 + 2 + 1 that cannot be read
+    assert sizes(FlowSettings(full_batches=True)) == [16, 16, 16]
+
+
+def test_a_batch_without_a_readable_image_asks_nobody() -> None:
+    outcomes = list(flow([3, 10, 17], pixels_of, lambda _pixels: pytest.fail("asked"), 2))
+    assert [str(outcome) for outcome in outcomes] == ["3", "10", "17"]
+
+
+def test_what_asking_raises_is_raised_after_the_answers_before_it() -> None:
+    def asked(pixels: Pixels) -> list[int]:
+        if pixels.max() >= 20:
+            raise ServerUnavailable("gone")
+        return sums(pixels)
+
+    outcomes = flow(range(100), pixels_of, asked, 10)
+    assert [str(next(outcomes)) for _ in range(20)] == [str(number) for number in range(20)]
+    with pytest.raises(ServerUnavailable, match="gone"):
+        next(outcomes)
+
+
+def test_what_listing_raises_is_raised() -> None:
+    def listed() -> Iterator[int]:
+        yield from range(5)
+        raise UsageError("no further")
+
+    with pytest.raises(UsageError, match="no further"):
+        list(flow(listed(), pixels_of, sums, 4))
+
+
+def test_a_stream_that_is_left_early_leaves_no_thread() -> None:
+    before = set(threading.enumerate())
+    outcomes = flow(iter(range(10**9)), pixels_of, sums, 4)
+    assert next(outcomes) == 0
+    outcomes.close()  # type: ignore[attr-defined]
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize("settings", [{"readers": 0}, {"requests": 257}])
+def test_a_stream_needs_a_sensible_number_of_each(settings: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="must be between 1 and 256"):
+        FlowSettings(**settings)  # type: ignore[arg-type]
