@@ -30,8 +30,8 @@ TO_RGB = "image.convert('RGB')"
 IN_REFORMAT: dict[str, Mutant] = {
     "swapped channels": Mutant(
         "_pixels",
-        "np.array(image, dtype=np.uint8).reshape(spec.shape)",
-        "np.array(image, dtype=np.uint8).reshape(spec.shape)[..., ::-1]",
+        "np.frombuffer(image.tobytes(), np.uint8).reshape(spec.shape).copy()",
+        "np.frombuffer(image.tobytes(), np.uint8).reshape(spec.shape)[..., ::-1].copy()",
     ),
     "nearest for bilinear": Mutant("FILTERS", "Image.Resampling.BILINEAR", "Image.Resampling.NEAREST"),
     "bicubic for bilinear": Mutant("FILTERS", "Image.Resampling.BILINEAR", "Image.Resampling.BICUBIC"),
@@ -142,8 +142,8 @@ IN_REFORMAT_V2: dict[str, Mutant] = {
         "_fit(Image.fromarray(plane).convert(spec.mode), spec, spec.polarity)",
     ),
     "frame left as it is": Mutant("reformat_v2", "spec.frame == 'as-is'", "True"),
-    "decoded in full": Mutant("reformat_v2", "spec.decode == 'dct'", "False"),
-    "decoded smaller when full is asked for": Mutant("reformat_v2", "spec.decode == 'dct'", "True"),
+    "decoded in full": Mutant("reformat", "spec.decode == 'dct'", "False"),
+    "decoded smaller when full is asked for": Mutant("reformat", "spec.decode == 'dct'", "True"),
     "decoded as small as needed": Mutant("_divisor", "2 * least", "least"),
     "an eighth or nothing": Mutant("_divisor", "(8, 4, 2)", "(8,)"),
     "decoded by one way up": Mutant(

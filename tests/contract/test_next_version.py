@@ -129,7 +129,9 @@ def test_reformat_and_the_sdk_follow_the_version_of_the_card(specs: dict[str, Pr
 
 
 @pytest.mark.skipif(find_spec("torchvision") is None, reason="the oracle reads lossy files with torchvision")
-def test_its_golden_corpus_is_written_confirmed_and_notices_a_mutant(specs: dict[str, Preprocess], tmp_path: Path) -> None:
+def test_its_golden_corpus_is_written_confirmed_and_notices_a_mutant(
+    specs: dict[str, Preprocess], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     corpus = golden.Corpus(3, images=tmp_path, folder=tmp_path / "v3")
     make_corpus.write(corpus)
     assert {path.name for path in corpus.folder.iterdir()} == {"cases.json", "expected.npz"}
@@ -141,7 +143,8 @@ def test_its_golden_corpus_is_written_confirmed_and_notices_a_mutant(specs: dict
         Mutant("reformat_v3", "pixels[:, ::-1]", "pixels"),
         Mutant("reformat_v3", "spec.mirror == 'left-right'", "True"),
     ):
-        corpus.noticed(loaded(next_version, mutant).reformat_v3)
+        monkeypatch.setitem(BY_VERSION, 3, loaded(next_version, mutant).reformat_v3)
+        corpus.noticed(reformat)
 
 
 def test_a_thousand_mutated_cards_of_version_3_are_refused_or_mean_what_they_say(

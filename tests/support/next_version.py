@@ -3,8 +3,8 @@
 from typing import Annotated, Literal
 
 import numpy as np
+from PIL import Image
 
-from sightline.image import MAX_PIXELS, ImageInput
 from sightline.preprocess import Preprocess, Version
 from sightline.reformat import reformat_v1
 from support import oracle
@@ -21,9 +21,9 @@ class PreprocessV3(Preprocess):
     """Whether left and right change places, last of all."""
 
 
-def reformat_v3(image: ImageInput, spec: PreprocessV3, max_pixels: int = MAX_PIXELS) -> Pixels:
+def reformat_v3(decoded: Image.Image, spec: PreprocessV3) -> Pixels:
     """The reference."""
-    pixels = reformat_v1(image, spec, max_pixels)  # type: ignore[arg-type]  # it has all of version 1's fields
+    pixels = reformat_v1(decoded, spec)  # type: ignore[arg-type]  # it has all of version 1's fields
     return pixels[:, ::-1].copy() if spec.mirror == "left-right" else pixels
 
 

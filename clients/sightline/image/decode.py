@@ -51,25 +51,35 @@ UNSUPPORTED: Final = re.compile(r"unsupported|not (yet )?supported|cannot handle
 Reduce: TypeAlias = Callable[[tuple[int, int]], int]
 """Given the stored (width, height) of a JPEG, the fraction at which it is to be decoded: 1, 2, 4 or 8."""
 
+Admit: TypeAlias = Callable[[int], None]
+"""Told how many pixels an image is about to be decoded to; it may wait until there is room for them, and raise to refuse."""
 
-def open_image(image: ImageInput, max_pixels: int = MAX_PIXELS, reduce: Reduce | None = None) -> Image.Image:
+
+class _Refused(Exception):
+    """Why an image is not decoded, in words that follow its name: the name is made printable only where it is needed."""
+
+
+def open_image(image: ImageInput, max_pixels: int = MAX_PIXELS, reduce: Reduce | None = None, admit: Admit | None = None) -> Image.Image:
     """Decode the first frame of `image` completely and return it in Pillow's mode for it, not yet turned upright.
 
     Of a Pillow image the current frame counts. Samples mean what the file's tags say: of more than eight bits, white is 65,535.
     With `reduce`, a JPEG is decoded at a fraction, its sides divided by that number and rounded up. `max_pixels` bounds the pixels
-    that the file declares. Raises ImageError, with the path in the message, if the image cannot be read, has no allowed format, is
-    damaged, or exceeds MAX_BYTES, `max_pixels` or MAX_SIDE.
+    that the file declares, and `admit` is asked before they are decoded. Raises ImageError, with the path in the message, if the image
+    cannot be read, has no allowed format, is damaged, or exceeds MAX_BYTES, `max_pixels` or MAX_SIDE.
     """
-    if isinstance(image, Image.Image):
-        return settle_orientation(_settled(_loaded(image, "image", max_pixels), "image"), is_callers=True)
-    if isinstance(image, np.ndarray):
-        return _from_array(image, max_pixels)
-    if isinstance(image, bytes):
-        return _decode(image, "image", max_pixels, reduce)
-    if isinstance(image, (str, os.PathLike)):
-        return _decode(_read(image), name_of(image), max_pixels, reduce)
-    if isinstance(image, BinaryFile):
-        return _decode(_read_open(image), name_of(image), max_pixels, reduce)
+    try:
+        if isinstance(image, bytes):
+            return _decode(image, max_pixels, reduce, admit)
+        if isinstance(image, (str, os.PathLike)):
+            return _decode(_read(image), max_pixels, reduce, admit)
+        if isinstance(image, Image.Image):
+            return settle_orientation(_settled(_loaded(image, max_pixels)), is_callers=True)
+        if isinstance(image, np.ndarray):
+            return _from_array(image, max_pixels)
+        if isinstance(image, BinaryFile):
+            return _decode(_read_open(image), max_pixels, reduce, admit)
+    except _Refused as refused:
+        raise ImageError(f"{name_of(image)}: {refused}") from None
     raise ImageError(f"an image is a path, bytes, an open file, a PIL image or a uint8 array, not a {type(image).__name__}")
 
 
@@ -94,9 +104,9 @@ def _read(path: str | os.PathLike[str]) -> bytes:
     try:
         return read_bytes(path, MAX_BYTES)
     except OSError as error:
-        raise ImageError(f"{name_of(path)}: cannot be read: {reason_of(error)}") from None
+        raise _Refused(f"cannot be read: {reason_of(error)}") from None
     except ValueError as error:  # a path that holds a null byte
-        raise ImageError(f"{name_of(path)}: cannot be read: {error}") from None
+        raise _Refused(f"cannot be read: {error}") from None
 
 
 def _read_open(file: BinaryFile) -> bytes:
@@ -107,61 +117,63 @@ def _read_open(file: BinaryFile) -> bytes:
             parts.append(part)
             missing -= len(part)
     except (OSError, ValueError) as error:
-        raise ImageError(f"{name_of(file)}: cannot be read: {reason_of(error) if isinstance(error, OSError) else error}") from None
+        raise _Refused(f"cannot be read: {reason_of(error) if isinstance(error, OSError) else error}") from None
     if not all(isinstance(part, bytes) for part in parts):
-        raise ImageError(f"{name_of(file)}: it was opened for reading text, not bytes")
+        raise _Refused("it was opened for reading text, not bytes")
     return b"".join(parts)
 
 
-def _decode(content: bytes, name: str, max_pixels: int, reduce: Reduce | None) -> Image.Image:
+def _decode(content: bytes, max_pixels: int, reduce: Reduce | None, admit: Admit | None) -> Image.Image:
     if not content:
-        raise ImageError(f"{name}: the file is empty")
+        raise _Refused("the file is empty")
     if len(content) > MAX_BYTES:
-        raise ImageError(f"{name}: larger than {size_text(MAX_BYTES)}, the most that one image may have")
+        raise _Refused(f"larger than {size_text(MAX_BYTES)}, the most that one image may have")
     kind = format_of(content[:HEAD_BYTES])
     if kind is None:
-        raise ImageError(f"{name}: not an image in a format that is read here ({', '.join(FORMATS)})")
+        raise _Refused(f"not an image in a format that is read here ({', '.join(FORMATS)})")
     if kind not in OPENERS:
-        raise ImageError(f"{name}: {kind} is not read here: save it as JPEG or PNG")
+        raise _Refused(f"{kind} is not read here: save it as JPEG or PNG")
     try:
         file = OPENERS[kind](content)
         # Pillow's TIFF reader turns the image upright by itself and forgets that it did; AVIF's turn belongs to the image.
         turned = file.getexif().get(ORIENTATION) if kind in ("TIFF", "AVIF") else None
     except Exception as error:  # noqa: BLE001 - a hostile file makes Pillow's decoders raise nearly anything
-        raise _refusal(name, kind, content, error) from None
-    _demand_bounds(file, name, max_pixels)
-    if isinstance(file, JpegImageFile) and reduce is not None:
+        raise _refusal(kind, content, error) from None
+    _demand_bounds(file, max_pixels)
+    if reduce is not None and isinstance(file, JpegImageFile):
         _draft(file, reduce(file.size))
+    if admit is not None:
+        admit(file.width * file.height)
     try:
-        if isinstance(file, TiffImageFile):
+        if kind == "TIFF" and isinstance(file, TiffImageFile):
             tiff.prepare(file, content)
         file.load()
         damage = COMPLAINTS[kind](content) if kind in COMPLAINTS else ""
     except Exception as error:  # noqa: BLE001 - as above
-        raise _refusal(name, kind, content, error) from None
+        raise _refusal(kind, content, error) from None
     if damage:
-        raise ImageError(f"{name}: damaged image ({damage})")
+        raise _Refused(f"damaged image ({damage})")
     settle_orientation(file)
-    return _turned_back(_settled(file, name), kind, turned)
+    return _turned_back(_settled(file) if kind in ("TIFF", "GIF") else file, kind, turned)
 
 
-def _loaded(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
-    _demand_bounds(image, name, max_pixels)
+def _loaded(image: Image.Image, max_pixels: int) -> Image.Image:
+    _demand_bounds(image, max_pixels)
     try:
         image.load()
     except Exception as error:  # noqa: BLE001 - as above
-        raise _damaged(name, error) from None
+        raise _damaged(error) from None
     return image
 
 
-def _demand_bounds(image: Image.Image, name: str, max_pixels: int) -> None:
+def _demand_bounds(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
-        raise ImageError(f"{name}: more than {max_pixels:,} pixels, the most that are decoded")
+        raise _Refused(f"more than {max_pixels:,} pixels, the most that are decoded")
     if max(width, height) > MAX_SIDE:
-        raise ImageError(f"{name}: {width} x {height} has a side of more than {MAX_SIDE:,} pixels, the longest that is decoded")
+        raise _Refused(f"{width} x {height} has a side of more than {MAX_SIDE:,} pixels, the longest that is decoded")
     if not width or not height:
-        raise ImageError(f"{name}: the image has no pixels ({width} x {height})")
+        raise _Refused(f"the image has no pixels ({width} x {height})")
 
 
 def _draft(file: JpegImageFile, fraction: int) -> None:
@@ -169,16 +181,16 @@ def _draft(file: JpegImageFile, fraction: int) -> None:
     file.draft(None, (file.width / fraction, file.height / fraction))  # type: ignore[arg-type]
 
 
-def _settled(image: Image.Image, name: str) -> Image.Image:
+def _settled(image: Image.Image) -> Image.Image:
     """Where Pillow left something of the file's own description undone, do it."""
     try:
         if isinstance(image, TiffImageFile):
             return tiff.in_full_range(image)
         return gif.uncovered_is_transparent(image) if isinstance(image, GifImageFile) else image
     except Unsupported as error:
-        raise ImageError(f"{name}: {error}") from None
+        raise _Refused(str(error)) from None
     except MemoryError as error:
-        raise _damaged(name, error) from None
+        raise _damaged(error) from None
 
 
 def _turned_back(image: Image.Image, kind: str, orientation: object) -> Image.Image:
@@ -204,22 +216,22 @@ def _from_array(pixels: npt.NDArray[np.uint8], max_pixels: int) -> Image.Image:
     if not pixels.size:
         raise ImageError(f"the image has no pixels (array of shape {pixels.shape})")
     squeezed = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
-    return _loaded(Image.fromarray(np.ascontiguousarray(squeezed)), "image", max_pixels)
+    return _loaded(Image.fromarray(np.ascontiguousarray(squeezed)), max_pixels)
 
 
-def _refusal(name: str, kind: str, content: bytes, error: Exception) -> ImageError:
+def _refusal(kind: str, content: bytes, error: Exception) -> _Refused:
     """Say what became of a file of a known format: unsupported is not damaged."""
     if isinstance(error, Unsupported):
-        return ImageError(f"{name}: {error}")
+        return _Refused(str(error))
     if isinstance(error, Damaged):
-        return _damaged(name, error)
+        return _damaged(error)
     reason = whats_unsupported(kind, content)
     if not reason and not isinstance(error, MemoryError) and UNSUPPORTED.search(str(error)):
         reason = f"a {kind} of a kind that is not read here ({one_line(error)}): save it as PNG"
-    return ImageError(f"{name}: {reason}") if reason else _damaged(name, error)
+    return _Refused(reason) if reason else _damaged(error)
 
 
-def _damaged(name: str, error: Exception) -> ImageError:
+def _damaged(error: Exception) -> _Refused:
     if isinstance(error, MemoryError):
-        return ImageError(f"{name}: not enough memory to decode it")
-    return ImageError(f"{name}: damaged image ({one_line(error)})")
+        return _Refused("not enough memory to decode it")
+    return _Refused(f"damaged image ({one_line(error)})")
