@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from sightline.card import CARD_KEY, ModelCard, unseal
 from sightline.errors import ContractError, ImageError, ModelError, UsageError
-from sightline.flow import AHEAD, FlowSettings, flow
+from sightline.flow import AHEAD, FlowSettings, Room, flow
 from sightline.image import MAX_PIXELS, ImageInput
 from sightline.reformat import reformat
 from sightline.remarks import remark_of
@@ -143,13 +143,17 @@ class Classifier:
         if top < 1:
             raise UsageError(f"the number of classes to show must be at least 1, not {top}")
 
-        def pixels_of(image: ImageInput) -> npt.NDArray[np.uint8] | ImageError:
-            try:
-                return reformat(image, self.card.preprocess, self._max_pixels)
-            except ImageError as error:
-                return error
+        room = Room(ahead.pixels)
 
-        return flow(images, pixels_of, partial(self.guesses, top=top), self._batch, ahead)
+        def pixels_of(image: ImageInput) -> npt.NDArray[np.uint8] | ImageError:
+            with room.turn() as turn:
+                try:
+                    return reformat(image, self.card.preprocess, self._max_pixels, turn.admit)
+                except ImageError as error:
+                    return error
+
+        request_bytes = self._batch * int(np.prod(self.card.preprocess.shape))
+        return flow(images, pixels_of, partial(self.guesses, top=top), self._batch, ahead.within(request_bytes))
 
     def guesses(self, pixels: npt.NDArray[np.uint8], top: int = 1) -> list[Guess]:
         """Return a guess for each of the reformatted images: uint8 [N, H, W, C]."""

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from sightline.errors import ImageError, ServerUnavailable, UsageError
-from sightline.flow import FlowSettings, flow
+from sightline.flow import FlowSettings, Room, flow
+from sightline.image.blocks import MOST_BLOCKS, blocks_kept
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -80,3 +82,44 @@ def test_a_stream_that_is_left_early_leaves_no_thread() -> None:
 def test_a_stream_needs_a_sensible_number_of_each(settings: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="must be between 1 and 256"):
         FlowSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_large_images_take_turns_and_one_that_is_too_large_for_the_room_is_read_alone() -> None:
+    room, lock = Room(10_000_000), threading.Lock()
+    now: list[int] = []
+    seen: list[list[int]] = []
+
+    def read(pixels: int) -> Pixels:
+        with room.turn() as turn:
+            turn.admit(pixels)
+            with lock:
+                now.append(pixels)
+                seen.append(sorted(now))
+            time.sleep(0.003)
+            with lock:
+                now.remove(pixels)
+        return np.zeros((1, 1, 1), np.uint8)
+
+    sizes = [4_000_000, 5_000_000, 30_000_000, 3_000_000, 12_000_000] * 4
+    assert list(flow(sizes, read, sums, 5, FlowSettings(readers=6))) == [0] * 20
+    assert max(sum(together) for together in seen if len(together) > 1) <= 10_000_000
+    assert [30_000_000] in seen
+    assert any(len(together) > 1 for together in seen)
+
+
+def test_requests_hold_no_more_bytes_than_memory_is_meant_for() -> None:
+    assert FlowSettings().within(64 * 784) == FlowSettings()
+    assert FlowSettings(requests=8).within(16 * 1024 * 1024).requests == 4
+    assert FlowSettings(requests=8).within(32 * 1024 * 1024).requests == 2
+    assert FlowSettings(requests=1).within(32 * 1024 * 1024).requests == 1
+
+
+def test_memory_of_pillow_is_kept_while_images_are_read_and_given_back_then() -> None:
+    core = Image.core  # type: ignore[attr-defined]
+    before = core.get_blocks_max()
+    with blocks_kept(), blocks_kept():
+        assert core.get_blocks_max() == MOST_BLOCKS
+        Image.new("RGB", (2500, 2000))
+        assert core.get_stats()["blocks_cached"] >= 1
+    assert core.get_blocks_max() == before
+    assert core.get_stats()["blocks_cached"] == before
