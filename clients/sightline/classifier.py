@@ -15,10 +15,12 @@ import numpy.typing as npt
 
 from sightline.card import CARD_KEY, ModelCard, unseal
 from sightline.errors import ContractError, ImageError, ModelError, UsageError
-from sightline.flow import AHEAD, FlowSettings, Room, flow
-from sightline.image import MAX_PIXELS, ImageInput
+from sightline.flow import AHEAD, FlowSettings, flow
+from sightline.image import MAX_PIXELS, Admit, ImageInput
+from sightline.preprocess import Preprocess
+from sightline.readers import Readers
 from sightline.reformat import reformat
-from sightline.remarks import remark_of
+from sightline.remarks import remarks_of
 from sightline.transport import ServedConfig, Tls, Transport, connect
 from sightline.transport.patience import WAIT_S, demand_wait, patiently
 
@@ -53,6 +55,21 @@ class Guess:
     """Version of the model that answered."""
     remark: str = ""
     """What makes the answer doubtful, in a sentence: the reformatted image is of one colour (`sightline.remarks`). Empty if nothing."""
+
+
+@dataclass(frozen=True)
+class Reformatted:
+    """`sightline.reformat` as what a stream reads images with."""
+
+    spec: Preprocess
+    max_pixels: int
+
+    def __call__(self, image: ImageInput, admit: Admit) -> npt.NDArray[np.uint8] | ImageError:
+        """Return the network's input of an image, uint8 [H, W, C], or why there is none."""
+        try:
+            return reformat(image, self.spec, self.max_pixels, admit)
+        except ImageError as error:
+            return error
 
 
 class Classifier:
@@ -135,7 +152,9 @@ class Classifier:
             guesses.append(outcome)
         return guesses
 
-    def stream(self, images: Iterable[ImageInput], top: int = 1, ahead: FlowSettings = AHEAD) -> Iterator[Guess | ImageError]:
+    def stream(
+        self, images: Iterable[ImageInput], top: int = 1, ahead: FlowSettings = AHEAD, readers: Readers | None = None
+    ) -> Iterator[Guess | ImageError]:
         """Yield, in order, a guess or the ImageError for each image; `ahead` bounds how far it goes ahead of its caller.
 
         Images are read and requests are sent by threads of the stream, which end with it: use it up, or close it.
@@ -143,26 +162,31 @@ class Classifier:
         if top < 1:
             raise UsageError(f"the number of classes to show must be at least 1, not {top}")
 
-        room = Room(ahead.pixels)
-
-        def pixels_of(image: ImageInput) -> npt.NDArray[np.uint8] | ImageError:
-            with room.turn() as turn:
-                try:
-                    return reformat(image, self.card.preprocess, self._max_pixels, turn.admit)
-                except ImageError as error:
-                    return error
-
         request_bytes = self._batch * int(np.prod(self.card.preprocess.shape))
-        return flow(images, pixels_of, partial(self.guesses, top=top), self._batch, ahead.within(request_bytes))
+        return flow(
+            images,
+            Reformatted(self.card.preprocess, self._max_pixels),
+            partial(self.guesses, top=top),
+            self._batch,
+            ahead.within(request_bytes),
+            readers,
+        )
 
     def guesses(self, pixels: npt.NDArray[np.uint8], top: int = 1) -> list[Guess]:
         """Return a guess for each of the reformatted images: uint8 [N, H, W, C]."""
         probabilities, versions = self._infer(pixels)
+        labels = self.card.labels
+        # Equal probabilities keep the order of the labels.
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
         guesses = []
-        for image, row, version in zip(pixels, probabilities, versions, strict=True):
-            best = np.argsort(-row, kind="stable")[:top]
-            classes = tuple(ClassProbability(self.card.labels[index], float(row[index]), int(index)) for index in best)
-            remark = remark_of(image, self.card.preprocess)
+        for indices, values, version, remark in zip(
+            best.tolist(),
+            np.take_along_axis(probabilities, best, axis=1).tolist(),
+            versions,
+            remarks_of(pixels, self.card.preprocess),
+            strict=True,
+        ):
+            classes = tuple(ClassProbability(labels[index], value, index) for index, value in zip(indices, values, strict=True))
             guesses.append(Guess(classes[0].label, classes[0].probability, classes[0].index, classes, version, remark))
         return guesses
 

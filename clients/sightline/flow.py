@@ -2,25 +2,23 @@
 
 Both ends are given as functions, so that the SDK's streams, batch jobs and comparisons share this one way of keeping a server busy.
 
-Readers are threads: Pillow decodes and scales without Python's lock, which is where a photo's time goes. Of a small image most of the
-time goes where the lock is held, so these are read in groups, and one thread hands the next its turn once in some milliseconds only.
+Images are read by `sightline.readers`, in groups: to hand over one image costs some 30 µs, and to read a small one some 90.
 """
 
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import Final, Generic, Self, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sightline.errors import ImageError, UsageError
 from sightline.host.cpu import usable_cores
-from sightline.image.blocks import blocks_kept
+from sightline.readers import Read, Readers, ReadGroup, read_group, reading_threads
 
 Image = TypeVar("Image")
 Answer = TypeVar("Answer")
@@ -28,11 +26,9 @@ Answer = TypeVar("Answer")
 Pixels = npt.NDArray[np.uint8]
 
 GROUP_S: Final = 0.004
-"""A reader takes as many images at once as it reads in about that time: handing over one costs some 30 µs, a small image 90."""
+"""A reader takes as many images at once as it reads in about that time."""
 BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024
 """Of pixels in all requests, unless two have more: each byte is copied two or three times on its way into the network."""
-SMALL_PIXELS: Final = 1_000_000
-"""An image of fewer needs no turn."""
 
 
 @dataclass(frozen=True)
@@ -63,117 +59,81 @@ AHEAD: Final = FlowSettings()
 """What suits most."""
 
 
-class Room:
-    """Lets threads decode at the same time what has room together: at most `most` pixels, or one larger image alone."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._taken = 0
-        self._changed = threading.Condition()
-
-    def turn(self) -> "_Turn":
-        """Return a turn, for a `with` block around reading one image; its `admit` is for `sightline.reformat.reformat`."""
-        return _Turn(self)
-
-    def take(self, pixels: int) -> None:
-        """Wait until there is room for an image of that size, and take it."""
-        with self._changed:
-            while self._taken and self._taken + pixels > self._most:
-                self._changed.wait()
-            self._taken += pixels
-
-    def give_back(self, pixels: int) -> None:
-        """Give room back."""
-        with self._changed:
-            self._taken -= pixels
-            self._changed.notify_all()
-
-
-class _Turn:
-    """One image's."""
-
-    def __init__(self, room: Room) -> None:
-        self._room, self._pixels = room, 0
-
-    def admit(self, pixels: int) -> None:
-        if pixels >= SMALL_PIXELS and not self._pixels:
-            self._room.take(pixels)
-            self._pixels = pixels
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pixels:
-            self._room.give_back(self._pixels)
-
-
 def flow(
     images: Iterable[Image],
-    read: Callable[[Image], Pixels | ImageError],
+    read: Read[Image],
     ask: Callable[[Pixels], Sequence[Answer]],
     batch_size: int,
     settings: FlowSettings = AHEAD,
+    readers: Readers | None = None,
 ) -> Iterator[Answer | ImageError]:
     """Yield an answer, or the error that `read` returned, for each of `images`, in their order.
 
     Batches are cut by position: each request is for the readable ones among `batch_size` consecutive images, so that the same images
-    make the same requests. `read` gives uint8 pixels [H, W, C] and is called in several threads; `ask` takes uint8 pixels [N, H, W, C]
-    and is called in others. `images` is read as far ahead as settings.requests + 1 batches. What `read` or `ask` raises is raised here.
+    make the same requests. `read` gives uint8 pixels [H, W, C] and is called by `readers`, or by threads; `ask` takes uint8 pixels
+    [N, H, W, C] and is called in other threads. `images` is read as far ahead as settings.requests + 1 batches. What `read` or `ask`
+    raises is raised here.
     """
     remaining = iter(images)
     batches = iter(lambda: list(islice(remaining, batch_size)), [])
     first = next(batches, [])
     full_size = batch_size if settings.full_batches else 0
     if len(first) <= 1:  # one image is nothing that threads are worth
-        yield from _answered([read(image) for image in first], ask, full_size)
+        yield from _answered([read_group(read, first)], ask, full_size)
         return
-    readers = settings.readers or usable_cores()
-    groups = _Groups(read, readers)
-    with blocks_kept(), _Pool(readers, "read") as reading, _Pool(settings.requests, "ask") as asking:
+    with ExitStack() as stack:
+        if readers is None:
+            readers = stack.enter_context(reading_threads(settings.readers or usable_cores(), settings.pixels))
+        asking = stack.enter_context(_Pool(settings.requests, "ask"))
+        groups = _Groups(readers.count)
 
-        def answered(futures: list[Future[list[Pixels | ImageError]]]) -> list[Answer | ImageError]:
-            outcomes = [outcome for future in futures for outcome in future.result()]
-            return _answered(outcomes, ask, full_size)
+        def answered(reading: list[Future[ReadGroup]]) -> list[Answer | ImageError]:
+            return _answered([groups.learn_from(future.result()) for future in reading], ask, full_size)
 
         pending: deque[Future[list[Answer | ImageError]]] = deque()
         for batch in chain([first], batches):
-            pending.append(asking.submit(answered, [reading.submit(groups.read, group) for group in groups.cut(batch)]))
+            pending.append(asking.submit(answered, [readers.submit(read, group) for group in groups.cut(batch)]))
             if len(pending) > settings.requests:
                 yield from pending.popleft().result()
         while pending:
             yield from pending.popleft().result()
 
 
-def _answered(
-    outcomes: Sequence[Pixels | ImageError], ask: Callable[[Pixels], Sequence[Answer]], full_size: int
-) -> list[Answer | ImageError]:
-    """Ask about the readable ones in one request, of `full_size` images if that is more."""
-    pixels = [outcome for outcome in outcomes if not isinstance(outcome, ImageError)]
-    missing = full_size - len(pixels)
-    answers = iter(ask(np.stack([*pixels, *[np.zeros_like(pixels[0])] * missing])) if pixels else ())
-    return [outcome if isinstance(outcome, ImageError) else next(answers) for outcome in outcomes]
+def _answered(groups: Sequence[ReadGroup], ask: Callable[[Pixels], Sequence[Answer]], full_size: int) -> list[Answer | ImageError]:
+    """Ask about the images of a batch that could be read, in one request, of `full_size` images if that is more."""
+    parts = [group.pixels for group in groups if group.pixels is not None]
+    answers: Iterator[Answer] = iter(())
+    if parts:
+        missing = full_size - sum(len(part) for part in parts)
+        if missing > 0:
+            parts.append(np.zeros((missing, *parts[0].shape[1:]), np.uint8))
+        answers = iter(ask(np.concatenate(parts) if len(parts) > 1 else parts[0]))
+    outcomes: list[Answer | ImageError] = []
+    for group in groups:
+        if group.errors:
+            outcomes += [group.errors[at] if at in group.errors else next(answers) for at in range(group.count)]
+        else:
+            outcomes += islice(answers, group.count)
+    return outcomes
 
 
-class _Groups(Generic[Image]):
-    """Reads images by groups that take a reader about GROUP_S."""
+class _Groups:
+    """Cuts batches into groups that take a reader about GROUP_S."""
 
-    def __init__(self, read: Callable[[Image], Pixels | ImageError], readers: int) -> None:
-        self._read, self._readers = read, readers
+    def __init__(self, readers: int) -> None:
+        self._readers = readers
         self._size = 1
 
     def cut(self, batch: list[Image]) -> Iterator[list[Image]]:
-        """Cut a batch into groups, so that every reader has some of it."""
+        """Cut a batch so that every reader has some of it."""
         size = max(1, min(self._size, -(-len(batch) // self._readers)))
         return (batch[start : start + size] for start in range(0, len(batch), size))
 
-    def read(self, group: list[Image]) -> list[Pixels | ImageError]:
-        """Read a group, and learn from it how many images the next ones may have."""
-        started_s = time.perf_counter()
-        outcomes = [self._read(image) for image in group]
-        each_s = (time.perf_counter() - started_s) / len(group)
+    def learn_from(self, group: ReadGroup) -> ReadGroup:
+        """Return the group, after learning from it how many images the next ones may have."""
+        each_s = group.seconds / max(1, group.count)
         self._size = max(1, min(2 * self._size, int(GROUP_S / max(each_s, 1e-6))))
-        return outcomes
+        return group
 
 
 class _Pool(ThreadPoolExecutor):

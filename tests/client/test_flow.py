@@ -1,22 +1,30 @@
 """Tests of `sightline.flow`: order, bounds, errors, and that threads end with the stream."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from sightline.errors import ImageError, ServerUnavailable, UsageError
-from sightline.flow import FlowSettings, Room, flow
+from sightline.errors import ImageError, MachineError, ServerUnavailable, UsageError
+from sightline.flow import FlowSettings, flow
+from sightline.image import Admit
 from sightline.image.blocks import MOST_BLOCKS, blocks_kept
+from sightline.readers import reading_processes
 
 Pixels = npt.NDArray[np.uint8]
 
 
-def pixels_of(number: int) -> Pixels | ImageError:
+def pixels_of(number: int, _admit: Admit | None = None) -> Pixels | ImageError:
     """An image whose only pixel is its number; every seventh cannot be read, and the first of ten takes longest."""
     time.sleep(0.002 if number % 10 == 0 else 0)
     return ImageError(str(number)) if number % 7 == 3 else np.full((1, 1, 1), number, np.uint8)
@@ -78,6 +86,60 @@ def test_a_stream_that_is_left_early_leaves_no_thread() -> None:
     assert set(threading.enumerate()) <= before
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 17, 200])
+def test_processes_read_the_same_in_the_same_order(count: int) -> None:
+    with reading_processes(2, 1_000_000) as readers:
+        outcomes = list(flow(range(count), pixels_of, sums, 16, readers=readers))
+    assert [str(outcome) for outcome in outcomes] == [str(number) for number in range(count)]
+    assert [number for number, outcome in enumerate(outcomes) if isinstance(outcome, ImageError)] == list(range(3, count, 7))
+
+
+def test_large_images_take_turns_in_processes_too(tmp_path: Path) -> None:
+    with reading_processes(3, 10_000_000) as readers:
+        read = partial(noted, tmp_path / "log")
+        assert list(flow([9_000_000] * 8, read, sums, 4, readers=readers)) == [0] * 8
+    assert (tmp_path / "log").read_text() == "+-" * 8
+
+
+def noted(log: Path, pixels: int, admit: Admit) -> Pixels:
+    """Write when decoding begins and ends."""
+    admit(pixels)
+    for sign in "+-":
+        with log.open("a") as file:
+            file.write(sign)
+        time.sleep(0.01)
+    return np.zeros((1, 1, 1), np.uint8)
+
+
+def killing(number: int, _admit: Admit) -> Pixels:
+    if number == 50:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return np.zeros((1, 1, 1), np.uint8)
+
+
+def test_a_reading_process_that_is_killed_ends_the_stream_with_a_sentence() -> None:
+    with reading_processes(2, 1_000_000) as readers, pytest.raises(MachineError, match="a process that reads images was killed"):
+        list(flow(range(200), killing, sums, 16, readers=readers))
+
+
+def test_reading_processes_leave_with_the_process_that_they_read_for(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys\n"
+        "from sightline.readers import reading_processes\n"
+        "with reading_processes(2, 1_000_000) as readers:\n"
+        "    print(*readers.pool._processes, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == -signal.SIGKILL
+    processes = [int(number) for number in ended.stdout.split()]
+    assert len(processes) == 2
+    patience_s = time.monotonic() + 20
+    while any(Path(f"/proc/{number}").exists() for number in processes):
+        assert time.monotonic() < patience_s
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("settings", [{"readers": 0}, {"requests": 257}])
 def test_a_stream_needs_a_sensible_number_of_each(settings: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="must be between 1 and 256"):
@@ -85,23 +147,22 @@ def test_a_stream_needs_a_sensible_number_of_each(settings: dict[str, int]) -> N
 
 
 def test_large_images_take_turns_and_one_that_is_too_large_for_the_room_is_read_alone() -> None:
-    room, lock = Room(10_000_000), threading.Lock()
+    lock = threading.Lock()
     now: list[int] = []
     seen: list[list[int]] = []
 
-    def read(pixels: int) -> Pixels:
-        with room.turn() as turn:
-            turn.admit(pixels)
-            with lock:
-                now.append(pixels)
-                seen.append(sorted(now))
-            time.sleep(0.003)
-            with lock:
-                now.remove(pixels)
+    def read(pixels: int, admit: Admit) -> Pixels:
+        admit(pixels)
+        with lock:
+            now.append(pixels)
+            seen.append(sorted(now))
+        time.sleep(0.003)
+        with lock:
+            now.remove(pixels)
         return np.zeros((1, 1, 1), np.uint8)
 
     sizes = [4_000_000, 5_000_000, 30_000_000, 3_000_000, 12_000_000] * 4
-    assert list(flow(sizes, read, sums, 5, FlowSettings(readers=6))) == [0] * 20
+    assert list(flow(sizes, read, sums, 5, FlowSettings(readers=6, pixels=10_000_000))) == [0] * 20
     assert max(sum(together) for together in seen if len(together) > 1) <= 10_000_000
     assert [30_000_000] in seen
     assert any(len(together) > 1 for together in seen)

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from sightline import Classifier, reformat
-from sightline.remarks import FLAT, FLAT_LEVELS, NOTHING, remark_of
+from sightline.preprocess import Preprocess
+from sightline.remarks import FLAT, FLAT_LEVELS, NOTHING, remark_of, remarks_of
 from sightline.testing import FakeTransport
 from support.fake_network import brightest, card
 from support.specs import SPECS, SPECS_V2, spec
@@ -51,6 +52,25 @@ def test_one_pixel_in_one_channel_is_something_to_read_wherever_it_lies() -> Non
         pixels = np.full((224 * 224, 3), 200, np.uint8)
         pixels[place, place % 3] = 180
         assert remark_of(pixels.reshape(224, 224, 3)) == ""
+
+
+@pytest.mark.parametrize("preprocess", [DIGITS, spec(size=(28, 28), fit="pad", background=(10, 200, 120)), spec(size=(28, 28))])
+def test_many_images_are_judged_together_as_each_alone(preprocess: Preprocess) -> None:
+    random = np.random.default_rng(1)
+    pixels = np.full((400, *preprocess.shape), 90, np.uint8)
+    for image in pixels:
+        kind = random.integers(5)
+        if kind == 0:
+            image[:] = reformat(Image.new("RGB", tuple(random.integers(1, 60, 2).tolist()), (90, 92, 95)), preprocess)
+        elif kind == 1:
+            image[tuple(random.integers(28, size=2))] = 200
+        elif kind == 2:
+            image[:] = random.integers(90, 92 + FLAT_LEVELS, image.shape)
+        elif kind == 3:
+            image[:] = random.integers(0, 256, image.shape)
+    alone = [remark_of(image, preprocess) for image in pixels]
+    assert remarks_of(pixels, preprocess) == alone
+    assert 100 < sum(map(bool, alone)) < 300
 
 
 def test_a_single_pixel_is_of_one_colour_always_and_gets_no_remark() -> None:

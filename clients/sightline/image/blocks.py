@@ -35,3 +35,8 @@ def blocks_kept() -> Iterator[None]:
             _holders -= 1
             if not _holders:
                 core.set_blocks_max(_before)  # frees what is above it
+
+
+def keep_blocks(count: int) -> None:
+    """Let Pillow keep up to `count` blocks in this process from now on."""
+    core.set_blocks_max(count)
