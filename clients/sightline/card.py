@@ -5,18 +5,22 @@ The card is written as one *sealed* text, canonical JSON `{"card": {…}, "sha25
 function that writes it, `unseal` the only one that reads it, and a text whose hash does not fit its card is refused.
 """
 
+import ast
 import hashlib
+import inspect
 import json
 import math
+import textwrap
 import unicodedata
+from itertools import pairwise
 from typing import Annotated, Final, NoReturn, Self
 
-from pydantic import FailFast, Field, StrictInt, ValidationError, model_validator
+from pydantic import BaseModel, FailFast, Field, StrictInt, ValidationError, model_validator
 from pydantic.json_schema import JsonSchemaValue
 
 from sightline.errors import ContractError
 from sightline.host.text import printable
-from sightline.preprocess import AnyPreprocess, StrictModel
+from sightline.preprocess import VERSIONS, AnyPreprocess, StrictModel
 
 CARD_KEY: Final = "model_card"
 """The key of the sealed card in `config.pbtxt`'s parameters and in the ONNX metadata."""
@@ -129,7 +133,27 @@ def unseal(text: str | bytes, where: str) -> ModelCard:
 
 def json_schema() -> JsonSchemaValue:
     """Return the JSON schema of the member `card` of a sealed text, generated from the classes above."""
-    return ModelCard.model_json_schema(mode="serialization")
+    schema = ModelCard.model_json_schema(mode="serialization")
+    models: tuple[type[BaseModel], ...] = (ModelCard, *VERSIONS.values())
+    for model in models:
+        members = (schema if model is ModelCard else schema["$defs"][model.__name__])["properties"]
+        for name, description in _descriptions(model).items():
+            members[name] = {"description": description, **members[name]}
+    return schema
+
+
+def _descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """Return the docstring under each field. pydantic could read them itself, but would each time that a program starts."""
+    described: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        if not issubclass(base, BaseModel) or not base.__module__.startswith(__package__ or ""):
+            continue
+        [definition] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        body = definition.body if isinstance(definition, ast.ClassDef) else []
+        for field, text in pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+                described[field.target.id] = inspect.cleandoc(ast.literal_eval(text.value))
+    return described
 
 
 def _canonical(value: object) -> str:
