@@ -4,7 +4,7 @@ NumPy and Pillow only. What the specification says in words (`sightline.preproce
 the tests hold both to the same pixels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -40,6 +40,16 @@ UPRIGHT: Final = {
 }
 """What undoes each value of EXIF's orientation tag (Exif 2.32, tag 274)."""
 
+SIDEWAYS: Final = frozenset({Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90})
+"""These make rows of columns."""
+BACKWARDS: Final = frozenset(
+    {Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90}
+)
+"""These make the first rows of the last rows or columns."""
+
+STRIP_PIXELS: Final = 1 << 18
+"""Of an image that is not ready as it was decoded; a megabyte."""
+
 
 def reformat(image: ImageInput, spec: Preprocess, max_pixels: int = MAX_PIXELS, admit: Admit | None = None) -> npt.NDArray[np.uint8]:
     """Turn an image into the network's input: a uint8 array of shape (height, width, channels), as the version of `spec` defines it.
@@ -60,15 +70,16 @@ def reformat(image: ImageInput, spec: Preprocess, max_pixels: int = MAX_PIXELS, 
 
 def reformat_v1(decoded: Image.Image, spec: PreprocessV1) -> npt.NDArray[np.uint8]:
     """Carry out version 1 of the specification, as docs/preprocessing.md defines it, on an image that was opened."""
-    return _pixels(_fit(_prepared(decoded, spec, spec.background), spec, spec.polarity), spec)
+    return _pixels(_fit(_Upright(decoded, spec, spec.mode, spec.background), spec, spec.polarity), spec)
 
 
 def reformat_v2(decoded: Image.Image, spec: PreprocessV2) -> npt.NDArray[np.uint8]:
     """Carry out version 2 of the specification, as docs/preprocessing.md defines it, on an image that was opened."""
-    prepared = _prepared(decoded, spec, spec.alpha_background)
-    if spec.levels == "as-is":
-        return _pixels(_fit(prepared, spec, spec.polarity), spec)
-    strokes = document(np.asarray(_resize(prepared.convert("L"), *_measured_size(prepared.height, prepared.width, spec), "box")))
+    levels_stay = spec.levels == "as-is"
+    upright = _Upright(decoded, spec, spec.mode if levels_stay else "L", spec.alpha_background)
+    if levels_stay:
+        return _pixels(_fit(upright, spec, spec.polarity), spec)
+    strokes = document(np.asarray(_resize(upright, *_measured_size(upright.height, upright.width, spec), "box")))
     dark_on_light = strokes.dark and spec.polarity == "as-is"
     if spec.frame == "as-is":
         plane = _inverted(strokes.ink) if dark_on_light else strokes.ink
@@ -81,11 +92,61 @@ BY_VERSION: Final[dict[int, Callable[[Image.Image, Any], npt.NDArray[np.uint8]]]
 """The function of each version in `sightline.preprocess.VERSIONS`: from an opened image to its pixels. Raises ImageError without a name."""
 
 
-def _prepared(image: Image.Image, spec: Preprocess, under: tuple[int, ...] | Literal["auto"]) -> Image.Image:
-    """The image in `mode` and upright, whatever lies under its transparent pixels."""
-    transpose = _upright(image) if spec.exif == "apply" else None
-    image = _in_mode(_eight_bit(image), spec, under)
-    return image if transpose is None else image.transpose(transpose)
+class _Upright:
+    """A decoded image in the mode that is wanted, upright, over whatever lies under its transparent pixels.
+
+    It is made in strips of the upright image's rows, each of which is narrowed at once: what comes after decoding needs a fraction of the
+    decoded image's memory, and stays in the processor's cache. Rows are scaled apart from one another, so that strips change no pixel.
+    """
+
+    def __init__(self, decoded: Image.Image, spec: Preprocess, mode: str, under: tuple[int, ...] | Literal["auto"]) -> None:
+        _demand_defined_white(decoded)
+        self._decoded, self._mode = decoded, mode
+        self._transpose = _upright(decoded) if spec.exif == "apply" else None
+        width, height = decoded.size
+        self.width, self.height = (height, width) if self._transpose in SIDEWAYS else (width, height)
+        self.size = self.width, self.height
+        self._transparent = decoded.has_transparency_data
+        self._is_ready = decoded.mode == mode and self._transpose is None and not self._transparent
+        strip = self.height if self._is_ready else max(1, STRIP_PIXELS // self.width)
+        self._strips = [(top, min(top + strip, self.height)) for top in range(0, self.height, strip)]
+        if self._transparent and under == "auto":
+            self._under: tuple[int, ...] = _away_from(self._crop(top, bottom).convert("RGBA") for top, bottom in self._strips)
+        else:
+            self._under = under * (3 // spec.channels) if isinstance(under, tuple) else ()
+
+    def whole(self) -> Image.Image:
+        """Return all of it."""
+        return self._joined(lambda strip: strip)
+
+    def resize(self, size: tuple[int, int], method: Image.Resampling) -> Image.Image:
+        """Return it with another width; its height stays."""
+        return self._joined(lambda strip: strip.resize((size[0], strip.height), method))
+
+    def _joined(self, change: Callable[[Image.Image], Image.Image]) -> Image.Image:
+        if len(self._strips) == 1:
+            return change(self._decoded if self._is_ready else self._strip(0, self.height))
+        joined = None
+        for top, bottom in self._strips:
+            strip = change(self._strip(top, bottom))
+            joined = joined or Image.new(strip.mode, (strip.width, self.height))
+            joined.paste(strip, (0, top))
+        assert joined is not None
+        return joined
+
+    def _strip(self, top: int, bottom: int) -> Image.Image:
+        strip = _in_mode(self._crop(top, bottom), self._mode, self._under if self._transparent else None)
+        return strip if self._transpose is None else strip.transpose(self._transpose)
+
+    def _crop(self, top: int, bottom: int) -> Image.Image:
+        """What of the decoded image becomes these rows of the upright one, in eight bits."""
+        width, height = self._decoded.size
+        if bottom - top < self.height:
+            if self._transpose in BACKWARDS:
+                top, bottom = self.height - bottom, self.height - top
+            box = (top, 0, bottom, height) if self._transpose in SIDEWAYS else (0, top, width, bottom)
+            return _eight_bit(self._decoded.crop(box))
+        return _eight_bit(self._decoded)
 
 
 def _pixels(image: Image.Image, spec: Preprocess) -> npt.NDArray[np.uint8]:
@@ -102,13 +163,17 @@ def _upright(image: Image.Image) -> Image.Transpose | None:
     return UPRIGHT.get(orientation) if isinstance(orientation, int) else None
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Keep the high byte of 16-bit grey, as Pillow does by itself with 16-bit RGB. Raises ImageError for wider samples."""
+def _demand_defined_white(image: Image.Image) -> None:
+    """Raise ImageError for samples of which nobody knows what white is."""
     if image.mode == "F":
         raise ImageError("an image of 32-bit floating-point pixels has no defined white: save it with 8 or 16 bits first")
     # Pillow gives 16-bit PPM the mode of 32-bit integers; of any other file that mode may mean any range.
     if image.mode == "I" and image.format != "PPM":
         raise ImageError("an image of 32-bit or signed integers has no defined white: save it with 8 or 16 bits first")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Keep the high byte of 16-bit grey, as Pillow does by itself with 16-bit RGB."""
     if image.mode != "I" and not image.mode.startswith("I;16"):
         return image
     samples = np.asarray(image)
@@ -119,25 +184,28 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return grey
 
 
-def _in_mode(image: Image.Image, spec: Preprocess, under: tuple[int, ...] | Literal["auto"]) -> Image.Image:
-    """Lay transparent pixels over the colour `under` and convert to `mode`."""
+def _in_mode(image: Image.Image, mode: str, under: tuple[int, ...] | None) -> Image.Image:
+    """Lay transparent pixels over the colour `under`, if there are any, and convert to `mode`."""
     try:
-        if image.has_transparency_data:
+        if under is not None:
             rgba = image.convert("RGBA")
-            colour = _away_from(rgba) if under == "auto" else under * (3 // spec.channels)
-            image = Image.alpha_composite(Image.new("RGBA", rgba.size, (*colour, 255)), rgba).convert("RGB")
+            image = Image.alpha_composite(Image.new("RGBA", rgba.size, (*under, 255)), rgba).convert("RGB")
         elif image.mode not in ("L", "RGB"):
             image = image.convert("L" if image.mode == "1" else "RGB")
     except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError):
         raise ImageError(f"Pillow cannot turn its mode {image.mode} into RGB: convert it first") from None
-    return image if image.mode == spec.mode else image.convert(spec.mode)
+    return image if image.mode == mode else image.convert(mode)
 
 
-def _away_from(rgba: Image.Image) -> tuple[int, int, int]:
+def _away_from(strips: Iterable[Image.Image]) -> tuple[int, int, int]:
     """White if what is visible is dark, else black: by the mean of its luma, weighted with its alpha."""
-    alpha = np.asarray(rgba.getchannel("A")).astype(np.int64)
-    luma = np.asarray(rgba.convert("RGB").convert("L"))
-    end = 255 if 2 * int((alpha * luma).sum()) <= 255 * int(alpha.sum()) else 0
+    weighted = visible = 0
+    for rgba in strips:
+        alpha = np.asarray(rgba.getchannel("A")).astype(np.int64)
+        luma = np.asarray(rgba.convert("RGB").convert("L"))
+        weighted += int((alpha * luma).sum())
+        visible += int(alpha.sum())
+    end = 255 if 2 * weighted <= 255 * visible else 0
     return end, end, end
 
 
@@ -181,7 +249,7 @@ def _scaled_size(height: int, width: int, spec: Preprocess) -> tuple[int, int]:
     return max(1, round(wide * height / width)), wide
 
 
-def _fit(image: Image.Image, spec: Preprocess, polarity: Polarity) -> Image.Image:
+def _fit(image: Image.Image | _Upright, spec: Preprocess, polarity: Polarity) -> Image.Image:
     """Scale to `size` by the rule `fit`, and settle the polarity."""
     high, wide = spec.size
     scaled = _resize(image, *_scaled_size(image.height, image.width, spec), spec.resample)
@@ -198,7 +266,7 @@ def _fit(image: Image.Image, spec: Preprocess, polarity: Polarity) -> Image.Imag
     return canvas
 
 
-def _resize(image: Image.Image, height: int, width: int, resample: Resample) -> Image.Image:
+def _resize(image: Image.Image | _Upright, height: int, width: int, resample: Resample) -> Image.Image:
     """Scale the width, then the height. Raises ImageError if what lies between the two has more than MAX_PIXELS pixels."""
     intermediate_pixels = max(height, image.height) * width
     if intermediate_pixels > MAX_PIXELS:
@@ -207,7 +275,7 @@ def _resize(image: Image.Image, height: int, width: int, resample: Resample) -> 
         )
     # In one call Pillow 13 scales the height of a tall image first, as no Pillow before it did, and so rounds otherwise.
     if image.size == (width, height):  # what Pillow would copy as it is
-        return image
+        return image.whole() if isinstance(image, _Upright) else image
     method = FILTERS[resample]
     return image.resize((width, image.height), method).resize((width, height), method)
 

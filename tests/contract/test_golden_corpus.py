@@ -1,5 +1,6 @@
 """The golden images hold the reference to the same pixels for ever, and a second, independent reading of the specification agrees."""
 
+import importlib
 import io
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -283,3 +284,20 @@ def test_an_orientation_in_xmp_counts_where_exif_has_none() -> None:
     upright = oracle.turned(scene, 6)
     assert np.abs(reformat(buffer.getvalue(), spec(size=upright.shape[:2])).astype(int) - upright).mean() < 2
     assert np.abs(reformat(buffer.getvalue(), spec(size=scene.shape[:2], exif="ignore")).astype(int) - scene).mean() < 2
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("version", sorted(golden.CORPORA))
+def test_an_image_that_is_made_in_strips_has_the_same_pixels(version: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("sightline.reformat")
+    strips: list[int] = []
+    crop = module._Upright._crop
+
+    def counted(self: object, top: int, bottom: int) -> Image.Image:
+        strips.append(bottom - top)
+        return crop(self, top, bottom)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(module._Upright, "_crop", counted)
+    monkeypatch.setattr(module, "STRIP_PIXELS", 8 * rows)
+    assert list(golden.CORPORA[version].missed(reformat)) == []
+    assert len(strips) > 1000

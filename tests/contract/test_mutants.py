@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 TWO_STEPS = "image.resize((width, image.height), method).resize((width, height), method)"
 CORNER = "((wide - scaled.width) // 2, (high - scaled.height) // 2)"
-TO_MODE = "image.convert(spec.mode)"
+TO_MODE = "image.convert(mode)"
 TO_RGB = "image.convert('RGB')"
 
 IN_REFORMAT: dict[str, Mutant] = {
@@ -43,13 +43,15 @@ IN_REFORMAT: dict[str, Mutant] = {
     "no antialias": Mutant(
         "_resize",
         TWO_STEPS,
-        "image.transform((width, height), 0, (image.width / width, 0, 0, 0, image.height / height, 0), 2 if method == 2 else 3)",
+        "image.whole().transform((width, height), 0, (image.width / width, 0, 0, 0, image.height / height, 0), 2 if method == 2 else 3)",
     ),
-    "halved by averaging first": Mutant("_resize", TWO_STEPS, "image.reduce(2).resize((width, height), method)"),
-    "height before width": Mutant("_resize", TWO_STEPS, "image.resize((image.width, height), method).resize((width, height), method)"),
-    "both sides in one call of Pillow": Mutant("_resize", TWO_STEPS, "image.resize((width, height), method)"),
-    "ignored EXIF": Mutant("_prepared", "_upright(image) if spec.exif == 'apply' else None", "None"),
-    "EXIF applied when it must be ignored": Mutant("_prepared", "_upright(image) if spec.exif == 'apply' else None", "_upright(image)"),
+    "halved by averaging first": Mutant("_resize", TWO_STEPS, "image.whole().reduce(2).resize((width, height), method)"),
+    "height before width": Mutant(
+        "_resize", TWO_STEPS, "image.whole().resize((image.width, height), method).resize((width, height), method)"
+    ),
+    "both sides in one call of Pillow": Mutant("_resize", TWO_STEPS, "image.whole().resize((width, height), method)"),
+    "ignored EXIF": Mutant("_Upright", "_upright(decoded) if spec.exif == 'apply' else None", "None"),
+    "EXIF applied when it must be ignored": Mutant("_Upright", "_upright(decoded) if spec.exif == 'apply' else None", "_upright(decoded)"),
     "6 turned as 8": Mutant("UPRIGHT", "Image.Transpose.ROTATE_270", "Image.Transpose.ROTATE_90"),
     "8 turned as 6": Mutant("UPRIGHT", "Image.Transpose.ROTATE_90", "Image.Transpose.ROTATE_270"),
     "5 turned as 7": Mutant("UPRIGHT", "Image.Transpose.TRANSPOSE", "Image.Transpose.TRANSVERSE"),
@@ -67,11 +69,11 @@ IN_REFORMAT: dict[str, Mutant] = {
         "_scaled_size", "(round(high / spec.crop_fraction), round(wide / spec.crop_fraction))", "high, wide"
     ),
     "crop's scaled side cut down": Mutant("_scaled_size", "round(wide / spec.crop_fraction)", "int(wide / spec.crop_fraction)"),
-    "black under transparency": Mutant("_in_mode", "under * (3 // spec.channels)", "(0, 0, 0)"),
-    "white under transparency": Mutant("_in_mode", "under * (3 // spec.channels)", "(255, 255, 255)"),
+    "black under transparency": Mutant("_Upright", "under * (3 // spec.channels)", "(0, 0, 0)"),
+    "white under transparency": Mutant("_Upright", "under * (3 // spec.channels)", "(255, 255, 255)"),
     "background ignored in padding": Mutant("_fit", "spec.background if spec.channels > 1 else spec.background[0]", "0"),
-    "alpha dropped": Mutant("_in_mode", "image.has_transparency_data", "False"),
-    "alpha of palettes dropped": Mutant("_in_mode", "image.has_transparency_data", "image.mode in ('RGBA', 'LA')"),
+    "alpha dropped": Mutant("_Upright", "decoded.has_transparency_data", "False"),
+    "alpha of palettes dropped": Mutant("_Upright", "decoded.has_transparency_data", "decoded.mode in ('RGBA', 'LA')"),
     "transparent value of 16-bit grey dropped": Mutant("_eight_bit", "isinstance(transparent, int)", "False"),
     "polarity ignored": Mutant("_polarised", "polarity == 'as-is'", "True"),
     "polarity always turned": Mutant("_polarised", "np.median(pixels[border]) > 127", "True"),
@@ -84,8 +86,8 @@ IN_REFORMAT: dict[str, Mutant] = {
     "the low byte of 16": Mutant("_eight_bit", "samples >> 8", "samples & 255"),
     "16 bits rounded instead of cut": Mutant("_eight_bit", "samples >> 8", "(samples.astype(int) * 255 + 32767) // 65535"),
     "16 bits clipped": Mutant("_eight_bit", "samples >> 8", "np.minimum(samples, 255)"),
-    "32-bit integers taken for 16": Mutant("_eight_bit", "image.mode == 'I' and image.format != 'PPM'", "False"),
-    "floating-point samples taken for bytes": Mutant("_eight_bit", "image.mode == 'F'", "False"),
+    "32-bit integers taken for 16": Mutant("_demand_defined_white", "image.mode == 'I' and image.format != 'PPM'", "False"),
+    "floating-point samples taken for bytes": Mutant("_demand_defined_white", "image.mode == 'F'", "False"),
     "padding one column off": Mutant("_fit", CORNER, "((wide - scaled.width + 1) // 2, (high - scaled.height) // 2)"),
     "padding one row off": Mutant("_fit", CORNER, "((wide - scaled.width) // 2, (high - scaled.height + 1) // 2)"),
     "padding at the bottom and right only": Mutant("_fit", CORNER, "(0, 0)"),
@@ -96,10 +98,10 @@ IN_REFORMAT: dict[str, Mutant] = {
     "stretch for crop": Mutant("_scaled_size", "spec.fit == 'stretch'", "spec.fit in ('stretch', 'crop')"),
     "crop for pad": Mutant("_scaled_size", "spec.fit == 'crop'", "spec.fit in ('crop', 'pad')"),
     "grey as the mean of three": Mutant(
-        "_in_mode", TO_MODE, f"Image.fromarray(np.asarray({TO_RGB}).mean(axis=2).astype(np.uint8)).convert(spec.mode)"
+        "_in_mode", TO_MODE, f"Image.fromarray(np.asarray({TO_RGB}).mean(axis=2).astype(np.uint8)).convert(mode)"
     ),
-    "grey as the green channel": Mutant("_in_mode", TO_MODE, f"{TO_RGB}.getchannel('G').convert(spec.mode)"),
-    "grey with BT.709's weights": Mutant("_in_mode", TO_MODE, f"{TO_RGB}.convert('L', (0.2126, 0.7152, 0.0722, 0)).convert(spec.mode)"),
+    "grey as the green channel": Mutant("_in_mode", TO_MODE, f"{TO_RGB}.getchannel('G').convert(mode)"),
+    "grey with BT.709's weights": Mutant("_in_mode", TO_MODE, f"{TO_RGB}.convert('L', (0.2126, 0.7152, 0.0722, 0)).convert(mode)"),
 }
 
 IN_IMAGE: dict[str, Mutant] = {
@@ -115,17 +117,15 @@ IN_IMAGE: dict[str, Mutant] = {
 }
 
 IN_REFORMAT_V2: dict[str, Mutant] = {
-    "auto taken for black": Mutant("_away_from", "255 if 2 * int((alpha * luma).sum()) <= 255 * int(alpha.sum()) else 0", "0"),
-    "auto taken for white": Mutant("_away_from", "255 if 2 * int((alpha * luma).sum()) <= 255 * int(alpha.sum()) else 0", "255"),
+    "auto taken for black": Mutant("_away_from", "255 if 2 * weighted <= 255 * visible else 0", "0"),
+    "auto taken for white": Mutant("_away_from", "255 if 2 * weighted <= 255 * visible else 0", "255"),
     "auto counts hidden pixels": Mutant("_away_from", "alpha * luma", "255 * luma"),
     "auto turns the wrong way": Mutant(
         "_away_from",
-        "255 if 2 * int((alpha * luma).sum()) <= 255 * int(alpha.sum()) else 0",
-        "0 if 2 * int((alpha * luma).sum()) <= 255 * int(alpha.sum()) else 255",
+        "255 if 2 * weighted <= 255 * visible else 0",
+        "0 if 2 * weighted <= 255 * visible else 255",
     ),
-    "a middle grey of 127 on black": Mutant(
-        "_away_from", "2 * int((alpha * luma).sum())", "2 * int((alpha * luma).sum()) + int(alpha.sum()) * 2"
-    ),
+    "a middle grey of 127 on black": Mutant("_away_from", "2 * weighted", "2 * weighted + visible * 2"),
     "padding's colour under transparency": Mutant("reformat_v2", "spec.alpha_background", "spec.background"),
     "levels left as they are": Mutant("reformat_v2", "spec.levels == 'as-is'", "True"),
     "strokes looked for at full size": Mutant("_measured_size", "longer <= most", "True"),
