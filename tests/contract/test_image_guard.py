@@ -213,6 +213,26 @@ class Named(io.BytesIO):
         return super().read(min(size if size is not None and size >= 0 else 7, 7))
 
 
+def test_before_anything_is_decoded_it_is_told_for_how_many_pixels_there_must_be_room() -> None:
+    told: list[int] = []
+    image = Image.new("RGB", (40, 30), "red")
+    for kind, options, copies in (("PNG", {}, 1), ("JPEG", {}, 1), ("JPEG", {"progressive": True}, 2), ("WEBP", {}, 4)):
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **options)
+        open_image(buffer.getvalue(), admit=told.append)
+        assert told.pop() == 1200 * copies, kind
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG")
+    open_image(buffer.getvalue(), reduce=lambda _size: 4, admit=told.append)
+    assert told == [10 * 8]
+
+    def refuse(_pixels: int) -> None:
+        raise ImageError("no room")
+
+    with pytest.raises(ImageError, match="no room"):
+        open_image(buffer.getvalue(), admit=refuse)
+
+
 def test_an_open_file_is_read_like_its_content_and_named_in_errors() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (3, 2), "red").save(buffer, "PNG")

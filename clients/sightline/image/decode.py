@@ -45,6 +45,9 @@ MAX_SIDE: Final = 65_535
 COMPLAINTS: Final[dict[str, Callable[[bytes], str]]] = {"PNG": png.complaint, "GIF": gif.complaint}
 """By format: what is wrong with a file that Pillow decoded without a word; empty if nothing is. A TIFF is asked after before."""
 
+COPIES: Final = {"WEBP": 4, "AVIF": 3, "HEIC": 3}
+"""By format; 1 for the others, but for progressive JPEGs, whose coefficients are kept until the end."""
+
 UNSUPPORTED: Final = re.compile(r"unsupported|not (yet )?supported|cannot handle|not (available|implemented)|unimplemented", re.IGNORECASE)
 """How Pillow and its libraries say that a file is well and they are not able to read it."""
 
@@ -52,7 +55,7 @@ Reduce: TypeAlias = Callable[[tuple[int, int]], int]
 """Given the stored (width, height) of a JPEG, the fraction at which it is to be decoded: 1, 2, 4 or 8."""
 
 Admit: TypeAlias = Callable[[int], None]
-"""Told how many pixels an image is about to be decoded to; it may wait until there is room for them, and raise to refuse."""
+"""Told for how many pixels, of four bytes, an image is about to take memory; it may wait until there is room, and raise to refuse."""
 
 
 class _Refused(Exception):
@@ -143,7 +146,7 @@ def _decode(content: bytes, max_pixels: int, reduce: Reduce | None, admit: Admit
     if reduce is not None and isinstance(file, JpegImageFile):
         _draft(file, reduce(file.size))
     if admit is not None:
-        admit(file.width * file.height)
+        admit(file.width * file.height * _copies(file, kind))
     try:
         if kind == "TIFF" and isinstance(file, TiffImageFile):
             tiff.prepare(file, content)
@@ -174,6 +177,13 @@ def _demand_bounds(image: Image.Image, max_pixels: int) -> None:
         raise _Refused(f"{width} x {height} has a side of more than {MAX_SIDE:,} pixels, the longest that is decoded")
     if not width or not height:
         raise _Refused(f"the image has no pixels ({width} x {height})")
+
+
+def _copies(file: Image.Image, kind: str) -> int:
+    """How many times the memory of the decoded image its decoder takes, by measuring images of 89 megapixels with Pillow 13."""
+    if kind == "JPEG":
+        return 2 if "progressive" in file.info else 1
+    return COPIES.get(kind, 1)
 
 
 def _draft(file: JpegImageFile, fraction: int) -> None:
