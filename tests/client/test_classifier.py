@@ -176,7 +176,7 @@ def test_a_version_is_a_whole_number(version: str) -> None:
 def test_pixels_of_another_shape_or_type_are_refused_before_they_are_sent(pixels: Any) -> None:
     transport = FakeTransport(card(), brightest)
     with pytest.raises(UsageError, match=r"pixels must be uint8 \[N, 8, 6, 3\], not "):
-        Classifier("colours", transport=transport).answer(pixels)
+        Classifier("colours", transport=transport).probabilities_of_pixels(pixels)
     assert transport.requests == []
 
 

@@ -154,7 +154,7 @@ def test_triton_serves_both_versions_with_the_golden_answers_bit_equal_to_onnx_r
                 golden = golden_of(model, number)
                 with Classifier("tiny", url, version=str(number)) as tiny:
                     assert tiny.card == model.card
-                    answers = np.concatenate([tiny.answer(image[None]) for image in golden.pixels])
+                    answers = np.concatenate([tiny.probabilities_of_pixels(image[None]) for image in golden.pixels])
                 np.testing.assert_array_equal(answers, in_process(model, number, golden.pixels))
                 assert np.abs(answers - golden.probabilities).max() <= golden.tolerance
             with connect(url) as transport:
