@@ -142,6 +142,7 @@ class Classifier:
                 yield outcome
 
     def _answers(self, pixels: npt.NDArray[np.uint8]) -> list[InferResult]:
+        self._demand_open()
         return [self._answer(request) for request in self._served.requests(pixels)]
 
     def _answer(self, request: Request) -> InferResult:
