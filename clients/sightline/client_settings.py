@@ -11,6 +11,7 @@ from sightline.transport import AsyncTransport, Tls, Transport, parse_url
 from sightline.transport.headers import demand_secrecy, with_token
 from sightline.transport.patience import WAIT_S, OnWait, demand_wait
 
+TIMEOUT_S: Final = 10.0
 TOKEN_VARIABLE: Final = "SIGHTLINE_TOKEN"  # noqa: S105 - the name of a variable
 """The environment variable with the token of callers who give none."""
 
@@ -50,7 +51,7 @@ class ClientSettings:
 
     version: str = ""
     """Of the model; "" lets the server choose: the newest that it has loaded."""
-    timeout_s: float = 10.0
+    timeout_s: float = TIMEOUT_S
     """Of each call."""
     wait_s: float = WAIT_S
     """Where nobody answers, or the model is not ready, each call is repeated for so long; 30 outlasts a server that starts anew."""

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +152,7 @@ def test_closing_ends_calls_in_flight_at_once(url: str, served: "tuple[Server, P
     classifier = Classifier("tiny", url, timeout_s=60)
     classifier.probabilities_of_pixels(PIXELS)
     with ThreadPoolExecutor(3) as pool, stopped(served[0]):
-        calls = [pool.submit(classifier.probabilities_of_pixels, PIXELS) for _ in range(2)]
+        calls: list[Future[Any]] = [pool.submit(classifier.probabilities_of_pixels, PIXELS) for _ in range(2)]
         calls.append(pool.submit(lambda: list(classifier.stream([IMAGE] * 100))))
         time.sleep(0.5)
         began = time.monotonic()
@@ -168,7 +168,7 @@ def test_closing_ends_awaited_calls_in_flight_at_once(url: str, served: "tuple[S
         awaited = await AsyncClassifier("tiny", url, timeout_s=60).open()
         await awaited.probabilities_of_pixels(PIXELS)
         with stopped(served[0]):
-            calls = [asyncio.create_task(awaited.probabilities_of_pixels(PIXELS)) for _ in range(2)]
+            calls: list[asyncio.Task[Any]] = [asyncio.create_task(awaited.probabilities_of_pixels(PIXELS)) for _ in range(2)]
             calls.append(asyncio.create_task(awaited.probabilities([IMAGE] * 100)))
             await asyncio.sleep(0.5)
             began = time.monotonic()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NotRequired, TypedDict, Unpack
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NotRequired, TypedDict, Unpack
 import click
 
 from sightline.classifier import DEFAULT_URL, Classifier
-from sightline.client_settings import ClientOptions
+from sightline.client_settings import TIMEOUT_S, ClientOptions, ClientSettings, settings_of
 from sightline.errors import SightlineError, UsageError
 from sightline.host.files import read_text, reason_of
 from sightline.host.text import one_line
@@ -81,6 +81,19 @@ class Server:
     allow_plain_token: bool = False
     check: bool = False
 
+    def at(self, url: str) -> "Server":
+        """Return how to ask another address in the same way."""
+        return replace(self, url=url)
+
+    def settings(self) -> ClientSettings:
+        """Return what the options settle, the token of the environment among it. Raises UsageError."""
+        return settings_of(self.options())
+
+    def headers_sent(self) -> Mapping[str, str]:
+        """Return the headers that go to this server, the token among them. Raises UsageError for one that must not go there."""
+        with options_named(OPTION_OF):
+            return self.settings().headers_to(self.url)
+
     def options(self) -> ClientOptions:
         """Return the options of a `Classifier` that asks this server. Waiting is told on stderr."""
         chosen = ClientOptions(
@@ -105,11 +118,10 @@ class Server:
 
     def connect(self) -> "Transport":
         """Open a transport to this server."""
-        from sightline.client_settings import settings_of
         from sightline.transport import connect
 
         with options_named(OPTION_OF):
-            settings = settings_of(self.options())
+            settings = self.settings()
             return connect(self.url, settings.timeout_s, settings.tls, settings.headers_to(self.url))
 
 
@@ -162,24 +174,24 @@ def token_in(file: Path | None) -> str | None:
 class _ServerValues(TypedDict):
     """What click gives."""
 
-    url: str
-    timeout_s: float
-    wait_s: float
-    allow_plain_token: bool
-    ca: Path | None
-    cert: Path | None
-    key: Path | None
+    url: NotRequired[str]
+    timeout_s: NotRequired[float]
+    wait_s: NotRequired[float]
+    ca: NotRequired[Path | None]
+    cert: NotRequired[Path | None]
+    key: NotRequired[Path | None]
     headers: tuple[str, ...]
     token_file: Path | None
+    allow_plain_token: bool
     check: NotRequired[bool]
 
 
 def _server(**values: Unpack[_ServerValues]) -> Server:
     return Server(
-        values["url"],
-        values["timeout_s"],
-        values["wait_s"],
-        Tls(values["ca"], values["cert"], values["key"]),
+        values.get("url", DEFAULT_URL),
+        values.get("timeout_s", TIMEOUT_S),
+        values.get("wait_s", WAIT_S),
+        Tls(values.get("ca"), values.get("cert"), values.get("key")),
         parsed_headers(values["headers"]),
         token_in(values["token_file"]),
         values["allow_plain_token"],
@@ -224,7 +236,7 @@ _SERVER: Final = (
         "--timeout",
         "timeout_s",
         type=click.FloatRange(0, min_open=True),
-        default=10.0,
+        default=TIMEOUT_S,
         show_default=True,
         help="Seconds each call may take.",
     ),
@@ -244,6 +256,9 @@ _SERVER: Final = (
 
 server_options = options_as("server", _server, *_SERVER)
 """Adds --url, --timeout, --wait, --ca, --cert, --key, --header, --token-file and --allow-plain-token; the command receives one `server`."""
+
+access_options = options_as("access", _server, *credential_options, check_option)
+"""--header, --token-file, --allow-plain-token and --check alone, for a command that names its servers otherwise: `access.at(url)`."""
 
 model_options = options_as("server", _server, *_SERVER, check_option)
 """The same with --check, for commands that ask a model about images: `Classifier(model, server.url, **server.options())`."""

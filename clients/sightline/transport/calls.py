@@ -20,6 +20,7 @@ from sightline.transport import InferResult, ServedConfig, ServedVersion
 from sightline.transport.answers import served_config, served_versions
 from sightline.transport.failures import from_triton, mixed_up, not_triton
 from sightline.transport.forks import renew_after_fork
+from sightline.transport.headers import without_values
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -28,9 +29,6 @@ Result = TypeVar("Result")
 
 MAX_ANSWER_BYTES: Final = 2 * MAX_SEALED_BYTES
 """Of one answer from the server: a configuration with the largest card fits twice."""
-
-SECRET_LETTERS: Final = 8
-"""A shorter part of a header's value, such as Bearer, is no secret."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +121,7 @@ class Calls(ABC, Generic[Request, Answer]):
 
     def refused(self, status: str, words: object, model: str) -> SightlineError:
         """Return the member of the error tree for a call that the server refused; if it repeats a header's value, that is left out."""
-        text = str(words or "")
-        for value in self._headers.values():
-            text = text.replace(value, "…")
-            for part in value.split():
-                text = text.replace(part, "…") if len(part) >= SECRET_LETTERS else text
-        return from_triton(status, text, self.url, self.timeout_s, model)
+        return from_triton(status, without_values(str(words or ""), self._headers.values()), self.url, self.timeout_s, model)
 
     def _question(
         self,

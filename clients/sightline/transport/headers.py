@@ -4,7 +4,7 @@ Over gRPC they are the call's metadata.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Final
 
@@ -30,6 +30,9 @@ SECRET: Final = frozenset({"authorization", "cookie"})
 """What lets whoever reads it act for the caller."""
 
 AUTHORIZATION: Final = "authorization"
+
+SECRET_LETTERS: Final = 8
+"""A shorter part of a header's value, such as Bearer, is no secret."""
 
 
 def demand_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -78,6 +81,14 @@ def demand_secrecy(address: Address, headers: Mapping[str, str]) -> None:
             f"the header {named[0]} would travel to {address.host} readable for everybody on the way: use {scheme}://, or allow it",
             settings=("allow_plain_token",),
         )
+
+
+def without_values(text: str, values: Iterable[str]) -> str:
+    """Return a stranger's text without the values of headers, nor the words in them, should it repeat what it was sent."""
+    for value in values:
+        for part in (value, *(word for word in value.split() if len(word) >= SECRET_LETTERS)):
+            text = text.replace(part, "…")
+    return text
 
 
 def is_loopback(host: str) -> bool:
