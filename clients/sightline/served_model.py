@@ -233,7 +233,7 @@ def listed(images: ImageInput | Iterable[ImageInput]) -> Iterable[ImageInput]:
     if isinstance(images, Iterable) and not isinstance(images, Mapping):
         return cast("Iterable[ImageInput]", images)
     hint = " (an asynchronous iterable is for `AsyncClassifier`)" if isinstance(images, AsyncIterable) else ""
-    raise UsageError(f"images must be an image or an iterable of images, not a {type(images).__name__}{hint}")
+    raise UsageError(f"images must be an image or an iterable of images, not {type(images).__name__}{hint}")
 
 
 def demand_top(top: int) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from sightline.repository.read import model_named
 from sightline.testing import AsyncFakeTransport, FakeTransport
 from sightline.transport import InferResult, ServedConfig
 from sightline_serving.server import Server, start_server
-from sightline_serving.settings import ServeSettings
+from sightline_serving.settings import FREE_PORTS, ServeSettings
+from support.cards import tiny_card
 from support.fake_network import brightest, card
 from support.tiny_models import publish_sampled, publish_tiny, swap_weights
 
@@ -193,6 +195,37 @@ def test_after_a_server_came_back_its_card_and_its_sample_are_looked_at_again() 
     assert after_it_came_back({"sealed_card": seal(other)}, brightest) == [sentence] * 2
     for sentence in after_it_came_back({}, darkest):
         assert sentence.startswith("ModelError: the model colours version 1 on fake:// is not the one that was published: ")
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_another_model_in_the_place_of_the_one_that_was_opened_is_told(protocol: str, tmp_path: Path) -> None:
+    """A server goes, and another comes up at its address, with a model of the same name and other labels."""
+    pixels = np.zeros((1, 6, 5, 3), np.uint8)
+    publish_sampled(tmp_path / "before")
+    other = tiny_card().model_copy(update={"labels": ("four", "other", "labels", "here")})
+    publish_sampled(tmp_path / "after", card=other)
+
+    async def ask() -> None:
+        with start_server(tmp_path / "before", FREE_PORTS) as server:
+            url = server.grpc_url if protocol == "grpc" else server.http_url
+            ports = replace(FREE_PORTS, http_port=server.ports.http, grpc_port=server.ports.grpc)
+            blocking, awaited = Classifier("tiny", url, wait_s=60), await AsyncClassifier("tiny", url, wait_s=60).open()
+            assert np.array_equal(await awaited.probabilities_of_pixels(pixels), blocking.probabilities_of_pixels(pixels))
+        in_a_thread = asyncio.to_thread(blocking.classify_pixels, pixels)
+        calls = [asyncio.create_task(call) for call in (in_a_thread, awaited.classify_pixels(pixels))]
+        await asyncio.sleep(0.5)
+        with start_server(tmp_path / "after", ports):
+            for outcome in await asyncio.gather(*calls, return_exceptions=True):
+                assert isinstance(outcome, ContractError)
+                assert str(outcome) == (
+                    f"the model tiny on {url} changed while it was in use: its card was {tiny_card().sha256[:12]}…, after the server "
+                    f"came back it is {other.sha256[:12]}…: open the model again, and begin the job anew"
+                )
+        blocking.close()
+        await awaited.aclose()
+
+    asyncio.run(ask())
 
 
 @pytest.fixture(scope="module")

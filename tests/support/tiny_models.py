@@ -160,10 +160,10 @@ def about() -> About:
     return processes_about
 
 
-def publish_sampled(repository: Path, *, seed: int = 0, card: ModelCard | None = None) -> Path:
+def publish_sampled(repository: Path, *, seed: int = 0, card: ModelCard | None = None, hidden: int = 16) -> Path:
     """Publish the next version of a tiny model as the exporter does, with golden images and the sample of them; returns its folder."""
     card = card or tiny_card()
-    model = tiny_onnx(card, seed=seed).SerializeToString()
+    model = tiny_onnx(card, seed=seed, hidden=hidden).SerializeToString()
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     images = [Image.fromarray(pixels) for pixels in np.random.default_rng(7).integers(0, 256, (4, 6, 5, 3), dtype=np.uint8)]
     golden = golden_files(
