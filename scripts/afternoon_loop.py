@@ -37,7 +37,7 @@ def main() -> None:
 
         client = triton.InferenceServerClient(options.url)
 
-    def read(path: Path) -> np.ndarray:
+    def read(path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
         image = Image.open(path).convert(options.mode)
         pixels = np.asarray(image.resize((options.size[1], options.size[0]), Image.Resampling.BILINEAR))
         return pixels[..., None] if options.mode == "L" else pixels

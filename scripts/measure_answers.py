@@ -23,13 +23,13 @@ REQUESTS: Final = ((1, 1), (1, 16), (16, 4))
 def rate(classifier: Classifier, images: int, callers: int, seconds: float) -> float:
     """Return the images per second that so many callers are answered, each with requests of `images`."""
     pixels = np.random.default_rng(0).integers(0, 256, (images, *classifier.card.preprocess.shape), dtype=np.uint8)
-    classifier.answer(pixels)
+    classifier.probabilities_of_pixels(pixels)
     answered = [0] * callers
     end_s = time.monotonic() + seconds
 
     def call(number: int) -> None:
         while time.monotonic() < end_s:
-            classifier.answer(pixels)
+            classifier.probabilities_of_pixels(pixels)
             answered[number] += images
 
     threads = [threading.Thread(target=call, args=(number,)) for number in range(callers)]

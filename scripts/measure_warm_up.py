@@ -58,7 +58,7 @@ def first_and_later(model: Path, *, warm: bool) -> tuple[float, float, float]:
                 seconds = []
                 for _ in range(1 + LATER):
                     began = time.perf_counter()
-                    classifier.answer(pixels)
+                    classifier.probabilities_of_pixels(pixels)
                     seconds.append(time.perf_counter() - began)
     return seconds[0], statistics.median(seconds[1:]), start
 

@@ -1,5 +1,6 @@
 """Sightline's contract and client: the model card, the reference reformatting, the SDK and the command line."""
 
+from sightline.async_classifier import AsyncClassifier
 from sightline.card import ModelCard, seal, unseal
 from sightline.classifier import Classifier, ClassProbability, Guess
 from sightline.errors import (
@@ -26,9 +27,11 @@ from sightline.errors import (
 from sightline.image import ImageInput
 from sightline.preprocess import Preprocess, PreprocessV1, PreprocessV2
 from sightline.reformat import reformat
-from sightline.transport import Tls, Transport
+from sightline.transport import AsyncTransport, Tls, Transport
 
 __all__ = [
+    "AsyncClassifier",
+    "AsyncTransport",
     "BuildError",
     "ClassProbability",
     "Classifier",

@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,7 @@ from sightline.errors import MissingExtra, ModelError, ServerError, SightlineErr
 from sightline.image import ImageInput
 from sightline.reformat import reformat
 from sightline.transport import parse_url
+from sightline.transport.headers import without_values
 
 MOST_IMAGES: Final = 256
 """Enough that no cache remembers them all, and the file that perf_analyzer reads stays below 50 MB for 224 × 224 × 3."""
@@ -71,6 +72,8 @@ class BenchSettings:
     """Images in each request."""
     window_s: float = 2.0
     """Of each of the WINDOWS windows of a measurement."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Sent with every request. perf_analyzer takes them as arguments, which every user of this machine can read while it runs."""
 
 
 def find_perf_analyzer() -> Path:
@@ -120,11 +123,12 @@ def bench(
                     *("-b", str(settings.batch), "--concurrency-range", str(concurrency), "--input-data", str(data), "-f", str(report)),
                     *("--measurement-interval", str(int(settings.window_s * 1000)), "--stability-percentage", "999", "-v"),
                     *(("-x", settings.version) if settings.version else ()),
+                    *(part for name, value in settings.headers.items() for part in ("-H", f"{name}:{value}")),
                 ]
                 output, exit_code = _run(command, timeout_s=settings.window_s * WINDOWS * 4 + 60)
                 row = _last_row(report)
                 if row is None:
-                    raise _failed(output, exit_code, url)
+                    raise _failed(output, exit_code, url, settings.headers.values())
                 measurements.append(_measurement(row, output, address.protocol, settings.batch))
     return measurements
 
@@ -158,7 +162,8 @@ def _last_row(report: Path) -> dict[str, str] | None:
     return rows[-1] if rows else None
 
 
-def _failed(output: str, exit_code: int, url: str) -> SightlineError:
+def _failed(output: str, exit_code: int, url: str, secrets: Iterable[str]) -> SightlineError:
+    output = without_values(output, secrets)
     lines = [line.strip() for line in output.splitlines() if line.strip() and not line.startswith(("***", "Successfully read"))]
     reason = " ".join(lines[-4:])[:400] or f"exit code {exit_code}"
     kind = ModelError if "model" in reason.lower() else ServerError

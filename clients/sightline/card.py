@@ -28,6 +28,9 @@ CARD_KEY: Final = "model_card"
 PICTURES_OF: Final = "pictures_of"
 """The key of the sealed card in the parameters of the models that take encoded images for the card's own (`sightline.in_triton`)."""
 
+SAMPLE_KEY: Final = "golden_sample_"
+"""What the keys of golden samples in a model's parameters begin with; the version follows (`sightline.golden_sample`)."""
+
 MAX_SEALED_BYTES: Final = 16 * 1024 * 1024
 """A longer text is refused unread; 100,000 labels of 100 bytes still fit."""
 

@@ -128,12 +128,17 @@ class _Turn:
             self._room.give_back(self._pixels)
 
 
+def read_in_turn(room: Room, read: Read[Image], image: Image) -> Pixels | ImageError:
+    """Read an image when there is room for it."""
+    with room.turn() as turn:
+        return read(image, turn.admit)
+
+
 def _read(room: Room, read: Read[Image], images: Sequence[Image]) -> ReadGroup:
     started_s = time.perf_counter()
     readable, errors = [], {}
     for at, image in enumerate(images):
-        with room.turn() as turn:
-            outcome = read(image, turn.admit)
+        outcome = read_in_turn(room, read, image)
         if isinstance(outcome, ImageError):
             errors[at] = outcome
         else:

@@ -13,7 +13,7 @@ from PIL import Image
 from sightline import Classifier, ImageInput, reformat, seal
 from sightline.errors import ContractError, ImageError, ModelError, ModelNotFound, ServerUnavailable, UsageError
 from sightline.testing import FakeTransport
-from sightline.transport import InferResult, ServedConfig, TensorSpec
+from sightline.transport import InferResult, ServedConfig, ServedVersion, TensorSpec
 from support.fake_network import LABELS, brightest, card
 
 
@@ -51,10 +51,10 @@ def test_requests_are_cut_to_the_models_batch_and_hold_exactly_the_reformatted_p
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (11, 13, 3), dtype=np.uint8) for _ in range(11)]
     probabilities = Classifier("colours", transport=transport).probabilities(images)
-    assert [len(request) for request in transport.requests] == [4, 4, 3]
-    sent = np.concatenate(transport.requests)
-    assert np.array_equal(sent, np.stack([reformat(image, card().preprocess) for image in images]))
-    assert np.array_equal(probabilities, brightest(sent))
+    pixels = np.stack([reformat(image, card().preprocess) for image in images])
+    # Requests are under way at the same time, and may arrive in another order.
+    assert sorted(request.tobytes() for request in transport.requests) == sorted(pixels[at : at + 4].tobytes() for at in (0, 4, 8))
+    assert np.array_equal(probabilities, brightest(pixels))
 
 
 def test_requests_are_cut_by_bytes_too() -> None:
@@ -176,7 +176,7 @@ def test_a_version_is_a_whole_number(version: str) -> None:
 def test_pixels_of_another_shape_or_type_are_refused_before_they_are_sent(pixels: Any) -> None:
     transport = FakeTransport(card(), brightest)
     with pytest.raises(UsageError, match=r"pixels must be uint8 \[N, 8, 6, 3\], not "):
-        Classifier("colours", transport=transport).answer(pixels)
+        Classifier("colours", transport=transport).probabilities_of_pixels(pixels)
     assert transport.requests == []
 
 
@@ -199,6 +199,27 @@ def test_a_request_that_found_nobody_is_asked_again() -> None:
     transport = Flaky(2)
     assert Classifier("colours", transport=transport).classify(plain("red"))[0].label == "red"
     assert transport.asked == 3
+
+
+def test_who_waits_is_told_what_for_and_how_long() -> None:
+    told: list[tuple[str, float]] = []
+    classifier = Classifier(
+        "colours", transport=Flaky(3), wait_s=5, on_wait=lambda error, waited_s: told.append((f"{type(error).__name__}: {error}", waited_s))
+    )
+    classifier.classify(plain("red"))
+    assert [words for words, _ in told] == ["ServerUnavailable: nobody"] * 3
+    assert 0 <= told[0][1] < told[1][1] < told[2][1] < 5
+
+
+def test_the_version_that_answers_is_the_newest_that_is_loaded() -> None:
+    class Many(FakeTransport):
+        def models(self) -> list[ServedVersion]:
+            return [ServedVersion(name, version, 0) for name, version in (("colours", "9"), ("colours", "10"), ("other", "11"))]
+
+    assert Classifier("colours", transport=Many(card(), brightest)).served_version() == "10"
+    assert Classifier("colours", transport=Many(card(), brightest, version="9"), version="9").served_version() == "9"
+    with pytest.raises(ModelNotFound, match=r"^the server at fake:// has no such model or version any more: colours version 7$"):
+        Classifier("colours", transport=Many(card(), brightest, version="7"), version="7").served_version()
 
 
 def test_nobody_is_asked_again_for_as_long_as_the_caller_waits_and_no_longer() -> None:

@@ -54,7 +54,7 @@ class Busy:
 
 def wrong(classifier: Classifier, asked: list[Asked]) -> int:
     """How many answers are not those to their images: asked again, all at once, by the parent alone."""
-    return sum(int((np.abs(classifier.answer(pixels) - answers).max(axis=1) > 1e-6).sum()) for pixels, answers in asked)
+    return sum(int((np.abs(classifier.probabilities_of_pixels(pixels) - answers).max(axis=1) > 1e-6).sum()) for pixels, answers in asked)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def wrong(classifier: Classifier, asked: list[Asked]) -> int:
 def test_processes_of_a_pool_get_their_own_answers(
     classifier: Classifier, method: Literal["fork", "spawn", "forkserver"], calls: int
 ) -> None:
-    classifier.answer(np.zeros((1, 6, 5, 3), np.uint8))  # there is a connection to inherit
+    classifier.probabilities_of_pixels(np.zeros((1, 6, 5, 3), np.uint8))  # there is a connection to inherit
     with Busy(classifier) as busy, multiprocessing.get_context(method).Pool(WORKERS) as pool:
         asked = pool.map_async(Asking(classifier, calls // 8), range(8), chunksize=1).get(120)
     assert sum(len(answers) for _, answers in asked) == calls // 8 * 8
@@ -81,7 +81,7 @@ def test_processes_of_a_pool_get_their_own_answers(
 def test_workers_of_a_data_loader_get_their_own_answers(classifier: Classifier) -> None:
     from torch.utils.data import DataLoader
 
-    classifier.answer(np.zeros((1, 6, 5, 3), np.uint8))
+    classifier.probabilities_of_pixels(np.zeros((1, 6, 5, 3), np.uint8))
     # As torch wants it: a dataset with __getitem__ and __len__, whose items are no tensors here.
     loader: DataLoader[Asked] = DataLoader(Asking(classifier, 60), batch_size=None, num_workers=2)  # type: ignore[arg-type]
     asked = [(np.asarray(pixels), np.asarray(answers)) for pixels, answers in loader]
@@ -91,20 +91,20 @@ def test_workers_of_a_data_loader_get_their_own_answers(classifier: Classifier) 
 
 def test_a_child_that_leaves_at_once_takes_nothing_from_its_parent(classifier: Classifier) -> None:
     """Its end closes what it inherited, as a gunicorn worker's does."""
-    expected = classifier.answer(np.zeros((1, 6, 5, 3), np.uint8))
+    expected = classifier.probabilities_of_pixels(np.zeros((1, 6, 5, 3), np.uint8))
     for _ in range(5):
         child = multiprocessing.get_context("fork").Process(target=classifier.close)
         child.start()
         child.join(30)
         assert child.exitcode == 0
-        assert np.array_equal(classifier.answer(np.zeros((1, 6, 5, 3), np.uint8)), expected)
+        assert np.array_equal(classifier.probabilities_of_pixels(np.zeros((1, 6, 5, 3), np.uint8)), expected)
 
 
 def test_a_pickled_classifier_is_opened_anew_with_the_same_settings(classifier: Classifier) -> None:
     with pickle.loads(pickle.dumps(classifier)) as copy:
         assert (copy.url, copy.model, copy.version, copy.card) == (classifier.url, "tiny", "", classifier.card)
         pixels = np.zeros((1, 6, 5, 3), np.uint8)
-        assert np.array_equal(copy.answer(pixels), classifier.answer(pixels))
+        assert np.array_equal(copy.probabilities_of_pixels(pixels), classifier.probabilities_of_pixels(pixels))
 
 
 FORKING = """
@@ -114,15 +114,15 @@ from sightline import Classifier
 
 classifier = Classifier("tiny", {url!r}, wait_s=30)
 pixels = np.zeros((1, 6, 5, 3), np.uint8)
-classifier.answer(pixels)
+classifier.probabilities_of_pixels(pixels)
 for asks in (True, False):
     child = os.fork()
     if child == 0:
         if asks:
-            classifier.answer(pixels)
+            classifier.probabilities_of_pixels(pixels)
         sys.exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-classifier.answer(pixels)
+classifier.probabilities_of_pixels(pixels)
 print("as ever")
 """
 

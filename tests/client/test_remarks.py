@@ -119,7 +119,7 @@ def test_a_guess_says_it_whether_it_comes_from_classify_stream_or_guesses() -> N
         assert [guess.remark for guess in classifier.classify([sheet, lit, sheet])] == [FLAT, "", FLAT]
         assert [getattr(guess, "remark", None) for guess in classifier.stream([lit, sheet])] == ["", FLAT]
         pixels = np.stack([reformat(image, classifier.card.preprocess) for image in (sheet, lit)])
-        guesses = classifier.guesses(pixels)
+        guesses = classifier.classify_pixels(pixels)
     assert [guess.remark for guess in guesses] == [FLAT, ""]
     assert guesses[0].label == "red"  # it is still there for who wants it
 

@@ -1,8 +1,6 @@
 """Both protocols against the real Triton, and against things that are no Triton."""
 
-import contextlib
 import gzip
-import json
 import os
 import shutil
 import signal
@@ -13,21 +11,20 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from tritonclient.utils import InferenceServerException
 
 from sightline import Classifier
 from sightline.errors import DeadlineExceeded, ModelError, ModelNotFound, ServerError, ServerUnavailable, SightlineError, UsageError
 from sightline.transport import Tls, Transport, connect
-from sightline.transport.connections import MAX_CONNECTIONS
 from sightline.transport.failures import from_triton
-from sightline.transport.patience import patiently
+from sightline.transport.http_wire import MAX_CONNECTIONS
+from sightline.transport.patience import Patience, patiently
 from support.cards import LABELS, tiny_card
+from support.strange_servers import Raw, answer_with, drip, hostile, id_of, infer_answer
 
 if TYPE_CHECKING:
     from sightline_serving.server import Server
@@ -117,8 +114,8 @@ def test_what_triton_refuses_is_a_sentence_of_the_right_kind(
 def test_more_images_than_the_model_takes_are_cut_into_requests(url: str, served: "tuple[Server, Path]") -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (53, 6, 5, 3), dtype=np.uint8)
     with Classifier("tiny", url) as classifier:
-        together = classifier.answer(pixels)
-        alone = np.concatenate([classifier.answer(pixels[at : at + 1]) for at in range(53)])
+        together = classifier.probabilities_of_pixels(pixels)
+        alone = np.concatenate([classifier.probabilities_of_pixels(pixels[at : at + 1]) for at in range(53)])
     assert together.shape == (53, 4)
     assert np.abs(together - alone).max() < 1e-6
     assert np.array_equal(together.argmax(1), alone.argmax(1))
@@ -129,14 +126,14 @@ def test_32_threads_share_a_classifier_and_no_answer_lands_with_another(url: str
     images = np.random.default_rng(3).integers(0, 256, (32, 6, 5, 3), dtype=np.uint8)
     failures: list[str] = []
     with Classifier("tiny", url) as classifier:
-        expected = classifier.answer(images)
+        expected = classifier.probabilities_of_pixels(images)
 
         def ask(first: int) -> None:
             random = np.random.default_rng(first)
             try:
                 for _ in range(20):
                     chosen = random.integers(0, 32, random.integers(1, 20))
-                    if np.abs(classifier.answer(images[chosen]) - expected[chosen]).max() > 1e-6:
+                    if np.abs(classifier.probabilities_of_pixels(images[chosen]) - expected[chosen]).max() > 1e-6:
                         failures.append(f"thread {first} got another's answer")
             except SightlineError as error:
                 failures.append(repr(error))
@@ -154,18 +151,18 @@ def test_a_server_that_hangs_costs_the_deadline_and_no_more_and_is_used_again_wh
     url: str, served: "tuple[Server, Path]"
 ) -> None:
     with Classifier("tiny", url, timeout_s=1.0) as classifier:
-        classifier.answer(PIXELS)
+        classifier.probabilities_of_pixels(PIXELS)
         os.kill(served[0].pid, signal.SIGSTOP)
         try:
             began = time.monotonic()
             with pytest.raises(DeadlineExceeded) as late:
-                classifier.answer(PIXELS)
+                classifier.probabilities_of_pixels(PIXELS)
             assert 0.9 < time.monotonic() - began < 20
         finally:
             os.kill(served[0].pid, signal.SIGCONT)
         assert str(late.value) == f"no answer from {url} within 1 s: the server is overloaded, or the time allowed is too short"
     with Classifier("tiny", url) as classifier:
-        assert classifier.answer(PIXELS).shape == (5, 4)
+        assert classifier.probabilities_of_pixels(PIXELS).shape == (5, 4)
 
 
 @pytest.mark.triton
@@ -174,7 +171,7 @@ def test_a_closed_classifier_says_that_it_is_closed(url: str) -> None:
     classifier.close()
     classifier.close()
     with pytest.raises(UsageError) as refusal:
-        classifier.answer(PIXELS)
+        classifier.probabilities_of_pixels(PIXELS)
     assert str(refusal.value) == f"the connection to {url} was closed by this program: open another one"
 
 
@@ -210,51 +207,6 @@ def test_a_tls_file_that_is_missing_is_a_sentence(tmp_path: Path) -> None:
             connect(url, tls=Tls(ca_file=tmp_path / "missing.pem"))
 
 
-def drip(handler: BaseHTTPRequestHandler) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", "100000")
-    handler.end_headers()
-    with contextlib.suppress(OSError):
-        for _ in range(200):
-            handler.wfile.write(b" ")
-            handler.wfile.flush()
-            time.sleep(0.1)
-
-
-def answer_with(content: bytes, status: int = 200, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(status)
-        for name, value in headers.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.send_header("Content-Length", str(len(content)))
-        handler.end_headers()
-        with contextlib.suppress(OSError):
-            handler.wfile.write(content)
-
-    return answer
-
-
-@contextlib.contextmanager
-def hostile(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
-    """A web server that is no Triton."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer(self)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
@@ -284,52 +236,6 @@ def test_an_answer_that_drips_in_ends_at_the_deadline() -> None:
         with pytest.raises(DeadlineExceeded):
             transport.config("tiny")
         assert time.monotonic() - began < 10
-
-
-class Raw:
-    """A server that answers each request on a connection with what `answer` gives for its body; None ends the connection."""
-
-    def __init__(self, answer: Callable[[bytes], bytes | None], *, closing: bool = False) -> None:
-        self.closing = closing
-        self.answer, self.listener = answer, socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self.listener.accept()
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError, ValueError), connection, connection.makefile("rb") as request:
-            while request.readline():
-                length = 0
-                while (header := request.readline().strip().lower()) != b"":
-                    length = int(header.partition(b":")[2]) if header.startswith(b"content-length:") else length
-                answer = self.answer(request.read(length))
-                if answer is None:
-                    return
-                connection.sendall(answer)
-                if self.closing:
-                    return
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.listener.close()
-
-
-def infer_answer(request_id: str, number: float = 0.25) -> bytes:
-    """As Triton's, in JSON alone."""
-    output = {"name": "probabilities", "datatype": "FP32", "shape": [1, 4], "data": [number] * 4}
-    body = json.dumps({"id": request_id, "model_name": "tiny", "model_version": "1", "outputs": [output]}).encode()
-    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-
-
-def id_of(body: bytes) -> str:
-    return str(json.JSONDecoder().raw_decode(body.decode("latin-1"))[0]["id"])
 
 
 def ask(transport: Transport) -> float:
@@ -413,7 +319,7 @@ def test_a_connection_that_ends_before_an_answer_is_nobody_who_answers_and_asked
     with Raw(breaking) as server, connect(server.url, 10) as transport:
         with pytest.raises(ServerUnavailable, match=rf"^no Triton server answers at {server.url}: "):
             ask(transport)
-        assert patiently(lambda: ask(transport), 5) == 0.25
+        assert patiently(lambda: ask(transport), Patience(5)) == 0.25
     assert len(requests) == 3
 
 
@@ -464,10 +370,10 @@ def test_600_threads_that_come_and_go_leave_no_descriptor_open(url: str) -> None
         return len(os.listdir("/proc/self/fd"))
 
     with Classifier("tiny", url) as classifier:
-        classifier.answer(PIXELS)
+        classifier.probabilities_of_pixels(PIXELS)
         before = descriptors()
         for _ in range(60):
-            threads = [threading.Thread(target=classifier.answer, args=(PIXELS,)) for _ in range(10)]
+            threads = [threading.Thread(target=classifier.probabilities_of_pixels, args=(PIXELS,)) for _ in range(10)]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -485,9 +391,9 @@ def test_a_caller_who_waits_outlasts_a_server_that_starts_anew(protocol: str, se
     with start_server(tmp_path / "models", FREE_PORTS) as server:
         ports = {name: int(address.rpartition(":")[2]) for name, address in (("http", server.http_url), ("grpc", server.grpc_url))}
         classifier = Classifier("tiny", server.grpc_url if protocol == "grpc" else server.http_url, wait_s=60)
-        expected = classifier.answer(PIXELS)
+        expected = classifier.probabilities_of_pixels(PIXELS)
     with ThreadPoolExecutor(1) as pool, classifier:
-        waiting = pool.submit(classifier.answer, PIXELS)
+        waiting = pool.submit(classifier.probabilities_of_pixels, PIXELS)
         time.sleep(1.5)
         assert not waiting.done()
         with start_server(tmp_path / "models", replace(FREE_PORTS, http_port=ports["http"], grpc_port=ports["grpc"])):
@@ -503,6 +409,6 @@ def test_a_caller_who_waits_outlasts_a_server_that_starts_anew(protocol: str, se
     ],
 )
 def test_a_model_of_a_server_that_goes_down_is_not_ready_and_not_unknown(words: str, status: str) -> None:
-    error = from_triton(InferenceServerException(words, status), "grpc://here:1", 10, "tiny")
+    error = from_triton(status, words, "grpc://here:1", 10, "tiny")
     assert type(error) is ServerUnavailable
     assert str(error) == f"the model tiny on grpc://here:1 is not ready: {words}. The server is coming up or going down"

@@ -164,4 +164,4 @@ def test_triton_answers_by_the_plan(digits_run: Path, tmp_path: Path) -> None:
         assert server.notices == ()
         with Classifier("mnist", server.grpc_url) as mnist:
             golden = read_golden(read_version(version.folder), mnist.card)
-            assert np.abs(mnist.answer(golden.pixels) - golden.probabilities).max() <= golden.tolerance
+            assert np.abs(mnist.probabilities_of_pixels(golden.pixels) - golden.probabilities).max() <= golden.tolerance

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import threading
@@ -11,24 +12,35 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sightline.card import ModelCard, seal
 from sightline.errors import RepositoryError
 from sightline.repository.card_config import config_for
 from sightline.repository.config import ModelConfig
 from sightline.repository.config_text import config_text
+from sightline.repository.golden import golden_files
 from sightline.repository.instances import InstanceSettings
 from sightline.repository.layout import LOCK_FILE, STAGING_FOLDER, version_numbers
 from sightline.repository.publish import agreed_card, publish
 from sightline.repository.read import check_files, read_published, read_version
 from sightline.repository.report import VersionReport
+from sightline.repository.samples import check_samples, key_of, sample_of, samples_in, with_sample
 from support.digits import DIGITS
 from support.killed_publisher import fresh, hold_lock, in_process, killer, publish_several, publish_without_room, published
 from support.reports import as_json
 
 CONFIG: ModelConfig = config_for(DIGITS, InstanceSettings(1, 1))
-FILES = {"model.onnx": bytes(range(256)) * 40, "golden/00.png": b"one", "golden/golden.json": b"{}"}
+GOLDEN = golden_files(
+    DIGITS,
+    lambda _: Image.linear_gradient("L").resize((8, 8)),
+    np.zeros(1, np.int64),
+    lambda pixels: np.full((len(pixels), 10), 0.1, np.float32),
+    1e-4,
+)
+FILES = {"model.onnx": bytes(range(256)) * 40, **GOLDEN}
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -59,7 +71,7 @@ def test_the_first_version_brings_the_models_folder_with_it(repository: Path) ->
         "digits/1/report.json",
         *(f"digits/1/{name}" for name in FILES),
     }
-    assert there["digits/config.pbtxt"].decode() == config_text(CONFIG)
+    assert there["digits/config.pbtxt"].decode() == config_text(with_sample(CONFIG, 1, sample_of(DIGITS, 1, FILES.__getitem__) or ""))
     assert there["digits/card.json"].decode() == seal(DIGITS)
     assert there["digits/labels.txt"] == b"0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n"
     assert {name: there[f"digits/1/{name}"] for name in FILES} == FILES
@@ -124,7 +136,13 @@ def scenario(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     workspace.mkdir()
     repository = workspace / "models"
     if request.param != "no repository":
-        published(repository, card_with(name="neighbour"), config_for(card_with(name="neighbour"), InstanceSettings(1, 1)), FILES, "other")
+        published(
+            repository,
+            card_with(name="neighbour"),
+            config_for(card_with(name="neighbour"), InstanceSettings(1, 1)),
+            {"model.onnx": b"1"},
+            "other",
+        )
     if request.param.startswith("next version"):
         published(repository, DIGITS, CONFIG, {**FILES, "model.onnx": b"first"}, "first")
     if request.param.endswith("lost card.json"):
@@ -146,6 +164,8 @@ def sound(repository: Path) -> dict[str, bytes]:
             check_files(version)
             assert set(tree(version.folder)) == {*version.report.files, "report.json"}
             seen.update({f"{folder.name}/{number}/{name}": content for name, content in tree(version.folder).items()})
+        assert {key_of(number) for number in version_numbers(folder) if folder.name == "digits"} <= set(samples_in(model.config))
+        check_samples(model, model.card)
     return seen
 
 
@@ -286,11 +306,12 @@ def test_a_model_published_meanwhile_with_another_description_is_not_mixed_up(re
 def test_a_config_that_its_owner_tuned_is_kept_and_that_is_said(repository: Path) -> None:
     publish(repository, DIGITS, CONFIG, FILES, VersionReport())
     file = repository / "digits" / "config.pbtxt"
-    tuned = config_text(CONFIG).replace("count: 1", "count: 4")
+    tuned = "# ours\n" + file.read_text().replace("count: 1", "count: 4")
     file.write_text(tuned)
     notices: list[str] = []
     publish(repository, DIGITS, CONFIG, FILES, VersionReport(), notices.append)
-    assert file.read_text() == tuned
+    assert file.read_text().startswith(tuned)
+    assert set(re.findall("golden_sample_[0-9]+", file.read_text().removeprefix(tuned))) == {"golden_sample_2"}
     assert notices == [f"{file} was kept as it is; a new one would differ in instance_group"]
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from sightline.repository.edit import set_policy
 from sightline.repository.golden import GoldenIndex, GoldenSet, read_golden
 from sightline.repository.hashes import file_sha256
 from sightline.repository.history import rollback, serve_newest, version_summaries
+from sightline.repository.integrity import check_shared
 from sightline.repository.read import PublishedModel, check_files, model_named, read_folder
 from sightline.repository.report import json_text, report_text
+from sightline.repository.samples import samples_in
 from sightline.transport import connect
 from sightline_export.settings import ExportSettings
 from sightline_export.sources.run import export_run
@@ -130,11 +133,22 @@ def test_documents_are_written_as_they_were(repository: Path) -> None:
         assert config_text(folder.config) == (folder.folder / "config.pbtxt").read_text(encoding="utf-8")
 
 
+def without_samples(repository: Path) -> dict[str, str]:
+    """Take the golden samples out of the configuration, which that program did not write; return them."""
+    model = model_named(repository, "tiny")
+    samples = samples_in(model.config)
+    parameters = {key: value for key, value in model.config.parameters.items() if key not in samples}
+    (repository / "tiny" / "config.pbtxt").write_text(config_text(replace(model.config, parameters=parameters)), encoding="utf-8")
+    return samples
+
+
 def test_rollback_and_the_way_forward_change_the_configuration_alone(repository: Path) -> None:
     before = contents(repository)
     assert rollback(repository, "tiny") == 1
     assert model_named(repository, "tiny").served == (1,)
     assert serve_newest(repository, "tiny") == 2
+    assert set(without_samples(repository)) == {"golden_sample_1", "golden_sample_2"}
+    check_shared(model_named(repository, "tiny"))
     assert {name: content for name, content in contents(repository).items() if not name.startswith(".")} == before
 
 
@@ -154,7 +168,7 @@ def test_triton_serves_both_versions_with_the_golden_answers_bit_equal_to_onnx_r
                 golden = golden_of(model, number)
                 with Classifier("tiny", url, version=str(number)) as tiny:
                     assert tiny.card == model.card
-                    answers = np.concatenate([tiny.answer(image[None]) for image in golden.pixels])
+                    answers = np.concatenate([tiny.probabilities_of_pixels(image[None]) for image in golden.pixels])
                 np.testing.assert_array_equal(answers, in_process(model, number, golden.pixels))
                 assert np.abs(answers - golden.probabilities).max() <= golden.tolerance
             with connect(url) as transport:
@@ -166,6 +180,7 @@ def test_a_third_version_is_published_on_top_and_what_is_there_stays(repository:
     before = contents(repository)
     (exported,) = export_run(run, repository, ExportSettings(again=True, images=100))
     assert exported.published.number == 3
+    assert set(without_samples(repository)) == {"golden_sample_3"}
     after = contents(repository)
     assert {name: after[name] for name in before} == before
     assert {name.split("/")[1] for name in set(after) - set(before) - {".sightline.lock"}} == {"3"}
@@ -175,6 +190,7 @@ def test_a_third_version_is_published_on_top_and_what_is_there_stays(repository:
 def test_the_run_is_read_and_exported_anew_to_the_same_files(run: Path, tmp_path: Path) -> None:
     assert load_run(run).weights_sha256 == hashlib.sha256((run / "weights.safetensors").read_bytes()).hexdigest()
     export_run(run, tmp_path / "models", ExportSettings(images=100))
+    assert set(without_samples(tmp_path / "models")) == {"golden_sample_1"}
     then, now = contents(PUBLISHED / "models"), contents(tmp_path / "models")
     own_bytes = {
         "tiny/1/report.json",

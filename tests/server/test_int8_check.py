@@ -85,7 +85,7 @@ def test_an_older_version_answers_instead_and_the_repository_stays_as_it_is(
         pixels = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 3), np.uint8)
         with Classifier("tiny", server.grpc_url) as tiny:
             assert tiny.card.labels == LABELS
-            assert np.abs(tiny.answer(pixels) - in_process(first / "model.onnx", pixels)).max() < 1e-6
+            assert np.abs(tiny.probabilities_of_pixels(pixels) - in_process(first / "model.onnx", pixels)).max() < 1e-6
     assert {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in tmp_path.rglob("*") if file.is_file()} == before
 
 

@@ -315,7 +315,7 @@ def test_the_wheels_triton_has_no_tensorrt_so_onnx_runtime_answers_and_it_is_sai
         ]
         pixels = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 3), np.uint8)
         with Classifier("tiny", server.grpc_url) as tiny:
-            assert np.abs(tiny.answer(pixels) - in_process(version / "model.onnx", pixels)).max() < 1e-6
+            assert np.abs(tiny.probabilities_of_pixels(pixels) - in_process(version / "model.onnx", pixels)).max() < 1e-6
     with start_server(version.parents[1], replace(FREE_PORTS, plans=False)) as server:
         assert not [notice for notice in server.notices if "TensorRT" in notice]
 
@@ -408,7 +408,7 @@ def test_triton_takes_the_configuration_and_is_ready_after_the_warm_up(version: 
     with start_server(version.parents[1], replace(FREE_PORTS, log_file=tmp_path / "log")) as server:
         pixels = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 3), np.uint8)
         with Classifier("tiny", server.grpc_url) as tiny:
-            assert np.abs(tiny.answer(pixels) - in_process(version / "model.onnx", pixels)).max() < 1e-6
+            assert np.abs(tiny.probabilities_of_pixels(pixels) - in_process(version / "model.onnx", pixels)).max() < 1e-6
 
 
 @pytest.mark.triton

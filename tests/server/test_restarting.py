@@ -104,13 +104,13 @@ def test_it_is_started_again_where_it_was_and_clients_that_wait_go_on(serving: S
     failures: list[BaseException] = []
     stop, answered = threading.Event(), {"http": 0, "grpc": 0}
     with Classifier("tiny", serving.http, wait_s=60) as http, Classifier("tiny", serving.grpc, wait_s=60) as grpc:
-        expected = http.answer(PIXELS)
+        expected = http.probabilities_of_pixels(PIXELS)
 
         def call(protocol: str, classifier: Classifier) -> None:
             try:
                 while not stop.is_set():
                     # A dying worker takes its request with it, which Triton calls a failure of the model.
-                    assert np.array_equal(classifier.answer(PIXELS), expected)
+                    assert np.array_equal(classifier.probabilities_of_pixels(PIXELS), expected)
                     answered[protocol] += 1
             except BaseException as error:
                 failures.append(error)
@@ -130,8 +130,8 @@ def test_it_is_started_again_where_it_was_and_clients_that_wait_go_on(serving: S
         deadline_s = time.monotonic() + 60
         while callers and any(answered[protocol] == before[protocol] for protocol in answered) and time.monotonic() < deadline_s:
             time.sleep(0.05)
-        assert np.array_equal(http.answer(PIXELS), expected)
-        assert np.array_equal(grpc.answer(PIXELS), expected)
+        assert np.array_equal(http.probabilities_of_pixels(PIXELS), expected)
+        assert np.array_equal(grpc.probabilities_of_pixels(PIXELS), expected)
         stop.set()
         for caller in callers:
             caller.join(60)

@@ -17,7 +17,7 @@ class Asking:
 
     def __call__(self, seed: int) -> Asked:
         pixels = np.random.default_rng(seed).integers(0, 256, (self.calls, 6, 5, 3), dtype=np.uint8)
-        return pixels, np.concatenate([self.classifier.answer(pixels[index : index + 1]) for index in range(self.calls)])
+        return pixels, np.concatenate([self.classifier.probabilities_of_pixels(pixels[index : index + 1]) for index in range(self.calls)])
 
     def __len__(self) -> int:
         return 8

@@ -14,9 +14,15 @@ import psutil
 import pytest
 from google.protobuf import text_format
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from tritonclient.grpc import model_config_pb2 as pb
 
 from sightline.card import CARD_KEY, ModelCard, seal
+from sightline.repository.card_config import config_for
+from sightline.repository.golden import golden_files
+from sightline.repository.instances import InstanceSettings
+from sightline.repository.publish import publish as publish_version
+from sightline.repository.report import VersionReport
 from sightline_serving.server import Server, start_server
 from sightline_serving.settings import FREE_PORTS
 from support.cards import tiny_card
@@ -152,3 +158,26 @@ def in_process() -> InProcess:
 @pytest.fixture
 def about() -> About:
     return processes_about
+
+
+def publish_sampled(repository: Path, *, seed: int = 0, card: ModelCard | None = None, hidden: int = 16) -> Path:
+    """Publish the next version of a tiny model as the exporter does, with golden images and the sample of them; returns its folder."""
+    card = card or tiny_card()
+    model = tiny_onnx(card, seed=seed, hidden=hidden).SerializeToString()
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    images = [Image.fromarray(pixels) for pixels in np.random.default_rng(7).integers(0, 256, (4, 6, 5, 3), dtype=np.uint8)]
+    golden = golden_files(
+        card,
+        images.__getitem__,
+        np.arange(4),
+        lambda pixels: np.asarray(session.run([card.output], {card.input: pixels})[0]),
+        1e-4,
+    )
+    config = config_for(card, InstanceSettings(1, 1))
+    return publish_version(repository, card, config, {"model.onnx": model, **golden}, VersionReport()).folder
+
+
+def swap_weights(version: Path, *, seed: int) -> None:
+    """Put another network of the same shape in the place of a version's, behind everybody's back."""
+    (version / "model.onnx").chmod(0o644)
+    onnx.save(tiny_onnx(tiny_card(version.parent.name), seed=seed), version / "model.onnx")

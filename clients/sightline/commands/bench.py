@@ -1,13 +1,13 @@
 """`sightline bench`: throughput and latency of a served model, on real images, over both protocols."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import click
 
 from sightline.bench import BenchSettings, Measurement
-from sightline.commands.options import options_as
+from sightline.commands.options import Server, access_options, options_as
 from sightline.errors import MachineError, UsageError
 
 COLUMNS: Final = ("protocol", "concurrency", "batch", "images/s", "± %", "mean ms", "p50", "p95", "p99", "queue", "compute")
@@ -87,23 +87,30 @@ class BenchPaths:
     click.option("--version", "version", default="", metavar="N", help="Version of the model; the server chooses if it is left out."),
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the rows as JSON to this file.")
-def bench(model: str, paths: BenchPaths, settings: BenchSettings, out: Path | None) -> None:
+@access_options
+def bench(model: str, paths: BenchPaths, settings: BenchSettings, out: Path | None, access: Server) -> None:
     """Measure MODEL with NVIDIA's perf_analyzer, fed with real images."""
     from pydantic_core import to_json
 
     from sightline.bench import bench as measure
     from sightline.bench import find_perf_analyzer
-    from sightline.classifier import Classifier
     from sightline.console import messages, results, table
     from sightline.host.files import reason_of, write_atomically
     from sightline.scoring import images_below
+    from sightline.transport.headers import SECRET
 
     find_perf_analyzer()
     urls = paths.urls()
     folder = paths.folder(model, settings.version)
-    with Classifier(model, urls[0], version=settings.version) as classifier:
-        card = classifier.card
+    # With --check, each address may be another server.
+    for url in urls if access.check else urls[:1]:
+        with access.at(url).opened(model, version=settings.version) as classifier:
+            card = classifier.card
+    sent = [access.at(url).headers_sent() for url in urls]
+    settings = replace(settings, headers=sent[0])
     console = messages()
+    if SECRET & set(settings.headers):
+        console.print("note: perf_analyzer takes the token as an argument, which every user of this machine can read while it runs")
     with console.status("starting perf_analyzer") as status:
 
         def progress(protocol: str, concurrency: int) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from sightline.commands.options import Server, max_pixels_option, server_options, version_option
+from sightline.commands.options import Server, max_pixels_option, model_options, version_option
 from sightline.errors import ImageError
 
 
@@ -38,7 +38,7 @@ class RefusedImage:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of a table.")
 @max_pixels_option
 @version_option
-@server_options
+@model_options
 def classify(model: str, images: tuple[Path, ...], top: int, as_json: bool, max_pixels: int, version: str, server: Server) -> None:
     """Say what MODEL sees in each of the IMAGES.
 
@@ -46,15 +46,12 @@ def classify(model: str, images: tuple[Path, ...], top: int, as_json: bool, max_
     with exit code 3. An image of one colour is answered with "nothing to read here"; what the model says of it stands on stderr,
     and in the document of --json beside the remark.
     """
-    from sightline.classifier import Classifier
     from sightline.console import print_document
     from sightline.remarks import NOTHING
 
     refused = 0
     width = max(len(str(image)) for image in images)
-    with Classifier(
-        model, server.url, version=version, timeout_s=server.timeout_s, wait_s=server.wait_s, tls=server.tls, max_pixels=max_pixels
-    ) as classifier:
+    with server.opened(model, version=version, max_pixels=max_pixels) as classifier:
         for image, guess in zip(images, classifier.stream(images, top), strict=True):
             if isinstance(guess, ImageError):
                 refused += 1

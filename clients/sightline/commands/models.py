@@ -38,12 +38,12 @@ class ListedModel:
 def models(as_json: bool, server: Server) -> None:
     """List the models on a server."""
     from sightline.console import print_document, results, table
-    from sightline.transport import connect
-    from sightline.transport.patience import patiently
+    from sightline.transport.patience import Patience, patiently
 
     rows = table(*COLUMNS, left=len(COLUMNS))
-    with connect(server.url, server.timeout_s, server.tls) as transport:
-        for served in sorted(patiently(transport.models, server.wait_s), key=lambda version: (version.name, version.version)):
+    with server.connect() as transport:
+        loaded = patiently(transport.models, Patience(server.wait_s, server.options().get("on_wait")))
+        for served in sorted(loaded, key=lambda version: (version.name, version.version)):
             listed = list_model(transport, served)
             if listed.problem is not None:
                 click.echo(f"note: {listed.problem}", err=True)

@@ -1,20 +1,26 @@
 """Options that several commands share, and the way in which a command receives many options as one value."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, NotRequired, TypedDict, Unpack
 
 import click
 
-from sightline.errors import SightlineError
+from sightline.classifier import DEFAULT_URL, Classifier
+from sightline.client_settings import TIMEOUT_S, ClientOptions, ClientSettings, settings_of
+from sightline.errors import SightlineError, UsageError
+from sightline.host.files import read_text, reason_of
+from sightline.host.text import one_line
 from sightline.image import MAX_PIXELS
 from sightline.transport.address import Tls
-from sightline.transport.patience import WAIT_S
+from sightline.transport.headers import MAX_VALUE_BYTES, demand_headers
+from sightline.transport.patience import WAIT_S, OnWait
 
-DEFAULT_URL: Final = "grpc://localhost:8001"
+if TYPE_CHECKING:
+    from sightline.transport import Transport
 
 Command = Callable[..., None]
 
@@ -56,6 +62,11 @@ def options_named(options: Mapping[str, str]) -> Iterator[None]:
         raise
 
 
+TELL_AFTER_S: Final = 1.0
+"""A shorter wait is told to nobody."""
+TELL_EVERY_S: Final = 10.0
+
+
 @dataclass(frozen=True)
 class Server:
     """Which server to ask, and how."""
@@ -64,17 +75,155 @@ class Server:
     timeout_s: float
     wait_s: float
     tls: Tls
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    token: str | None = field(default=None, repr=False)
+    """None leaves it to the environment variable SIGHTLINE_TOKEN."""
+    allow_plain_token: bool = False
+    check: bool = False
+
+    def at(self, url: str) -> "Server":
+        """Return how to ask another address in the same way."""
+        return replace(self, url=url)
+
+    def settings(self) -> ClientSettings:
+        """Return what the options settle, the token of the environment among it. Raises UsageError."""
+        return settings_of(self.options())
+
+    def headers_sent(self) -> Mapping[str, str]:
+        """Return the headers that go to this server, the token among them. Raises UsageError for one that must not go there."""
+        with options_named(OPTION_OF):
+            return self.settings().headers_to(self.url)
+
+    def options(self) -> ClientOptions:
+        """Return the options of a `Classifier` that asks this server. Waiting is told on stderr."""
+        chosen = ClientOptions(
+            timeout_s=self.timeout_s,
+            wait_s=self.wait_s,
+            tls=self.tls,
+            headers=self.headers,
+            allow_plain_token=self.allow_plain_token,
+            check=self.check,
+            on_wait=telling(lambda sentence: click.echo(sentence, err=True)),
+        )
+        if self.token is not None:
+            chosen["token"] = self.token
+        return chosen
+
+    def opened(self, model: str, **more: Unpack[ClientOptions]) -> Classifier:
+        """Open a model on this server, with `more` options. Raises as `Classifier` does, and names the options of the command line."""
+        with options_named(OPTION_OF):
+            chosen = self.options()
+            chosen.update(more)
+            return Classifier(model, self.url, **chosen)
+
+    def connect(self) -> "Transport":
+        """Open a transport to this server."""
+        from sightline.transport import connect
+
+        with options_named(OPTION_OF):
+            settings = self.settings()
+            return connect(self.url, settings.timeout_s, settings.tls, settings.headers_to(self.url))
 
 
-def _server(url: str, timeout_s: float, wait_s: float, ca: Path | None, cert: Path | None, key: Path | None) -> Server:
-    return Server(url, timeout_s, wait_s, Tls(ca, cert, key))
+OPTION_OF: Final = {"allow_plain_token": "--allow-plain-token"}
+"""Setting of a client → the option that changes it."""
+
+
+def telling(tell: Callable[[str], None]) -> OnWait:
+    """Return an `on_wait` that tells of a wait that lasts, and then again every TELL_EVERY_S seconds."""
+    told_s = -TELL_EVERY_S
+
+    def on_wait(error: SightlineError, waited_s: float) -> None:
+        nonlocal told_s
+        if waited_s < TELL_AFTER_S:
+            told_s = -TELL_EVERY_S
+        elif waited_s - told_s >= TELL_EVERY_S or waited_s < told_s:
+            told_s = waited_s
+            tell(f"waiting, for {waited_s:.0f} s now: {error}")
+
+    return on_wait
+
+
+def parsed_headers(lines: Sequence[str]) -> dict[str, str]:
+    """Return the headers of options `NAME:VALUE`. Raises UsageError, without the value, for one that is none or comes twice."""
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise UsageError("a header is written as NAME:VALUE, with a colon")
+        if name.strip().lower() in (known.lower() for known in headers):
+            raise UsageError(f"the header {one_line(name, 80)} is given twice")
+        headers[name.strip()] = value.strip(" \t")
+    demand_headers(headers)
+    return headers
+
+
+def token_in(file: Path | None) -> str | None:
+    """Return the token that a file holds; None without a file. Raises UsageError if it cannot be read or is empty."""
+    if file is None:
+        return None
+    try:
+        token = read_text(file, MAX_VALUE_BYTES).strip()
+    except OSError as error:
+        raise UsageError(f"{file}: the token cannot be read: {reason_of(error)}") from None
+    if not token:
+        raise UsageError(f"{file}: there is no token in this file")
+    return token
+
+
+class _ServerValues(TypedDict):
+    """What click gives."""
+
+    url: NotRequired[str]
+    timeout_s: NotRequired[float]
+    wait_s: NotRequired[float]
+    ca: NotRequired[Path | None]
+    cert: NotRequired[Path | None]
+    key: NotRequired[Path | None]
+    headers: tuple[str, ...]
+    token_file: Path | None
+    allow_plain_token: bool
+    check: NotRequired[bool]
+
+
+def _server(**values: Unpack[_ServerValues]) -> Server:
+    return Server(
+        values.get("url", DEFAULT_URL),
+        values.get("timeout_s", TIMEOUT_S),
+        values.get("wait_s", WAIT_S),
+        Tls(values.get("ca"), values.get("cert"), values.get("key")),
+        parsed_headers(values["headers"]),
+        token_in(values["token_file"]),
+        values["allow_plain_token"],
+        values.get("check", False),
+    )
 
 
 _PEM: Final = click.Path(path_type=Path, dir_okay=False)
 
-server_options = options_as(
-    "server",
-    _server,
+credential_options: Final = (
+    click.option(
+        "--header",
+        "headers",
+        multiple=True,
+        metavar="NAME:VALUE",
+        help="Send this header with every call; repeatable. Everyone on this machine can read it: a token goes into SIGHTLINE_TOKEN.",
+    ),
+    click.option(
+        "--token-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="File with a token to send as `Authorization: Bearer`.  [default: the environment variable SIGHTLINE_TOKEN]",
+    ),
+    click.option("--allow-plain-token", is_flag=True, help="Send a token to another machine without TLS, readable on the way."),
+)
+
+check_option = click.option(
+    "--check",
+    is_flag=True,
+    help="Refuse a model, with exit code 9, whose answer to its golden sample is not the published one.",
+)
+
+_SERVER: Final = (
     click.option(
         "--url",
         default=DEFAULT_URL,
@@ -87,7 +236,7 @@ server_options = options_as(
         "--timeout",
         "timeout_s",
         type=click.FloatRange(0, min_open=True),
-        default=10.0,
+        default=TIMEOUT_S,
         show_default=True,
         help="Seconds each call may take.",
     ),
@@ -102,8 +251,17 @@ server_options = options_as(
     click.option("--ca", type=_PEM, help="PEM file with the authority that signed the server's certificate."),
     click.option("--cert", type=_PEM, help="PEM file with the client's certificate, for mutual TLS."),
     click.option("--key", type=_PEM, help="PEM file with the client's private key, for mutual TLS."),
+    *credential_options,
 )
-"""Adds --url, --timeout, --wait, --ca, --cert and --key; the command receives them as one `server`."""
+
+server_options = options_as("server", _server, *_SERVER)
+"""Adds --url, --timeout, --wait, --ca, --cert, --key, --header, --token-file and --allow-plain-token; the command receives one `server`."""
+
+access_options = options_as("access", _server, *credential_options, check_option)
+"""--header, --token-file, --allow-plain-token and --check alone, for a command that names its servers otherwise: `access.at(url)`."""
+
+model_options = options_as("server", _server, *_SERVER, check_option)
+"""The same with --check, for commands that ask a model about images: `Classifier(model, server.url, **server.options())`."""
 
 version_option = click.option(
     "--version", "version", default="", metavar="N", help="Version of the model; the server chooses if it is left out."

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sightline.commands.options import Server, max_pixels_option, options_as, server_options, version_option
+from sightline.commands.options import Server, max_pixels_option, model_options, options_as, version_option
 from sightline.errors import RowsFailed
 from sightline.scoring import ScoreSettings
 
@@ -24,7 +24,7 @@ from sightline.scoring import ScoreSettings
 )
 @max_pixels_option
 @version_option
-@server_options
+@model_options
 def score(model: str, folder: Path, out: Path, settings: ScoreSettings, max_pixels: int, version: str, server: Server) -> None:
     """Score every image below FOLDER with MODEL: one row per image, the broken ones included.
 
@@ -33,13 +33,10 @@ def score(model: str, folder: Path, out: Path, settings: ScoreSettings, max_pixe
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    from sightline.classifier import Classifier
     from sightline.console import messages
     from sightline.scoring import images_below, score_folder
 
-    with Classifier(
-        model, server.url, version=version, timeout_s=server.timeout_s, wait_s=server.wait_s, tls=server.tls, max_pixels=max_pixels
-    ) as classifier:
+    with server.opened(model, version=version, max_pixels=max_pixels) as classifier:
         columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(), TimeRemainingColumn())
         with Progress(*columns, console=messages()) as bar:
             task = bar.add_task("scoring", total=sum(1 for _ in images_below(folder)))

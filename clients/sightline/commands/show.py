@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from sightline.commands.options import Server, max_pixels_option, options_as, server_options, version_option
+from sightline.commands.options import Server, max_pixels_option, model_options, options_as, version_option
 from sightline.errors import ContractError, MachineError, UsageError
 
 if TYPE_CHECKING:
@@ -44,13 +44,12 @@ class Drawing:
     max_pixels_option,
 )
 @version_option
-@server_options
+@model_options
 def show(model: str, image: Path, drawing: Drawing, version: str, server: Server) -> None:
     """Draw IMAGE as it is, and beside it the pixels that MODEL gets of it, enlarged; below, how they were made and the model's answer.
 
     Where an answer is wrong this shows whether the model was given what you see: upright, whole, and the right way round in its colours.
     """
-    from sightline.classifier import Classifier
     from sightline.reformat import reformat
 
     out = drawing.out
@@ -60,9 +59,9 @@ def show(model: str, image: Path, drawing: Drawing, version: str, server: Server
         _write(image, card, f"as the card {drawing.card_file} says; no server was asked", drawing)
         click.echo(f"{out}: {image} as {model} gets it")
         return
-    with Classifier(model, server.url, version=version, timeout_s=server.timeout_s, wait_s=server.wait_s, tls=server.tls) as classifier:
+    with server.opened(model, version=version) as classifier:
         pixels = reformat(image, classifier.card.preprocess, drawing.max_pixels)
-        (guess,) = classifier.guesses(pixels[None], CLASSES)
+        (guess,) = classifier.classify_pixels(pixels[None], CLASSES)
         _write(image, classifier.card, _answer(guess, f"{model} version {guess.version} on {classifier.url}"), drawing)
     click.echo(f"{out}: {image} as {model} gets it: {guess.label}  {guess.probability:.4f}")
     if guess.remark:

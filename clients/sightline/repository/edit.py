@@ -12,6 +12,7 @@ from sightline.repository.instances import InstanceChanges, InstanceSettings, in
 from sightline.repository.layout import CONFIG_FILE, NEW_CONFIG_FILE
 from sightline.repository.publish import locked
 from sightline.repository.read import PublishedModel, model_named
+from sightline.repository.samples import completed
 
 
 def change_instances(repository: Path, name: str, changes: InstanceChanges) -> InstanceSettings:
@@ -29,8 +30,12 @@ def set_instances(repository: Path, name: str, settings: InstanceSettings) -> No
 
 
 def set_policy(model: PublishedModel, policy: VersionPolicy) -> None:
-    """Let Triton serve other versions. Only for who holds the repository's lock. Raises RepositoryError or OSError."""
-    replace_config(model, replace(editable(model), policy=policy))
+    """Let Triton serve other versions, each with its golden sample. Only for who holds the repository's lock.
+
+    Raises RepositoryError or OSError.
+    """
+    parameters = completed(model, policy.served(model.numbers))
+    replace_config(model, replace(editable(model), policy=policy, parameters=parameters))
 
 
 def editable(model: PublishedModel) -> ModelConfig:

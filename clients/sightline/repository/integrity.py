@@ -1,8 +1,9 @@
 """Holds every file that decides an answer to the card and to the reports, so that none is changed in silence.
 
 A version's files are in its report (`check_files`). Here are those beside the versions: card, labels, images to warm up with, the
-configuration as far as it decides an answer, and the two models that take encoded images. What may be set by hand, such as instances,
-batching or the version that is served, may be. A hash finds accidents; it does not find somebody who computes it anew.
+configuration as far as it decides an answer or lets a client check one, and the two models that take encoded images. What may be set by
+hand, such as instances, batching or the version that is served, may be. A hash finds accidents; it does not find somebody who computes it
+anew.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from sightline.repository.hashes import FileHashes
 from sightline.repository.image_ensemble import image_configs
 from sightline.repository.layout import CARD_FILE, CONFIG_FILE, LABELS_FILE, MAX_TEXT_BYTES
 from sightline.repository.read import ModelFolder
+from sightline.repository.samples import check_samples
 
 RESTORE = "Restore the file that was published, or delete the model's folder and export again"
 
@@ -66,6 +68,7 @@ def _check_card(model: ModelFolder, card_of: Callable[[str], ModelCard | None]) 
         named = any(tensor.label_file == LABELS_FILE for tensor in model.config.outputs)
         _check_texts(model, {LABELS_FILE: labels_text(card)} if named else {}, all_needed=True)
         _check_texts(model, shared_files(card), all_needed=False)
+        check_samples(model, card)
     elif any(version.described is not None for version in model.versions):
         raise RepositoryError(f"{where} holds no model card, though a version of it was published with one. {RESTORE}")
 

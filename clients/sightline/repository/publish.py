@@ -12,20 +12,23 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from sightline.card import ModelCard
 from sightline.errors import MachineError, PublishError
-from sightline.host.files import is_fault_of_machine, read_bytes, reason_of, sync_folder, write_new
+from sightline.host.files import is_fault_of_machine, read_bytes, read_text, reason_of, sync_folder, write_new
 from sightline.repository.card_config import shared_files
 from sightline.repository.config import ModelConfig
 from sightline.repository.config_text import config_text, differing_settings
 from sightline.repository.layout import (
     CONFIG_FILE,
+    GOLDEN_FOLDER,
+    GOLDEN_INDEX,
     LOCK_FILE,
     MAX_TEXT_BYTES,
+    NEW_CONFIG_FILE,
     PROBE_FILE,
     REPORT_FILE,
     STAGING_FOLDER,
@@ -34,6 +37,7 @@ from sightline.repository.layout import (
 )
 from sightline.repository.read import PublishedModel, card_fields, read_published
 from sightline.repository.report import VersionReport, report_text
+from sightline.repository.samples import sample_of, samples_in, text_with_sample, with_sample
 
 Notify = Callable[[str], None]
 
@@ -86,10 +90,14 @@ def publish(
         beside = {**{name: text.encode() for name, text in shared_files(card).items()}, **(shared if model is None else _warm_up(model))}
         complete = report.published_as(card.name, number, _sha256_of(files), _sha256_of(beside))
         contents = {**files, REPORT_FILE: report_text(complete).encode()}
+        sample = sample_of(card, number, files.__getitem__)
+        if sample is None and f"{GOLDEN_FOLDER}/{GOLDEN_INDEX}" in files:
+            notify(f"no golden image of version {number} is small enough for a sample: clients cannot check it with --check")
         if model is None:
+            config = config if sample is None else with_sample(config, number, sample)
             put_model(repository, card.name, {CONFIG_FILE: config_text(config).encode(), **beside}, contents)
         else:
-            _publish_version(model, number, contents)
+            _publish_version(model, number, contents, sample)
             _notify_of_config(model, number, config, notify)
     return PublishedVersion(card.name, number, repository / card.name / str(number), complete)
 
@@ -122,15 +130,26 @@ def put_model(repository: Path, name: str, shared: Mapping[str, bytes], contents
         sync_folder(repository)
 
 
-def _publish_version(model: PublishedModel, number: int, contents: Mapping[str, bytes]) -> None:
+def _publish_version(model: PublishedModel, number: int, contents: Mapping[str, bytes], sample: str | None) -> None:
+    file = model.folder / CONFIG_FILE
+    before = read_text(file, MAX_TEXT_BYTES)
+    after = before if sample is None else text_with_sample(before, model, number, sample)
     with staging(model.folder / STAGING_FOLDER) as stage:
         for name, text in shared_files(model.card).items():
             if not (model.folder / name).exists():
                 write_new(stage / name, text.encode(), mode=0o644)
                 os.rename(stage / name, model.folder / name)
         _write_version(stage / str(number), contents)
-        # rename(2) replaces an empty folder at most, so even a version that someone made by hand meanwhile is safe.
-        os.rename(stage / str(number), model.folder / str(number))
+        for name, text in ((NEW_CONFIG_FILE, after), (CONFIG_FILE, before)):
+            write_new(stage / name, text.encode(), mode=0o644)
+        # The sample first: of a version that is not there yet it says nothing, and a version must not be served without its own.
+        os.replace(stage / NEW_CONFIG_FILE, file)
+        try:
+            # rename(2) replaces an empty folder at most, so even a version that someone made by hand meanwhile is safe.
+            os.rename(stage / str(number), model.folder / str(number))
+        except BaseException:
+            os.replace(stage / CONFIG_FILE, file)
+            raise
         sync_folder(model.folder)
 
 
@@ -230,6 +249,8 @@ def _abbreviated(value: object) -> str:
 
 def _notify_of_config(model: PublishedModel, number: int, config: ModelConfig, notify: Notify) -> None:
     """Say what the owner of an existing config.pbtxt should know after a version was added."""
+    # Samples are of versions, and no settings.
+    config = replace(config, parameters={**config.parameters, **samples_in(model.config)})
     if differing := [name for name in differing_settings(model.config, config) if name != "version_policy"]:
         notify(f"{model.folder / CONFIG_FILE} was kept as it is; a new one would differ in {', '.join(differing)}")
     policy = model.config.policy

@@ -1,19 +1,37 @@
-"""One way to talk to a Triton server, whatever the protocol: `connect(url)` gives a `Transport`.
+"""One way to talk to a Triton server, whatever the protocol: `connect(url)` gives a `Transport`, `connect_async(url)` an `AsyncTransport`.
 
 This package is the only place that imports tritonclient. It speaks in plain values (`ServedVersion`, `ServedConfig`, `InferResult`)
-and in the error tree; nothing of a protocol leaks out of it. `sightline.testing` has one for your own tests.
+and in the error tree; nothing of a protocol leaks out of it. `sightline.testing` has one of each for your own tests.
+
+What a call sends and how its answer is read stands once for each protocol (`http_calls`, `grpc_calls`), without any input or output; the
+four transports carry such calls out.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, Self, runtime_checkable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from sightline.transport.address import Address, Tls, parse_url
 
-__all__ = ["Address", "InferResult", "ServedConfig", "ServedVersion", "TensorSpec", "Tls", "Transport", "connect", "parse_url"]
+__all__ = [
+    "Address",
+    "AsyncTransport",
+    "InferResult",
+    "ServedConfig",
+    "ServedVersion",
+    "TensorSpec",
+    "Tls",
+    "Transport",
+    "connect",
+    "connect_async",
+    "parse_url",
+]
+
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -47,6 +65,8 @@ class ServedConfig:
     """The text under `parameters["model_card"]`, unread; None if there is none."""
     pictures_of: str | None = None
     """The same of a model that takes encoded images for another one, under `parameters["pictures_of"]`."""
+    samples: Mapping[str, str] = field(default_factory=dict)
+    """Version → its sealed golden sample, unread, under `parameters["golden_sample_<version>"]` (`sightline.golden_sample`)."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +84,7 @@ class Transport(Protocol):
     """What every protocol can do. Safe to share between threads. Each call ends within `timeout_s` seconds.
 
     Every method raises ServerUnavailable if nobody answers, DeadlineExceeded if no answer comes in time, ModelNotFound for an
-    unknown model or version, ModelError if the model refuses the request, ServerError for everything else.
+    unknown model or version, ModelError if the model refuses the request, UsageError after `close`, ServerError for everything else.
     """
 
     url: str
@@ -90,7 +110,7 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Close all connections. Closing twice is allowed."""
+        """Close all connections; calls in flight raise UsageError. Closing twice is allowed."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -98,16 +118,64 @@ class Transport(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-def connect(url: str, timeout_s: float = 10.0, tls: Tls | None = None) -> Transport:
+@runtime_checkable
+class AsyncTransport(Protocol):
+    """`Transport` for tasks of one event loop: the same methods, to be awaited. A call that is cancelled leaves nothing behind."""
+
+    url: str
+
+    async def models(self) -> list[ServedVersion]:
+        """As `Transport.models`."""
+        ...
+
+    async def config(self, model: str, version: str = "") -> ServedConfig:
+        """As `Transport.config`."""
+        ...
+
+    async def infer(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> InferResult:
+        """As `Transport.infer`."""
+        ...
+
+    async def infer_encoded(self, model: str, version: str, input_name: str, images: Sequence[bytes], output_name: str) -> InferResult:
+        """As `Transport.infer_encoded`."""
+        ...
+
+    async def labels(self, model: str, input_name: str, image: bytes, output_name: str, classes: int) -> dict[int, str]:
+        """As `Transport.labels`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections; calls in flight raise UsageError. Closing twice is allowed."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+def connect(url: str, timeout_s: float = 10.0, tls: Tls | None = None, headers: Mapping[str, str] = NO_HEADERS) -> Transport:
     """Open a transport to `grpc://host:port`, `grpcs://…`, `http://host:port/path` or `https://…`.
 
-    Nothing is sent yet. `timeout_s` bounds each later call. Raises UsageError for an address that is none.
+    Nothing is sent yet. `timeout_s` bounds each later call, and `headers` go with each (over gRPC as metadata). Raises UsageError for an
+    address that is none, and for a header that cannot be sent.
     """
     address = parse_url(url)
     if address.protocol == "grpc":
         from sightline.transport.over_grpc import GrpcTransport
 
-        return GrpcTransport(address, timeout_s, tls or Tls())
+        return GrpcTransport(address, timeout_s, tls or Tls(), headers)
     from sightline.transport.over_http import HttpTransport
 
-    return HttpTransport(address, timeout_s, tls or Tls())
+    return HttpTransport(address, timeout_s, tls or Tls(), headers)
+
+
+def connect_async(url: str, timeout_s: float = 10.0, tls: Tls | None = None, headers: Mapping[str, str] = NO_HEADERS) -> AsyncTransport:
+    """Open a transport for the tasks of the running event loop, as `connect` does. Nothing is sent yet, so there is nothing to await."""
+    address = parse_url(url)
+    if address.protocol == "grpc":
+        from sightline.transport.over_grpc_async import AsyncGrpcTransport
+
+        return AsyncGrpcTransport(address, timeout_s, tls or Tls(), headers)
+    from sightline.transport.over_http_async import AsyncHttpTransport
+
+    return AsyncHttpTransport(address, timeout_s, tls or Tls(), headers)

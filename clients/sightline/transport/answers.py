@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from sightline.card import CARD_KEY, PICTURES_OF
+from sightline.card import CARD_KEY, PICTURES_OF, SAMPLE_KEY
 from sightline.host.text import first_problem
 from sightline.transport import ServedConfig, ServedVersion, TensorSpec
 
@@ -78,4 +78,5 @@ def served_config(answer: object) -> ServedConfig:
         outputs=tuple(tensor.spec() for tensor in config.output),
         sealed_card=config.text_of(CARD_KEY),
         pictures_of=config.text_of(PICTURES_OF),
+        samples={key.removeprefix(SAMPLE_KEY): text.string_value for key, text in config.parameters.items() if key.startswith(SAMPLE_KEY)},
     )

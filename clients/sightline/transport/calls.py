@@ -1,184 +1,195 @@
-"""The calls of `Transport` in terms of tritonclient, whose gRPC and HTTP clients have the same methods and classes."""
+"""What the methods of a transport send and how what came is read, without any input or output: blocking or awaited, they are the same.
+
+A protocol adds how a question is written (`grpc_calls`, `http_calls`); a transport carries a `Call` out.
+"""
 
 import itertools
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
-from typing import ClassVar, Final, Protocol, Self, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from tritonclient.utils import InferenceServerException
 
 from sightline.card import MAX_SEALED_BYTES
-from sightline.errors import UsageError
+from sightline.errors import SightlineError
 from sightline.transport import InferResult, ServedConfig, ServedVersion
-from sightline.transport.address import Address
 from sightline.transport.answers import served_config, served_versions
-from sightline.transport.failures import mixed_up, understood
+from sightline.transport.failures import from_triton, mixed_up, not_triton
 from sightline.transport.forks import renew_after_fork
+from sightline.transport.headers import without_values
 
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
 Value = TypeVar("Value")
+Result = TypeVar("Result")
 
 MAX_ANSWER_BYTES: Final = 2 * MAX_SEALED_BYTES
 """Of one answer from the server: a configuration with the largest card fits twice."""
 
 
+@dataclass(frozen=True)
+class Call(Generic[Request, Answer, Value]):
+    """One call: what is sent, and how what comes is read."""
+
+    request: Request
+    read: Callable[[Answer], Value]
+    """Raises a member of the error tree for whatever is not a good answer to this very request."""
+    model: str = ""
+    """The model that it is about, for sentences; "" if none."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One inference, before a protocol writes it."""
+
+    model: str
+    version: str
+    input_name: str
+    datatype: str
+    """Triton's: UINT8, or BYTES for encoded images."""
+    values: npt.NDArray[np.uint8] | npt.NDArray[np.object_]
+    output_name: str
+    request_id: str
+    timeout_us: int
+    classes: int = 0
+    """Ask for so many classes by Triton's classification extension; 0 asks for the numbers."""
+
+
 class TritonResult(Protocol):
-    """tritonclient's answer to one request; `get_response` gives its protocol's own form of it."""
+    """tritonclient's answer to one request, of either protocol."""
 
     def as_numpy(self, name: str) -> npt.NDArray[np.float32]:
         """Return an output's values."""
         ...
 
-    def get_response(self) -> object:
-        """Return the whole answer."""
-        ...
+
+@dataclass(frozen=True)
+class Reply:
+    """What came for a question."""
+
+    request_id: str
+    """Of the request that it is an answer to; "" if it names none."""
+    version: str
+    result: TritonResult
 
 
-class TritonClient(Protocol):
-    """What is called of tritonclient's clients; both have more."""
+class Calls(ABC, Generic[Request, Answer]):
+    """The calls of a transport to `url`, each to end within `timeout_s`. Values of `headers` stand in no sentence."""
 
-    def get_inference_statistics(self, **options: float) -> object:
-        """Return what all models have done."""
-        ...
-
-    def get_model_config(self, model_name: str, model_version: str, **options: float) -> object:
-        """Return the configuration of a model."""
-        ...
-
-    def infer(
-        self,
-        model_name: str,
-        inputs: Sequence[object],
-        model_version: str,
-        outputs: Sequence[object],
-        request_id: str,
-        *,
-        timeout: int,
-        **options: float,
-    ) -> TritonResult:
-        """Answer one request."""
-        ...
-
-    def close(self) -> None:
-        """Close its connections."""
-        ...
-
-
-class TritonTransport(ABC):
-    """What the two protocols share. A protocol says how a call is made and how its answers are read."""
-
-    tritonclient: ClassVar[ModuleType]
-    """`tritonclient.grpc` or `tritonclient.http`."""
-
-    def __init__(self, address: Address, timeout_s: float, options: Mapping[str, float], as_json: Mapping[str, bool]) -> None:
-        """Prepare calls that end within `timeout_s`.
-
-        Each of the client's methods gets `options` too, and those whose answer is to be JSON get `as_json`.
-        """
-        self.url = address.url
-        self._timeout_s = timeout_s
-        self._options = options
-        self._json_options = {**options, **as_json}
-        self._ids, self._number = _new_ids(), itertools.count()
+    def __init__(self, url: str, timeout_s: float, headers: Mapping[str, str]) -> None:
+        self.url, self.timeout_s = url, timeout_s
+        self._headers = headers
+        self._number = itertools.count()
+        self.renew()
         renew_after_fork(self)
 
     def renew(self) -> None:
-        """Begin anew in a forked process: with ids of its own, and with connections of its own."""
-        self._ids = _new_ids()
+        """Begin anew in a forked process, with ids of its own: no other process, on whatever machine, has the same."""
+        self._ids = secrets.token_hex(8)
 
-    def models(self) -> list[ServedVersion]:
-        """List all loaded models, by name and version."""
-        statistics = self._call(lambda client: client.get_inference_statistics(**self._json_options))
-        return understood(lambda: served_versions(statistics), self.url)
+    def models(self) -> Call[Request, Answer, list[ServedVersion]]:
+        """List all loaded models."""
+        return Call(self._statistics(), lambda answer: _understood(lambda: served_versions(self._document(answer, "")), self.url))
 
-    def config(self, model: str, version: str = "") -> ServedConfig:
-        """Return the configuration of a model; `version` "" lets the server choose."""
-        config = self._call(lambda client: client.get_model_config(model, version, **self._json_options), model)
-        return understood(lambda: served_config(config), self.url)
-
-    def infer(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> InferResult:
-        """Answer one batch: uint8 pixels [N, H, W, C] to float32 [N, classes]."""
-        tensor = self.tritonclient.InferInput(input_name, list(pixels.shape), "UINT8")
-        return self._infer(model, version, tensor.set_data_from_numpy(pixels), output_name)
-
-    def infer_encoded(self, model: str, version: str, input_name: str, images: Sequence[bytes], output_name: str) -> InferResult:
-        """Answer one batch of encoded images, BYTES [N, 1], to float32 [N, classes]."""
-        column = np.empty((len(images), 1), dtype=np.object_)
-        column[:, 0] = list(images)
-        tensor = self.tritonclient.InferInput(input_name, [len(images), 1], "BYTES")
-        return self._infer(model, version, tensor.set_data_from_numpy(column), output_name)
-
-    def labels(self, model: str, input_name: str, image: bytes, output_name: str, classes: int) -> dict[int, str]:
-        """Return what Triton calls each class of a model that takes encoded images: its classification extension, from labels.txt."""
-        tensor = self.tritonclient.InferInput(input_name, [1, 1], "BYTES").set_data_from_numpy(np.array([[image]], dtype=np.object_))
-        result = self._ask(model, "", tensor, self.tritonclient.InferRequestedOutput(output_name, class_count=classes))
-
-        def read() -> dict[int, str]:
-            self._demand_own(result)
-            # Each as `probability:index:label`, or without the last where there is no label.
-            entries = [bytes(entry).decode().split(":", 2) for entry in result.answer.as_numpy(output_name).reshape(-1)]
-            return {int(entry[1]): entry[2] if len(entry) == 3 else "" for entry in entries}
-
-        return understood(read, self.url)
-
-    def _infer(self, model: str, version: str, tensor: object, output_name: str) -> InferResult:
-        result = self._ask(model, version, tensor, self.tritonclient.InferRequestedOutput(output_name))
-        return understood(lambda: InferResult(result.answer.as_numpy(output_name), self._demand_own(result)), self.url)
-
-    def _ask(self, model: str, version: str, tensor: object, output: object) -> "_Asked":
-        request_id = f"{self._ids}-{next(self._number)}"
-        timeout_us = max(1, int(self._timeout_s * 1_000_000))
-        answer = self._call(
-            lambda client: client.infer(model, [tensor], version, [output], request_id, timeout=timeout_us, **self._options), model
+    def config(self, model: str, version: str) -> Call[Request, Answer, ServedConfig]:
+        """Ask for the configuration of a model."""
+        return Call(
+            self._configuration(model, version),
+            lambda answer: _understood(lambda: served_config(self._document(answer, model)), self.url),
+            model,
         )
-        return _Asked(request_id, answer)
 
-    def _demand_own(self, asked: "_Asked") -> str:
-        """Return the version that answered. Raises ServerError if it is the answer to another request."""
-        answered, version = self._identity(asked.answer.get_response())
-        if answered != asked.request_id:
-            self._distrust()
-            raise mixed_up(self.url, answered)
-        return version
+    def infer(
+        self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str
+    ) -> Call[Request, Answer, InferResult]:
+        """Ask for the answer to a batch of pixels."""
+        return self._asked(self._question(model, version, input_name, pixels, output_name), self._values)
 
-    def __enter__(self) -> Self:
-        return self
+    def infer_encoded(
+        self, model: str, version: str, input_name: str, images: Sequence[bytes], output_name: str
+    ) -> Call[Request, Answer, InferResult]:
+        """Ask for the answer to a batch of encoded images."""
+        return self._asked(self._question(model, version, input_name, _column(images), output_name), self._values)
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def labels(self, model: str, input_name: str, image: bytes, output_name: str, classes: int) -> Call[Request, Answer, dict[int, str]]:
+        """Ask what Triton calls each class of a model that takes encoded images: its classification extension, from labels.txt."""
+        return self._asked(self._question(model, "", input_name, _column([image]), output_name, classes), _labels)
+
+    def refused(self, status: str, words: object, model: str) -> SightlineError:
+        """Return the member of the error tree for a call that the server refused; if it repeats a header's value, that is left out."""
+        return from_triton(status, without_values(str(words or ""), self._headers.values()), self.url, self.timeout_s, model)
+
+    def _question(
+        self,
+        model: str,
+        version: str,
+        input_name: str,
+        values: npt.NDArray[np.uint8] | npt.NDArray[np.object_],
+        output_name: str,
+        classes: int = 0,
+    ) -> Question:
+        datatype = "BYTES" if values.dtype == np.object_ else "UINT8"
+        request_id = f"{self._ids}-{next(self._number)}"
+        timeout_us = max(1, int(self.timeout_s * 1_000_000))
+        return Question(model, version, input_name, datatype, values, output_name, request_id, timeout_us, classes)
+
+    def _asked(self, question: Question, read: Callable[[Question, Reply], Result]) -> Call[Request, Answer, Result]:
+        request_id, url = question.request_id, self.url
+
+        def answered(answer: Answer) -> Result:
+            reply = self._reply(answer, question.model)
+            if reply.request_id != request_id:
+                raise mixed_up(url, reply.request_id)
+            return read(question, reply)
+
+        return Call(self._inference(question), lambda answer: _understood(lambda: answered(answer), url), question.model)
+
+    @staticmethod
+    def _values(question: Question, reply: Reply) -> InferResult:
+        return InferResult(reply.result.as_numpy(question.output_name), reply.version)
 
     @abstractmethod
-    def close(self) -> None:
-        """Close all connections. Closing twice is allowed."""
+    def _statistics(self) -> Request:
+        """Ask what all models have done."""
 
     @abstractmethod
-    def _call(self, call: Callable[[TritonClient], Value], model: str = "") -> Value:
-        """Call with tritonclient's client; what it raises becomes a member of the error tree."""
+    def _configuration(self, model: str, version: str) -> Request:
+        """Ask for a model's configuration."""
 
     @abstractmethod
-    def _identity(self, response: object) -> tuple[str, str]:
-        """Return which request an answer is to ("" if it names none), and which version of the model answered."""
+    def _inference(self, question: Question) -> Request:
+        """Write a question."""
 
-    def _distrust(self) -> None:  # noqa: B027 - over gRPC, one connection takes all requests
-        """Use no connection again that may hold an answer to somebody else."""
+    @abstractmethod
+    def _document(self, answer: Answer, model: str) -> object:
+        """Return an answer's JSON."""
 
-
-def _new_ids() -> str:
-    """Return what the ids of a process's requests begin with: no other process, on whatever machine, has the same."""
-    return secrets.token_hex(8)
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A request and what came for it."""
-
-    request_id: str
-    answer: TritonResult
+    @abstractmethod
+    def _reply(self, answer: Answer, model: str) -> Reply:
+        """Read the answer to a question."""
 
 
-def tls_refused(error: OSError) -> UsageError:
-    """Report a certificate or key that cannot be read or used."""
-    return UsageError(f"a TLS file cannot be read: {error}")
+def _column(images: Sequence[bytes]) -> npt.NDArray[np.object_]:
+    column = np.empty((len(images), 1), dtype=np.object_)
+    column[:, 0] = list(images)
+    return column
+
+
+def _labels(question: Question, reply: Reply) -> dict[int, str]:
+    # Each as `probability:index:label`, or without the last where there is no label.
+    entries = [bytes(entry).decode().split(":", 2) for entry in reply.result.as_numpy(question.output_name).reshape(-1)]
+    return {int(entry[1]): entry[2] if len(entry) == 3 else "" for entry in entries}
+
+
+def _understood(read: Callable[[], Value], url: str) -> Value:
+    """Return what `read` makes of an answer. Raises ServerError if the answer does not have Triton's form, however it fails to."""
+    try:
+        return read()
+    except SightlineError:
+        raise
+    except (InferenceServerException, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        raise not_triton(url, error) from None

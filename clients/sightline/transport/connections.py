@@ -1,68 +1,34 @@
 """HTTP connections that all threads of a process share: at most so many, each call within one deadline, none after an interruption.
 
-What comes in is parsed by geventhttpclient's parser (llhttp), which tritonclient uses too. Its sockets are gevent's, each bound to the
-thread that opened it, and time out for each byte anew; these are plain ones, with a deadline for the whole call.
+geventhttpclient's own sockets are gevent's, each bound to the thread that opened it, and time out for each byte anew; these are plain
+ones, with a deadline for the whole call.
 """
 
 import select
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Final
-
-from geventhttpclient.header import Headers
-from geventhttpclient.response import HTTPParseError, HTTPResponse
+from typing import Protocol
 
 from sightline.transport.address import Address
-
-MAX_CONNECTIONS: Final = 32
-"""Of one transport. Threads beyond it wait for one another; a server on the same machine gains nothing from more."""
-MAX_HEAD_BYTES: Final = 256 * 1024
-"""Of an answer's headers; Triton's have some hundred."""
-JOINED_BYTES: Final = 64 * 1024
-"""A body up to this is sent together with the headers; to join a larger one costs more than a second call."""
-RECEIVED_BYTES: Final = 64 * 1024
+from sightline.transport.http_wire import MAX_CONNECTIONS, RECEIVED_BYTES, HttpAnswer, HttpRequest, Interrupted, Limits, Reading
 
 
-class Interrupted(ConnectionError):
-    """The connection ended before an answer came."""
+class HasDescriptor(Protocol):
+    """A socket, or what stands for one."""
 
-
-@dataclass(frozen=True)
-class Answer:
-    """A whole answer."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a call may take."""
-
-    timeout_s: float
-    most_bytes: int
-    """Of the answer's body."""
-    started: float = field(default_factory=time.monotonic)
-
-    def remaining_s(self) -> float:
-        """Return the seconds that are left. Raises TimeoutError if there are none."""
-        remaining_s = self.started + self.timeout_s - time.monotonic()
-        if remaining_s <= 0:
-            raise TimeoutError
-        return remaining_s
+    def fileno(self) -> int:
+        """Return its file descriptor."""
+        ...
 
 
 class Connections:
     """The connections to one server, at most MAX_CONNECTIONS at a time. Safe to share between threads."""
 
-    def __init__(self, address: Address, context: ssl.SSLContext | None) -> None:
-        self._address, self._context = address, context
+    def __init__(self, address: Address, context: ssl.SSLContext | None, headers: Mapping[str, str]) -> None:
+        self._address, self._context, self._headers = address, context, headers
         self._begin()
 
     def _begin(self) -> None:
@@ -81,9 +47,12 @@ class Connections:
             connection.drop()
 
     def close(self) -> None:
-        """Close the connections that are idle, and each of the others as soon as it is."""
+        """Close the connections that are idle, and end the others, so that whoever waits for an answer is interrupted."""
         self.closed = True
         self.close_idle()
+        with self._lock:
+            for connection in self._open:
+                connection.end()
 
     def close_idle(self) -> None:
         """Close those that nobody uses now; the next call opens another."""
@@ -93,7 +62,7 @@ class Connections:
         for connection in idle:
             connection.close()
 
-    def request(self, method: str, path: str, body: bytes, headers: Mapping[str, str], limits: Limits) -> Answer:
+    def request(self, request: HttpRequest, limits: Limits) -> HttpAnswer:
         """Send a request and read the whole answer.
 
         Raises TimeoutError at the deadline, Interrupted or another OSError if there is no connection or it ends early, ValueError for
@@ -101,7 +70,7 @@ class Connections:
         still to come on it belongs to nobody.
         """
         with self._lent(limits) as connection:
-            return connection.exchange(method, path, body, headers, limits)
+            return connection.exchange(request, self._headers, limits)
 
     @contextmanager
     def _lent(self, limits: Limits) -> Iterator["_Connection"]:
@@ -132,8 +101,11 @@ class Connections:
     def _opened(self, limits: Limits) -> "_Connection":
         connection = _Connection(self._address, self._context, limits)
         with self._lock:
-            self._open.add(connection)
-        return connection
+            if not self.closed:
+                self._open.add(connection)
+                return connection
+        connection.close()
+        raise Interrupted("the connection was closed before an answer came")
 
     def _keep(self, connection: "_Connection") -> None:
         with self._lock:
@@ -167,29 +139,29 @@ class _Connection:
 
     def is_usable(self) -> bool:
         """Return whether the server has neither closed it nor said anything unasked."""
-        return not _is_readable(self._sock)
+        return not is_readable(self._sock)
 
-    def exchange(self, method: str, path: str, body: bytes, headers: Mapping[str, str], limits: Limits) -> Answer:
+    def exchange(self, request: HttpRequest, headers: Mapping[str, str], limits: Limits) -> HttpAnswer:
         """Send a request and read the whole answer; see `Connections.request`."""
-        lines = {"Host": self._host, "Content-Length": str(len(body)), **headers}
-        described = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        head = f"{method} {path} HTTP/1.1\r\n{described}\r\n".encode("ascii")
         self._sock.settimeout(limits.remaining_s())
-        if len(body) <= JOINED_BYTES:
-            self._sock.sendall(head + body)
-        else:
-            self._sock.sendall(head)
-            self._sock.sendall(body)
-        reading = _Reading(method, limits.most_bytes)
+        for piece in request.pieces(self._host, headers):
+            self._sock.sendall(piece)
+        reading = Reading(request.method, limits.most_bytes)
         while not reading.is_whole:
             self._sock.settimeout(limits.remaining_s())
             reading.take(self._sock.recv(RECEIVED_BYTES))
         self.keeps_open = not reading.should_close()
-        return Answer(reading.status_code, reading.info(), bytes(reading.body))
+        return reading.answer()
 
     def close(self) -> None:
         """Close it."""
         self._sock.close()
+
+    def end(self) -> None:
+        """Let whoever reads from it in another thread read its end."""
+        with suppress(OSError):
+            # Not SSLSocket's own, which takes TLS away from under the reader.
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def drop(self) -> None:
         """Close this process's copy of the socket without a word to the server, such as TLS's that this is the end."""
@@ -197,44 +169,8 @@ class _Connection:
             socket.close(self._sock.detach())
 
 
-class _Reading(HTTPResponse):
-    """An answer that is read up to what it may have."""
-
-    def __init__(self, method: str, most_bytes: int) -> None:
-        super().__init__(method)
-        self.body = bytearray()
-        self._most_bytes, self._head_bytes = most_bytes, 0
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all of it has come; an interim answer (1xx) announces another one."""
-        return self.message_complete and self.status_code >= 200
-
-    def take(self, received: bytes) -> None:
-        """Read on. Raises Interrupted if nothing more comes, ValueError for what is no HTTP or too long."""
-        if not received and not self.headers_complete:
-            raise Interrupted("the connection was closed before an answer came")
-        if not self.headers_complete:
-            self._head_bytes += len(received)
-        try:
-            self.feed(received)
-        except HTTPParseError as error:
-            if received:
-                raise ValueError(str(error)) from None
-            # The parser's word for an end that comes too early.
-            raise Interrupted("the connection was closed in the middle of an answer") from None
-        if not received and not self.message_complete:
-            raise Interrupted("the connection was closed in the middle of an answer")
-        if not self.headers_complete and self._head_bytes > MAX_HEAD_BYTES:
-            raise ValueError(f"its headers are longer than {MAX_HEAD_BYTES:,} bytes")
-        if len(self.body) > self._most_bytes:
-            raise ValueError(f"longer than {self._most_bytes:,} bytes")
-
-    def _on_body(self, buf: bytearray) -> None:
-        self.body += buf
-
-
-def _is_readable(sock: socket.socket) -> bool:
+def is_readable(sock: HasDescriptor) -> bool:
+    """Return whether there is something to read from a socket: what the server said unasked, or its end."""
     if not hasattr(select, "poll"):  # Windows
         return bool(select.select([sock], [], [], 0)[0])
     waiting = select.poll()

@@ -17,7 +17,7 @@ from PIL import Image
 
 from sightline.batches import Probabilities, batch_size_for, in_batches
 from sightline.card import CARD_KEY, ModelCard, unseal
-from sightline.classifier import MAX_REQUEST_BYTES, Classifier
+from sightline.classifier import Classifier
 from sightline.errors import ContractError, DataError, ModelError, ModelNotFound, RepositoryError
 from sightline.in_triton import ENCODED, IMAGE, REFORMAT
 from sightline.reformat import reformat
@@ -25,6 +25,7 @@ from sightline.repository.integrity import check_shared
 from sightline.repository.layout import CONFIG_FILE, GOLDEN_FOLDER, GOLDEN_INDEX, ONNX_FILE, version_numbers
 from sightline.repository.read import ModelVersion, check_files, read_folder, read_version
 from sightline.repository.report import FROM
+from sightline.served_model import MAX_REQUEST_BYTES
 from sightline.transport import Transport, connect
 from sightline_export.gate.thresholds import FP32
 from sightline_export.graph.runtimes import in_onnx_runtime, in_torch
@@ -194,7 +195,9 @@ def _compare_images(
             sent = np.stack([reformat(content, classifier.card.preprocess) for content in files])
             compare_pixels(tallies.pixels[name], indices, trained, sent)
             if len(classifier.card.labels) == len(card.labels):
-                comparison.compare(tallies.clients[name], indices, of_onnx, classifier.answer(sent), allowed.golden_tolerance)
+                comparison.compare(
+                    tallies.clients[name], indices, of_onnx, classifier.probabilities_of_pixels(sent), allowed.golden_tolerance
+                )
             else:
                 tallies.clients[name].differs(f"{len(card.labels)} classes were trained, {len(classifier.card.labels)} are served")
         for name, transport in clients.encoded.items():
