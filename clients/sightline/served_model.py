@@ -128,14 +128,15 @@ class ServedModel:
     def checked(self, result: InferResult, count: int) -> InferResult:
         """Return the answer to `count` images. Raises ModelError unless it holds a distribution for each."""
         values, expected = result.values, (count, len(self.card.labels))
-        who = f"the model {self.name} on {self.url} answered"
         if not isinstance(values, np.ndarray) or values.shape != expected or values.dtype != np.float32:
             described = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else "nothing"
-            raise ModelError(f"{who} {described} instead of float32 {expected}")
+            raise ModelError(f"the model {self.name} on {self.url} answered {described} instead of float32 {expected}")
         if not np.isfinite(values).all():
-            raise ModelError(f"{who} with numbers that are not finite: it is broken, no label is given")
+            raise ModelError(
+                f"the model {self.name} on {self.url} answered with numbers that are not finite: it is broken, no label is given"
+            )
         if values.min() < -1e-3 or np.abs(values.sum(axis=1, dtype=np.float64) - 1).max() > 1e-2:
-            raise ModelError(f"{who} with numbers that are no probabilities: no label is given")
+            raise ModelError(f"the model {self.name} on {self.url} answered with numbers that are no probabilities: no label is given")
         return result
 
     def joined(self, results: Sequence[InferResult]) -> Probabilities:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from sightline.commands.options import Server, telling
+from sightline.commands.access import telling
+from sightline.commands.options import Server
 from sightline.errors import ServerUnavailable
 from sightline.transport import Tls
 

@@ -1,6 +1,6 @@
 """Options that several commands share, and the way in which a command receives many options as one value."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import wraps
@@ -11,13 +11,11 @@ import click
 
 from sightline.classifier import DEFAULT_URL, Classifier
 from sightline.client_settings import TIMEOUT_S, ClientOptions, ClientSettings, settings_of
-from sightline.errors import SightlineError, UsageError
-from sightline.host.files import read_text, reason_of
-from sightline.host.text import one_line
+from sightline.commands.access import check_option, credential_options, parsed_headers, telling, token_in
+from sightline.errors import SightlineError
 from sightline.image import MAX_PIXELS
 from sightline.transport.address import Tls
-from sightline.transport.headers import MAX_VALUE_BYTES, demand_headers
-from sightline.transport.patience import WAIT_S, OnWait
+from sightline.transport.patience import WAIT_S
 
 if TYPE_CHECKING:
     from sightline.transport import Transport
@@ -60,11 +58,6 @@ def options_named(options: Mapping[str, str]) -> Iterator[None]:
         if named:
             error.args = (f"{error} (Options: {', '.join(named)})",)
         raise
-
-
-TELL_AFTER_S: Final = 1.0
-"""A shorter wait is told to nobody."""
-TELL_EVERY_S: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -129,48 +122,6 @@ OPTION_OF: Final = {"allow_plain_token": "--allow-plain-token"}
 """Setting of a client → the option that changes it."""
 
 
-def telling(tell: Callable[[str], None]) -> OnWait:
-    """Return an `on_wait` that tells of a wait that lasts, and then again every TELL_EVERY_S seconds."""
-    told_s = -TELL_EVERY_S
-
-    def on_wait(error: SightlineError, waited_s: float) -> None:
-        nonlocal told_s
-        if waited_s < TELL_AFTER_S:
-            told_s = -TELL_EVERY_S
-        elif waited_s - told_s >= TELL_EVERY_S or waited_s < told_s:
-            told_s = waited_s
-            tell(f"waiting, for {waited_s:.0f} s now: {error}")
-
-    return on_wait
-
-
-def parsed_headers(lines: Sequence[str]) -> dict[str, str]:
-    """Return the headers of options `NAME:VALUE`. Raises UsageError, without the value, for one that is none or comes twice."""
-    headers: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon:
-            raise UsageError("a header is written as NAME:VALUE, with a colon")
-        if name.strip().lower() in (known.lower() for known in headers):
-            raise UsageError(f"the header {one_line(name, 80)} is given twice")
-        headers[name.strip()] = value.strip(" \t")
-    demand_headers(headers)
-    return headers
-
-
-def token_in(file: Path | None) -> str | None:
-    """Return the token that a file holds; None without a file. Raises UsageError if it cannot be read or is empty."""
-    if file is None:
-        return None
-    try:
-        token = read_text(file, MAX_VALUE_BYTES).strip()
-    except OSError as error:
-        raise UsageError(f"{file}: the token cannot be read: {reason_of(error)}") from None
-    if not token:
-        raise UsageError(f"{file}: there is no token in this file")
-    return token
-
-
 class _ServerValues(TypedDict):
     """What click gives."""
 
@@ -200,28 +151,6 @@ def _server(**values: Unpack[_ServerValues]) -> Server:
 
 
 _PEM: Final = click.Path(path_type=Path, dir_okay=False)
-
-credential_options: Final = (
-    click.option(
-        "--header",
-        "headers",
-        multiple=True,
-        metavar="NAME:VALUE",
-        help="Send this header with every call; repeatable. Everyone on this machine can read it: a token goes into SIGHTLINE_TOKEN.",
-    ),
-    click.option(
-        "--token-file",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="File with a token to send as `Authorization: Bearer`.  [default: the environment variable SIGHTLINE_TOKEN]",
-    ),
-    click.option("--allow-plain-token", is_flag=True, help="Send a token to another machine without TLS, readable on the way."),
-)
-
-check_option = click.option(
-    "--check",
-    is_flag=True,
-    help="Refuse a model, with exit code 9, whose answer to its golden sample is not the published one.",
-)
 
 _SERVER: Final = (
     click.option(

@@ -1,11 +1,13 @@
 """The configuration of a published model follows from its card: how it is made, and whether one that was read still fits."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
-from sightline.card import CARD_KEY, ModelCard, seal, unseal
+from sightline.card import CARD_KEY, SAMPLE_KEY, ModelCard, seal, unseal
 from sightline.errors import ContractError
 from sightline.repository.config import ModelConfig, Tensor, VersionPolicy, WarmUp, WarmUpTensor
+from sightline.repository.config_text import differing_settings
 from sightline.repository.instances import THREADS_BETWEEN, InstanceSettings, with_instances
 from sightline.repository.layout import CARD_FILE, LABELS_FILE, ONNX_FILE, WARM_UP_FILE
 
@@ -72,6 +74,17 @@ def contradictions(config: ModelConfig, card: ModelCard) -> list[str]:
         "output": [(card.output, "TYPE_FP32", [len(card.labels)], LABELS_FILE)],
     }
     return [f"its {field} is {stated[field]}, the card says {wanted[field]}" for field in wanted if stated[field] != wanted[field]]
+
+
+def notices_of_kept(kept: ModelConfig, where: str, number: int, new: ModelConfig) -> Iterator[str]:
+    """Give what the owner of a configuration that was `kept` should know after version `number` was added, which would have had `new`."""
+    # Samples are of versions, and no settings.
+    settings = {key: value for key, value in kept.parameters.items() if not key.startswith(SAMPLE_KEY)}
+    if differing := [name for name in differing_settings(replace(kept, parameters=settings), new) if name != "version_policy"]:
+        yield f"{where} was kept as it is; a new one would differ in {', '.join(differing)}"
+    if kept.policy.kind == "specific" and number not in kept.policy.versions:
+        pinned = ", ".join(map(str, kept.policy.versions))
+        yield f"version {number} is published but not served: version_policy in {where} says {pinned}"
 
 
 def shared_files(card: ModelCard) -> dict[str, str]:

@@ -12,16 +12,16 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from sightline.card import ModelCard
 from sightline.errors import MachineError, PublishError
 from sightline.host.files import is_fault_of_machine, read_bytes, read_text, reason_of, sync_folder, write_new
-from sightline.repository.card_config import shared_files
+from sightline.repository.card_config import notices_of_kept, shared_files
 from sightline.repository.config import ModelConfig
-from sightline.repository.config_text import config_text, differing_settings
+from sightline.repository.config_text import config_text
 from sightline.repository.layout import (
     CONFIG_FILE,
     GOLDEN_FOLDER,
@@ -37,7 +37,7 @@ from sightline.repository.layout import (
 )
 from sightline.repository.read import PublishedModel, card_fields, read_published
 from sightline.repository.report import VersionReport, report_text
-from sightline.repository.samples import sample_of, samples_in, text_with_sample, with_sample
+from sightline.repository.samples import sample_of, text_with_sample, with_sample
 
 Notify = Callable[[str], None]
 
@@ -98,7 +98,8 @@ def publish(
             put_model(repository, card.name, {CONFIG_FILE: config_text(config).encode(), **beside}, contents)
         else:
             _publish_version(model, number, contents, sample)
-            _notify_of_config(model, number, config, notify)
+            for notice in notices_of_kept(model.config, str(model.folder / CONFIG_FILE), number, config):
+                notify(notice)
     return PublishedVersion(card.name, number, repository / card.name / str(number), complete)
 
 
@@ -245,15 +246,3 @@ def _agreed(model: PublishedModel, card: ModelCard, notify: Notify) -> ModelCard
 def _abbreviated(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:79] + "…"
-
-
-def _notify_of_config(model: PublishedModel, number: int, config: ModelConfig, notify: Notify) -> None:
-    """Say what the owner of an existing config.pbtxt should know after a version was added."""
-    # Samples are of versions, and no settings.
-    config = replace(config, parameters={**config.parameters, **samples_in(model.config)})
-    if differing := [name for name in differing_settings(model.config, config) if name != "version_policy"]:
-        notify(f"{model.folder / CONFIG_FILE} was kept as it is; a new one would differ in {', '.join(differing)}")
-    policy = model.config.policy
-    if policy.kind == "specific" and number not in policy.versions:
-        pinned = ", ".join(map(str, policy.versions))
-        notify(f"version {number} is published but not served: version_policy in {model.folder / CONFIG_FILE} says {pinned}")
