@@ -108,7 +108,7 @@ def read_journal(path: Path) -> Journal | None:
     head = _parsed(path, 1, lines[0], Head)
     checkpoints = tuple(_parsed(path, number, line, Checkpoint) for number, line in enumerate(lines[1:], 2))
     if head.format != FORMAT:
-        raise DataError(f"{path}: a journal of format {head.format}; this Sightline reads format {FORMAT}")
+        raise DataError(f"{path}: a journal of format {head.format}; this Sightline reads format {FORMAT}", settings=("overwrite",))
     return Journal(head, checkpoints, sum(len(line) + 1 for line in lines))
 
 
@@ -131,11 +131,11 @@ _NAMES: Final = {
 def _parsed(path: Path, number: int, line: bytes, kind: type[Content]) -> Content:
     checksum, _, text = line.partition(b" ")
     if checksum != _checksum(text):
-        raise DataError(f"{path}: line {number} of the job's journal is damaged")
+        raise DataError(f"{path}: line {number} of the job's journal is damaged", settings=("overwrite",))
     try:
         return kind.model_validate_json(text)
     except ValidationError:
-        raise DataError(f"{path}: line {number} of the job's journal is of another version of Sightline") from None
+        raise DataError(f"{path}: line {number} of the job's journal is of another version of Sightline", settings=("overwrite",)) from None
 
 
 def _checksum(text: bytes) -> bytes:

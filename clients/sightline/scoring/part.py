@@ -163,6 +163,7 @@ def demand_whole(part: Path, at: Checkpoint) -> None:
             sha256.update(content)
             missing -= len(content)
     if missing:
-        raise DataError(f"{part}: the rows are damaged: {at.bytes - missing:,} bytes are left of {at.bytes:,} that were on the disk")
+        left = f"{at.bytes - missing:,} bytes are left of {at.bytes:,} that were on the disk"
+        raise DataError(f"{part}: the rows are damaged: {left}", settings=("overwrite",))
     if sha256.hexdigest() != at.part_sha256:
-        raise DataError(f"{part}: the rows are damaged: they were changed after they were written")
+        raise DataError(f"{part}: the rows are damaged: they were changed after they were written", settings=("overwrite",))
