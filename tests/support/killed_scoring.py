@@ -118,4 +118,4 @@ def _die_at(last: int, out: str) -> None:
         step()
 
     sys.addaudithook(heard)
-    os.fsync = synced
+    os.fsync = synced  # type: ignore[assignment]

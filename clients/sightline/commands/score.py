@@ -74,15 +74,18 @@ def score(model: str, source: str, out: Path, settings: ScoreSettings, max_pixel
     from sightline.console import messages
     from sightline.scoring import listing
     from sightline.scoring import score as score_images
-    from sightline.scoring.job import begun_version
+    from sightline.scoring.job import without_server
 
     with options_named(OPTIONS), _ended_by_signals(out) as opened:
         images = listing(source)
-        wanted = version or (begun_version(out) if settings.resume else "")
-        with Display(images, messages()) as display, _pinned(model, wanted, max_pixels, server) as classifier:
-            opened.append(classifier)
-            done = score_images(classifier, images, out, settings, display.progress)
-    _tell(done, classifier.card.sha256)
+        card = ""
+        done, begun_with = without_server(images, out, settings)
+        if done is None:
+            with Display(images, messages()) as display, _pinned(model, version or begun_with, max_pixels, server) as classifier:
+                opened.append(classifier)
+                done = score_images(classifier, images, out, settings, display.progress)
+                card = f", card {classifier.card.sha256[:12]}"
+        _tell(done, card)
 
 
 def _pinned(model: str, version: str, max_pixels: int, server: Server) -> "Classifier":
@@ -97,14 +100,14 @@ def _pinned(model: str, version: str, max_pixels: int, server: Server) -> "Class
     return opened(version=version)
 
 
-def _tell(done: "ScoreSummary", card_sha256: str) -> None:
-    if done.resumed_rows == done.rows and not done.version:
+def _tell(done: "ScoreSummary", card: str) -> None:
+    if not card:
         click.echo(f"{done.out} was finished before: {done.rows:,} rows ({done.broken:,} with an error); nothing was done")
     else:
         before = f"; {done.resumed_rows:,} of them from before" if done.resumed_rows else ""
         click.echo(
             f"{done.rows:,} rows in {done.out} ({done.broken:,} with an error; {done.remarked:,} with a remark; "
-            f"{done.passed_over:,} other files passed over; version {done.version}, card {card_sha256[:12]}{before})"
+            f"{done.passed_over:,} other files passed over; version {done.version}{card}{before})"
         )
     if done.guarded:
         click.echo(

@@ -41,9 +41,9 @@ def score(
     _demand_possible(images, out, settings)
     files = Files(out)
     with held(files):
+        if (finished := _finished_before(files, settings)) is not None:
+            return finished
         journal = begun(files) if settings.resume else None
-        if settings.resume and journal is None and out.exists():
-            return _finished_before(out)
         _demand_free(files, settings, journal)
         job = _job(classifier, images, out, settings)
         if journal is not None:
@@ -51,10 +51,19 @@ def score(
         return run(files, images, job, journal, progress)
 
 
-def begun_version(out: Path) -> str:
-    """Return the model's version with which the job that writes `out` was begun; empty if none was. Raises DataError."""
-    journal = begun(Files(out))
-    return journal.head.version if journal is not None else ""
+def without_server(images: Listing, out: Path, settings: ScoreSettings) -> tuple[ScoreSummary | None, str]:
+    """Say what can be said of a job before a server is asked: its summary if it is finished, and the version with which it was begun.
+
+    Raises as `score` does if the job can neither begin nor go on.
+    """
+    _demand_possible(images, out, settings)
+    files = Files(out)
+    with held(files):
+        finished = _finished_before(files, settings)
+        journal = begun(files) if settings.resume else None
+        if finished is None:
+            _demand_free(files, settings, journal)
+    return finished, journal.head.version if journal is not None else ""
 
 
 def _demand_possible(images: Listing, out: Path, settings: ScoreSettings) -> None:
@@ -102,10 +111,13 @@ def _job(classifier: Classifier, images: Listing, out: Path, settings: ScoreSett
     return Job(head, rows, engine, settings.checkpoint_s)
 
 
-def _finished_before(out: Path) -> ScoreSummary:
+def _finished_before(files: Files, settings: ScoreSettings) -> ScoreSummary | None:
+    """Return the summary of a job that is to be resumed and was finished; None if there is something to do."""
+    if not settings.resume or files.begun or not files.out.exists():
+        return None
     rows = broken = remarked = 0
-    for row in rows_of(out):
+    for row in rows_of(files.out):
         rows += 1
         broken += bool(row.error)
         remarked += bool(row.remark)
-    return ScoreSummary(rows, broken, 0, out, remarked, resumed_rows=rows)
+    return ScoreSummary(rows, broken, 0, files.out, remarked, resumed_rows=rows)

@@ -10,11 +10,14 @@ from sightline.host.text import one_line
 
 Value = TypeVar("Value")
 
-_UNAVAILABLE: Final = ("StatusCode.UNAVAILABLE", "502", "503")
+_UNAVAILABLE: Final = ("StatusCode.UNAVAILABLE", "StatusCode.CANCELLED", "502", "503")
+"""A Triton that is told to end cancels the gRPC calls in flight. (Nobody here cancels calls; after `close` the next one is refused.)"""
+_BROKEN: Final = ("stream removed", "socket closed", "rst_stream", "goaway")
+"""What gRPC says of a connection that ended under a call, whatever the status."""
 _DEADLINE: Final = ("StatusCode.DEADLINE_EXCEEDED", "504", "499")
 _NOT_FOUND: Final = ("StatusCode.NOT_FOUND", "404")
-_NOT_READY: Final = ("no available versions", "not at ready state", "not ready")
-"""What Triton says of a model while it comes up or goes down."""
+_NOT_READY: Final = ("no available versions", "not at ready state", "not ready", "is not healthy")
+"""What Triton says of a model while it comes up or goes down; "Stub process … is not healthy" is a worker that died."""
 _REFUSED: Final = ("StatusCode.INVALID_ARGUMENT", "400")
 
 
@@ -29,7 +32,7 @@ def from_triton(error: InferenceServerException, url: str, timeout_s: float, mod
     if model and ("unknown model" in lower or status in _NOT_FOUND or ("is not found" in lower and model.lower() in lower)):
         advice = f"`sightline models --url {url}` lists what it has"
         return ModelNotFound(f"the server at {url} has no such model or version: {reason} ({advice})")
-    if status in _UNAVAILABLE:
+    if status in _UNAVAILABLE or any(words in lower for words in _BROKEN):
         return unavailable(url, reason)
     if status in _REFUSED and model:
         return ModelError(f"the model {model} on {url} refused the request: {reason}")
