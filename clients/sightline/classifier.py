@@ -77,6 +77,11 @@ class Classifier:
         """The most images that one request carries: bounded by the model and by 32 MiB."""
         return self._served.batch_size
 
+    @property
+    def max_pixels(self) -> int:
+        """The most pixels that an image may have."""
+        return self._settings.max_pixels
+
     def classify(self, images: ImageInput | Iterable[ImageInput], top: int = 1) -> list[Guess]:
         """Return a guess for each image, in order. `images` is any iterable of images, or a single one, which counts as a list of one.
 

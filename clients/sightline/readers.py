@@ -229,7 +229,9 @@ def _begin(parent: int, pixels: int, changed: Condition, taken: Count, blocks: i
     _room = Room(pixels, changed, taken)
     # Ctrl-C goes to every process of the terminal, and is for the one that asks.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
     keep_blocks(blocks)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 

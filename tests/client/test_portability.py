@@ -43,14 +43,14 @@ AT_WORK = """
 import json, pathlib, sys
 from sightline import Classifier, ImageError, MachineError, reformat
 from sightline.host import cache, cpu, files, gpu
-from sightline.scoring import score_folder
+from sightline.scoring import score
 from sightline.testing import FakeTransport
 from support.fake_network import brightest, card
 
 folder = pathlib.Path(sys.argv[1])
 with Classifier("colours", transport=FakeTransport(card(), brightest)) as classifier:
     labels = [guess.label for guess in classifier.classify([folder / "blue.png", (folder / "red.png").read_bytes()])]
-    summary = score_folder(classifier, folder, folder / "rows.csv")
+    summary = score(classifier, folder, folder / "rows.csv")
 refusal = None
 try:
     reformat(folder / "text.png", card().preprocess)

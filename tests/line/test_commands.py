@@ -131,7 +131,7 @@ def test_score_writes_a_row_for_every_image_the_broken_ones_too(
     with pytest.raises(RowsFailed, match=r"^1 of 301 images could not be read: their rows in .*rows.csv say why$"):
         cli.run(["score", "mnist", str(folder), "--out", str(tmp_path / "rows.csv"), "--url", url])
     assert capsys.readouterr().out.startswith(
-        f"301 rows in {tmp_path / 'rows.csv'} (1 with an error; 0 with a remark; 0 other files passed over; card "
+        f"301 rows in {tmp_path / 'rows.csv'} (1 with an error; 0 with a remark; 0 other files passed over; version 1, card "
     )
     with (tmp_path / "rows.csv").open(newline="") as file_of_rows:
         rows = list(csv.DictReader(file_of_rows))

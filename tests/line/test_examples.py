@@ -77,10 +77,9 @@ def test_a_folder_becomes_rows(server: Server, digit_files: list[Path], guesses:
     for file in digit_files:
         (folder / file.name).write_bytes(file.read_bytes())
     (folder / "broken.jpg").write_bytes(b"no image")
-    lines = python("score_folder.py", folder, tmp_path / "rows.csv", server=server).stdout.splitlines()
-    assert lines[0] == "11 rows, 1 of them without a label"
-    assert lines[-1] == "broken: broken.jpg"
-    counted = {label: int(count) for label, count in (line.removeprefix("label ").split(": ") for line in lines[1:-1])}
+    lines = python("score_folder.py", folder, tmp_path / "rows.parquet", server=server).stdout.splitlines()
+    assert lines[:2] == ["11 rows, 1 of them without a label", "broken: broken.jpg (image)"]
+    counted = {label: int(count) for label, count in (line.removeprefix("label ").split(": ") for line in lines[2:])}
     labels = [guess.label for guess in guesses]
     assert counted == {label: labels.count(label) for label in sorted(set(labels))}
 

@@ -5,11 +5,14 @@ from typing import Final
 from sightline.errors import DeadlineExceeded, ModelError, ModelNotFound, ServerError, ServerUnavailable, SightlineError, UsageError
 from sightline.host.text import one_line
 
-_UNAVAILABLE: Final = ("StatusCode.UNAVAILABLE", "502", "503")
+_UNAVAILABLE: Final = ("StatusCode.UNAVAILABLE", "StatusCode.CANCELLED", "502", "503")
+"""A Triton that is told to end cancels the gRPC calls in flight. (Nobody here cancels calls; after `close` the next one is refused.)"""
+_BROKEN: Final = ("stream removed", "socket closed", "rst_stream", "goaway")
+"""What gRPC says of a connection that ended under a call, whatever the status."""
 _DEADLINE: Final = ("StatusCode.DEADLINE_EXCEEDED", "504", "499")
 _NOT_FOUND: Final = ("StatusCode.NOT_FOUND", "404")
-_NOT_READY: Final = ("no available versions", "not at ready state", "not ready")
-"""What Triton says of a model while it comes up or goes down."""
+_NOT_READY: Final = ("no available versions", "not at ready state", "not ready", "is not healthy")
+"""What Triton says of a model while it comes up or goes down; "Stub process … is not healthy" is a worker that died."""
 _NOT_ALLOWED: Final = ("StatusCode.UNAUTHENTICATED", "StatusCode.PERMISSION_DENIED", "401", "403")
 _RESTRICTED: Final = "is restricted, expecting header"
 """What Triton says where an interface is restricted, over gRPC as if it were not there (UNAVAILABLE)."""
@@ -29,7 +32,7 @@ def from_triton(status: str, words: object, url: str, timeout_s: float, model: s
         return ServerError(f"the server at {url} does not let this caller in: {reason} ({status}). {advice}")
     if model and (of_model := _about_model(status, reason, url, model)):
         return of_model
-    if status in _UNAVAILABLE:
+    if status in _UNAVAILABLE or any(words in reason.lower() for words in _BROKEN):
         return unavailable(url, reason)
     return ServerError(f"the server at {url} failed: {reason} ({status or 'no status'})")
 

@@ -1,0 +1,121 @@
+"""Batch jobs in processes of their own, to be killed with SIGKILL: after some time, or at their k-th step on the disk.
+
+The processes are forked from one that has imported everything already and has no threads.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightline import Classifier
+from sightline.errors import SightlineError
+from sightline.scoring import ScoreSettings, score
+from sightline.testing import FakeTransport
+from support.fake_network import brightest, card
+
+RESUMED = ScoreSettings(resume=True, checkpoint_s=0.01)
+EVENTS = {"open", "os.rename", "os.remove", "os.truncate"}
+
+fresh = multiprocessing.get_context("forkserver")
+fresh.set_forkserver_preload(
+    ["support.killed_scoring", "sightline.transport.over_grpc", "sightline.transport.over_http", "pyarrow.parquet"]
+)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A job, and when it is to be killed."""
+
+    source: str
+    out: Path
+    url: str = ""
+    """Of a real server with the model `tiny`; empty asks the fake one."""
+    after_s: float | None = None
+    at_step: int | None = None
+    settings: ScoreSettings = RESUMED
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+@contextmanager
+def jobs() -> Iterator[Callable[[Order], int]]:
+    """Give a function that does what it is ordered and returns the exit code: 0, that of an error, or -9."""
+    ours, theirs = fresh.Pipe()
+    server = fresh.Process(target=_fork_on_demand, args=(theirs,))
+    server.start()
+
+    def done(order: Order) -> int:
+        ours.send(order)
+        assert ours.poll(120)
+        code: int = ours.recv()
+        return code
+
+    try:
+        yield done
+    finally:
+        server.kill()
+        server.join(30)
+
+
+def _fork_on_demand(orders: Any) -> None:
+    while True:
+        order = orders.recv()
+        child = os.fork()
+        if child == 0:
+            try:
+                _do(order)
+            except SightlineError as error:
+                traceback.print_exc()
+                os._exit(error.exit_code)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        if order.after_s is not None:
+            deadline_s = time.monotonic() + order.after_s
+            while time.monotonic() < deadline_s and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                time.sleep(0.0005)
+            os.kill(child, signal.SIGKILL)
+        orders.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def _do(order: Order) -> None:
+    os.environ.update(dict(order.environment))
+    if order.at_step is not None:
+        _die_at(order.at_step, str(order.out))
+    with _classifier(order.url) as classifier:
+        score(classifier, order.source, order.out, order.settings)
+
+
+def _classifier(url: str) -> Classifier:
+    return Classifier("tiny", url, version="1") if url else Classifier("colours", transport=FakeTransport(card(), brightest))
+
+
+def _die_at(last: int, out: str) -> None:
+    """Die right before the step `last`: the opening, renaming, removing or cutting of a file of the job, or a flush to the disk."""
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def heard(event: str, arguments: tuple[Any, ...]) -> None:
+        # A truncation names a descriptor.
+        if event in EVENTS and (event == "os.truncate" or Path(out).name in str(arguments[0])):
+            step()
+
+    def synced(_descriptor: int) -> None:
+        # Without the real one: what a killed process has written is kept by the kernel.
+        step()
+
+    sys.addaudithook(heard)
+    os.fsync = synced  # type: ignore[assignment]
