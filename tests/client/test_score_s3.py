@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import boto3
 import pytest
 from PIL import Image
 
@@ -20,6 +19,8 @@ from sightline.scoring.entries import PassedOver
 from sightline.testing import FakeTransport
 from support.fake_network import brightest, card
 from support.killed_scoring import Order, jobs
+
+boto3 = pytest.importorskip("boto3", reason="the base install has no S3")
 
 OBJECTS = 300
 ODD = ("a b.png", "ünï 名.png", "per%20cent?#&+.png", "star*[x].png", "no-suffix", "=formula.png")
