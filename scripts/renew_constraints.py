@@ -29,7 +29,9 @@ def main(*, keep: bool) -> None:
     uv = [line for line in before if line.startswith("uv==")]
     for python, extra in (("3.11", "all"), ("3.11", "all-gpu"), ("3.12", "all"), ("3.12", "all-gpu")):
         scratch.write_text("".join(f"{name}=={version}\n" for name, version in versions.items()), encoding="utf-8")
-        versions |= _resolved(python, ["--extra", extra, "--group", f"{ROOT / 'pyproject.toml'}:dev"], scratch)
+        versions |= _resolved(
+            python, ["--extra", extra, "--extra", "s3", "--extra", "gs", "--group", f"{ROOT / 'pyproject.toml'}:dev"], scratch
+        )
     others = {name: version for name, version in versions.items() if name != BOUND_TO_NUMPY_1}
     scratch.write_text("".join(f"{name}=={version}\n" for name, version in others.items()), encoding="utf-8")
     newest = _resolved("3.13", [], scratch)

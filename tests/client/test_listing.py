@@ -1,21 +1,23 @@
 """Listings of batch jobs: folders, lists, patterns and URLs, with whatever lies in them."""
 
+import contextlib
 import io
 import json
 import os
 import pickle
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 from PIL import Image
 
 from sightline import Classifier
 from sightline.errors import MissingExtra, UsageError
-from sightline.scoring import Entry, ScoreSettings, images_below, listing, rows_of, score
+from sightline.scoring import Entry, ScoreSettings, images_below, listing, remote, rows_of, score
 from sightline.scoring.entries import PassedOver, Problem
 from sightline.scoring.remote import FarFile
 from sightline.testing import FakeTransport
@@ -36,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def bucket() -> Iterator[str]:
     """A file system in memory, with images, odd names and something else."""
-    memory = fsspec.filesystem("memory")
+    memory = pytest.importorskip("fsspec", reason="the base install has no URLs").filesystem("memory")
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4), "red").save(buffer, "PNG")
     for name in ("cat/1.png", "cat/deep/2.png", "dog/3 %?#.png", "dog/nosuffix", "dog/ü.PNG", "notes.txt"):
@@ -247,6 +249,8 @@ def test_a_list_that_is_none_is_refused_in_one_sentence(tmp_path: Path, name: st
     ],
 )
 def test_what_names_no_images_is_refused(source: str, sentence: str) -> None:
+    if "://" in source:
+        pytest.importorskip("fsspec", reason="the base install has no URLs")
     with pytest.raises(UsageError) as refusal:
         entries_of(source)
     assert str(refusal.value).startswith(sentence)
@@ -280,7 +284,7 @@ def test_a_far_file_can_be_pickled_and_is_read_once(bucket: str) -> None:
     assert len(image.read()) > 8
 
 
-def test_a_bucket_that_is_not_there_ends_the_job_with_one_sentence(tmp_path: Path) -> None:
+def test_a_bucket_that_is_not_there_ends_the_job_with_one_sentence(bucket: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refusal:
         score(classifier(), "memory://nowhere/in", tmp_path / "rows.csv")
     assert str(refusal.value) == "memory://nowhere/in: the folder cannot be listed: No such file or directory"
@@ -296,7 +300,7 @@ def test_a_list_from_elsewhere_names_urls_and_what_lies_beside_it_but_nothing_on
         "../../x.png",
         "none://x/y.png",
     ]
-    fsspec.filesystem("memory").pipe("/bucket/in/list.txt", "\n".join(lines).encode())
+    pytest.importorskip("fsspec").filesystem("memory").pipe("/bucket/in/list.txt", "\n".join(lines).encode())
     rows = list(rows_of(score(classifier(), f"{bucket}/list.txt", tmp_path / "rows.csv").out))
     assert [(row.image, row.error_kind) for row in rows] == [
         ("cat/1.png", ""),
@@ -309,3 +313,62 @@ def test_a_list_from_elsewhere_names_urls_and_what_lies_beside_it_but_nothing_on
     ]
     assert rows[2].error == f"{bucket}/missing.png: cannot be read: No such file or directory"
     assert rows[3].error == "/etc/passwd: cannot be read: a list from elsewhere names URLs, or paths below its own folder"
+
+
+class Web(BaseHTTPRequestHandler):
+    """A list, an image, a file without an end, and one that breaks off."""
+
+    image = b""
+    requests = 0
+
+    def do_HEAD(self) -> None:
+        self._begin()
+
+    def do_GET(self) -> None:
+        content = self._begin()
+        with contextlib.suppress(ConnectionError):
+            if self.path == "/images/endless.png":
+                while True:
+                    self.wfile.write(bytes(1024 * 1024))
+            self.wfile.write(content[:-10] if self.path == "/images/broken-off.png" else content)
+
+    def _begin(self) -> bytes:
+        lists = b"one.png\nendless.png\nmissing.png\nbroken-off.png\n"
+        contents = {"/images/list.txt": lists, "/images/one.png": self.image, "/images/broken-off.png": self.image}
+        content = contents.get(self.path, b"")
+        self.send_response(404 if "missing" in self.path else 200)
+        if "endless" not in self.path:
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        return content
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_list_on_a_web_server_names_images_beside_it_and_no_file_is_read_without_end(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("aiohttp", reason="the base install has no URLs")
+    monkeypatch.setattr(remote, "FIRST_PAUSE_S", 0.01)
+    Web.image = (folder / "b.png").read_bytes()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Web) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/images"
+        rows = list(rows_of(score(classifier(), f"{url}/list.txt", tmp_path / "rows.csv").out))
+        server.shutdown()
+    assert [(row.image, row.error_kind) for row in rows] == [
+        ("one.png", ""),
+        ("endless.png", "too-large"),
+        ("missing.png", "remote"),
+        ("broken-off.png", "remote"),
+    ]
+    assert rows[2].error == f"{url}/missing.png: cannot be read: No such file or directory"
+
+
+def test_images_below_a_folder_that_cannot_be_listed_whole_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: scandir(path if Path(path).name != "x" else folder / "none"))
+    with pytest.raises(UsageError) as refusal:
+        list(images_below(folder))
+    assert str(refusal.value) == f"a/x/: a folder below {folder} cannot be listed (No such file or directory)"

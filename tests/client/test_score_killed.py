@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from support.killed_scoring import Order, jobs
+from support.score_formats import SUFFIXES
 
 if TYPE_CHECKING:
     from sightline_serving.server import Server
 
 KILLS = 50
-SUFFIXES = ("csv", "jsonl", "parquet")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_fifty_kills_at_random_moments_leave_the_bytes_of_a_clean_run(
         clean[suffix] = (tmp_path / f"clean.{suffix}").read_bytes()
     kills = finished = underway = 0
     while kills < KILLS:
-        suffix = SUFFIXES[finished % 3]
+        suffix = SUFFIXES[finished % len(SUFFIXES)]
         out = tmp_path / f"rows.{suffix}"
         code = job(Order(str(folder), out, chosen.choice(urls), after_s=chosen.uniform(0.0, 1.1 * clean_s)))
         assert code in (0, -9), f"SIGHTLINE_SEED={seed}"

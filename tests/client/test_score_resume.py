@@ -19,9 +19,9 @@ from sightline.scoring.journal import Checkpoint, Head, line_of
 from sightline.testing import FakeTransport
 from sightline.transport import InferResult
 from support.fake_network import brightest, card
+from support.score_formats import SUFFIXES
 
 RESUME = ScoreSettings(resume=True, checkpoint_s=0)
-SUFFIXES = ("csv", "jsonl", "parquet")
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def test_a_changed_byte_of_the_part_or_the_journal_is_refused(begun: Begun) -> N
 
 
 def test_a_job_may_be_ended_many_times(tmp_path: Path) -> None:
-    job = begin(tmp_path, "parquet", 4)
+    job = begin(tmp_path, SUFFIXES[-1], 4)
     for rows in (8, 12, 16, 20, 24, 28):
         with pytest.raises(KeyboardInterrupt):
             score(classifier(), job.folder, job.out, RESUME, interrupted_at(rows))

@@ -16,9 +16,10 @@ from sightline.scoring import Row, ScoreProgress, ScoreSettings, rows_of, score
 from sightline.testing import FakeTransport
 from sightline.transport import InferResult, ServedVersion
 from support.fake_network import brightest, card
+from support.score_formats import SUFFIXES
 
 COLOURS = {"red": "red", "lime": "green", "blue": "blue"}
-ALL_FORMATS = pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+ALL_FORMATS = pytest.mark.parametrize("suffix", SUFFIXES)
 
 
 @pytest.fixture
@@ -67,8 +68,8 @@ def test_every_image_is_a_row_in_the_order_of_the_paths_and_broken_ones_say_why(
 
 def test_the_rows_are_the_same_in_every_format(folder: Path, tmp_path: Path) -> None:
     settings = ScoreSettings(top=2, labelled=True)
-    rows = [list(rows_of(score(classifier(), folder, tmp_path / f"rows.{suffix}", settings).out)) for suffix in ("csv", "jsonl", "parquet")]
-    assert rows[0] == rows[1] == rows[2]
+    rows = [list(rows_of(score(classifier(), folder, tmp_path / f"rows.{suffix}", settings).out)) for suffix in SUFFIXES]
+    assert all(each == rows[0] for each in rows)
     assert {len(row.top) for row in rows[0]} == {0, 2}
     assert {row.truth for row in rows[0]} == {None, "part0", "part1", "part2", "part3"}
 

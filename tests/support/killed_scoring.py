@@ -40,6 +40,8 @@ class Order:
     """Of a real server with the model `tiny`; empty asks the fake one."""
     after_s: float | None = None
     at_step: int | None = None
+    at_bytes: int | None = None
+    """When the part is as long as this."""
     settings: ScoreSettings = RESUMED
     environment: tuple[tuple[str, str], ...] = ()
 
@@ -78,12 +80,19 @@ def _fork_on_demand(orders: Any) -> None:
                 traceback.print_exc()
                 os._exit(1)
             os._exit(0)
-        if order.after_s is not None:
-            deadline_s = time.monotonic() + order.after_s
-            while time.monotonic() < deadline_s and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                time.sleep(0.0005)
-            os.kill(child, signal.SIGKILL)
+        if order.after_s is not None or order.at_bytes is not None:
+            _kill_in_time(child, order)
         orders.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def _kill_in_time(child: int, order: Order) -> None:
+    deadline_s = time.monotonic() + (60 if order.after_s is None else order.after_s)
+    part = order.out.with_name(f"{order.out.name}.part")
+    while time.monotonic() < deadline_s and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if order.at_bytes is not None and part.exists() and part.stat().st_size >= order.at_bytes:
+            break
+        time.sleep(0.0005)
+    os.kill(child, signal.SIGKILL)
 
 
 def _do(order: Order) -> None:

@@ -89,8 +89,10 @@ def _demand_free(files: Files, settings: ScoreSettings, journal: Journal | None)
     if settings.overwrite:
         return
     if files.begun and not settings.resume:
-        what = "a job that was not finished left its rows here: resume it, or overwrite it"
-        raise UsageError(f"{files.begun[0]}: {what}", settings=("resume", "overwrite"))
+        raise UsageError(
+            f"{files.begun[0]}: a job that was not finished left its rows here: resume it, or overwrite it",
+            settings=("resume", "overwrite"),
+        )
     if files.out.exists() and journal is None:
         raise UsageError(f"{files.out}: the file exists already: choose another name, or overwrite it", settings=("overwrite",))
 

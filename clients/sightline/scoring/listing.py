@@ -44,13 +44,20 @@ def listing(source: str | Path) -> Listing:
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """Give the paths of all images below `folder`, by content or name, sorted. Raises UsageError if there is no such folder.
+    """Give the paths of all images below `folder`, by content or name, sorted. Raises UsageError if a folder cannot be listed.
 
-    Hidden files and links to folders are passed over; what cannot be read is left out.
+    Hidden files and links to folders are passed over.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder of images")
-    return (entry.image for entry in Walk(str(folder), LocalTree(folder)).entries(PassedOver()) if isinstance(entry.image, Path))
+    return _paths(Walk(str(folder), LocalTree(folder)))
+
+
+def _paths(walk: Walk) -> Iterator[Path]:
+    for entry in walk.entries(PassedOver()):
+        if not isinstance(entry.image, Path):
+            raise UsageError(f"{entry.name}: a folder below {walk.source} cannot be listed ({entry.stamp})")
+        yield entry.image
 
 
 def _far(url: str) -> Listing:
