@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +21,12 @@ from sightline.repository.history import rollback
 from sightline.repository.read import model_named
 from sightline.testing import AsyncFakeTransport, FakeTransport
 from sightline.transport import InferResult, ServedConfig
-from sightline_serving.server import Server, start_server
-from sightline_serving.settings import FREE_PORTS, ServeSettings
 from support.cards import tiny_card
 from support.fake_network import brightest, card
-from support.tiny_models import publish_sampled, publish_tiny, swap_weights
 
-ANY_FILE = ServeSettings(http_port=0, grpc_port=0, metrics_port=0, verify_hashes=False)
+if TYPE_CHECKING:
+    from sightline_serving.server import Server
+
 PIXELS = np.random.default_rng(3).integers(0, 256, (8, 6, 3), dtype=np.uint8)
 
 
@@ -201,6 +200,10 @@ def test_after_a_server_came_back_its_card_and_its_sample_are_looked_at_again() 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_another_model_in_the_place_of_the_one_that_was_opened_is_told(protocol: str, tmp_path: Path) -> None:
     """A server goes, and another comes up at its address, with a model of the same name and other labels."""
+    from sightline_serving.server import start_server
+    from sightline_serving.settings import FREE_PORTS
+    from support.tiny_models import publish_sampled
+
     pixels = np.zeros((1, 6, 5, 3), np.uint8)
     publish_sampled(tmp_path / "before")
     other = tiny_card().model_copy(update={"labels": ("four", "other", "labels", "here")})
@@ -229,21 +232,25 @@ def test_another_model_in_the_place_of_the_one_that_was_opened_is_told(protocol:
 
 
 @pytest.fixture(scope="module")
-def swapped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def swapped(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Server]":
     """A server with honest versions 1 and 2 of a model; version 3 is, by its file, another network; the model `old` has no samples."""
+    from sightline_serving.server import start_server
+    from sightline_serving.settings import FREE_PORTS
+    from support.tiny_models import publish_sampled, publish_tiny, swap_weights
+
     repository = tmp_path_factory.mktemp("swapped") / "models"
     for seed in (0, 1):
         publish_sampled(repository, seed=seed)
     swap_weights(publish_sampled(repository, seed=2), seed=3)
     publish_tiny(repository, "old")
     set_policy(model_named(repository, "tiny"), VersionPolicy("all"))
-    with start_server(repository, ANY_FILE) as server:
+    with start_server(repository, replace(FREE_PORTS, verify_hashes=False)) as server:
         yield server
 
 
 @pytest.mark.triton
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_a_swapped_file_is_caught_over_both_protocols_by_clients_and_commands(protocol: str, swapped: Server, tmp_path: Path) -> None:
+def test_a_swapped_file_is_caught_over_both_protocols_by_clients_and_commands(protocol: str, swapped: "Server", tmp_path: Path) -> None:
     url = swapped.grpc_url if protocol == "grpc" else swapped.http_url
     image = tmp_path / "a.png"
     Image.new("RGB", (20, 20), "red").save(image)
@@ -279,11 +286,15 @@ def test_a_swapped_file_is_caught_over_both_protocols_by_clients_and_commands(pr
 
 @pytest.mark.triton
 def test_a_version_that_is_served_again_is_checked_by_its_own_sample(tmp_path: Path) -> None:
+    from sightline_serving.server import start_server
+    from sightline_serving.settings import FREE_PORTS
+    from support.tiny_models import publish_sampled
+
     for seed in (0, 1):
         publish_sampled(tmp_path / "models", seed=seed)
     assert rollback(tmp_path / "models", "tiny") == 1
     with (
-        start_server(tmp_path / "models", ServeSettings(http_port=0, grpc_port=0, metrics_port=0)) as server,
+        start_server(tmp_path / "models", FREE_PORTS) as server,
         Classifier("tiny", server.grpc_url, check=True) as tiny,
     ):
         assert tiny.served_version() == "1"

@@ -18,7 +18,6 @@ from sightline.transport import connect
 from sightline.transport.headers import RESERVED, is_loopback
 from support.fake_network import brightest, card
 from support.proxies import grpc_proxy, http_proxy
-from support.tiny_models import publish_tiny
 
 if TYPE_CHECKING:
     from sightline_serving.server import Server
@@ -240,6 +239,7 @@ def test_an_option_that_makes_no_sense_is_one_sentence(option: list[str], senten
 def test_tritons_own_restricted_interfaces_open_to_their_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sightline_serving import server as serving
     from sightline_serving.settings import FREE_PORTS
+    from support.tiny_models import publish_tiny
 
     command = serving._command
     closed = "inference,model-config,statistics"

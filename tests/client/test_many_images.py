@@ -5,7 +5,7 @@ import io
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,11 +14,11 @@ from PIL import Image
 from sightline import AsyncClassifier, Classifier, ImageError
 from sightline.errors import UsageError
 from sightline.testing import AsyncFakeTransport, FakeTransport
-from sightline_serving.server import Server, start_server
-from sightline_serving.settings import FREE_PORTS
 from support.cards import tiny_card
 from support.fake_network import brightest, card
-from support.tiny_models import publish_sampled
+
+if TYPE_CHECKING:
+    from sightline_serving.server import Server
 
 BLUE = np.full((9, 9, 3), (0, 0, 255), np.uint8)
 
@@ -120,8 +120,12 @@ def test_a_generator_is_not_read_before_it_is_needed() -> None:
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def large(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Server]":
     """A model whose images are of 3 MiB each: 22 of them are more than what Triton takes in one body."""
+    from sightline_serving.server import start_server
+    from sightline_serving.settings import FREE_PORTS
+    from support.tiny_models import publish_sampled
+
     card = tiny_card(max_batch_size=64)
     card = card.model_copy(update={"preprocess": card.preprocess.model_copy(update={"size": (1024, 1024)})})
     repository = tmp_path_factory.mktemp("large") / "models"
@@ -132,7 +136,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.mark.triton
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_more_than_64_mib_of_pixels_pass_in_several_requests(protocol: str, large: Server) -> None:
+def test_more_than_64_mib_of_pixels_pass_in_several_requests(protocol: str, large: "Server") -> None:
     url = large.grpc_url if protocol == "grpc" else large.http_url
     pixels = np.random.default_rng(5).integers(0, 256, (24, 1024, 1024, 3), dtype=np.uint8)
     assert pixels.nbytes > 64 * 1024**2

@@ -55,6 +55,16 @@ def test_a_broken_image_gets_no_label_and_the_others_do(
 
 
 @pytest.mark.triton
+def test_tasks_of_an_event_loop_share_a_classifier(server: Server, digit_files: list[Path], guesses: list[Guess], tmp_path: Path) -> None:
+    missing = tmp_path / "missing.png"
+    lines = python("in_an_event_loop.py", *digit_files, missing, server=server).stdout.splitlines()
+    assert lines == [
+        *(f"{file}: {guess.label}" for file, guess in zip(digit_files, guesses, strict=True)),
+        f"no label: {missing}: cannot be read: No such file or directory",
+    ]
+
+
+@pytest.mark.triton
 def test_a_model_that_is_not_there_is_told_from_a_server_that_is_not(server: Server) -> None:
     done = python("handle_errors.py", "nobody", server=server, code=10)
     assert done.stderr.startswith(f"another model, please: the server at {server.grpc_url} has no such model or version")

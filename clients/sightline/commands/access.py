@@ -10,7 +10,6 @@ from sightline.errors import SightlineError, UsageError
 from sightline.host.files import read_text, reason_of
 from sightline.host.text import one_line
 from sightline.transport.headers import MAX_VALUE_BYTES, demand_headers
-from sightline.transport.patience import OnWait
 
 TELL_AFTER_S: Final = 1.0
 """A shorter wait is told to nobody."""
@@ -40,19 +39,25 @@ check_option = click.option(
 )
 
 
-def telling(tell: Callable[[str], None]) -> OnWait:
-    """Return an `on_wait` that tells of a wait that lasts, and then again every TELL_EVERY_S seconds."""
-    told_s = -TELL_EVERY_S
+def on_stderr(sentence: str) -> None:
+    """Tell a sentence to whoever started the command."""
+    click.echo(sentence, err=True)
 
-    def on_wait(error: SightlineError, waited_s: float) -> None:
-        nonlocal told_s
+
+class Telling:
+    """An `on_wait` that tells of a wait that lasts, and then again every TELL_EVERY_S seconds. It may be pickled with its classifier."""
+
+    def __init__(self, tell: Callable[[str], None] = on_stderr) -> None:
+        self._tell = tell
+        self._told_s = -TELL_EVERY_S
+
+    def __call__(self, error: SightlineError, waited_s: float) -> None:
+        """Tell, if it is time to."""
         if waited_s < TELL_AFTER_S:
-            told_s = -TELL_EVERY_S
-        elif waited_s - told_s >= TELL_EVERY_S or waited_s < told_s:
-            told_s = waited_s
-            tell(f"waiting, for {waited_s:.0f} s now: {error}")
-
-    return on_wait
+            self._told_s = -TELL_EVERY_S
+        elif waited_s - self._told_s >= TELL_EVERY_S or waited_s < self._told_s:
+            self._told_s = waited_s
+            self._tell(f"waiting, for {waited_s:.0f} s now: {error}")
 
 
 def parsed_headers(lines: Sequence[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import click
 
 from sightline.classifier import DEFAULT_URL, Classifier
 from sightline.client_settings import TIMEOUT_S, ClientOptions, ClientSettings, settings_of
-from sightline.commands.access import check_option, credential_options, parsed_headers, telling, token_in
+from sightline.commands.access import Telling, check_option, credential_options, parsed_headers, token_in
 from sightline.errors import SightlineError
 from sightline.image import MAX_PIXELS
 from sightline.transport.address import Tls
@@ -96,7 +96,7 @@ class Server:
             headers=self.headers,
             allow_plain_token=self.allow_plain_token,
             check=self.check,
-            on_wait=telling(lambda sentence: click.echo(sentence, err=True)),
+            on_wait=Telling(),
         )
         if self.token is not None:
             chosen["token"] = self.token

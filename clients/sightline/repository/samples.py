@@ -24,7 +24,7 @@ from sightline.repository.read import ModelFolder, ModelVersion, PublishedModel
 from sightline.repository.report import parse_document
 
 MAX_SAMPLES_BYTES: Final = 2 * MAX_SAMPLE_BYTES
-"""Of all samples in one configuration, which every client fetches: some fifteen of photos of 224 × 224, thousands of digits. Those of the
+"""Of all samples in one configuration, which every client fetches: some twenty of photos of 224 × 224, thousands of digits. Those of the
 oldest versions make room; a rollback makes them again."""
 
 

@@ -3,6 +3,7 @@
 Over gRPC it is the message as protobuf's JSON, which writes 64-bit integers as text and leaves out what has its default.
 """
 
+import re
 from typing import Final
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -10,6 +11,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from sightline.card import CARD_KEY, PICTURES_OF, SAMPLE_KEY
 from sightline.host.text import first_problem
 from sightline.transport import ServedConfig, ServedVersion, TensorSpec
+
+SAMPLE: Final = re.compile(re.escape(SAMPLE_KEY) + r"([1-9][0-9]{0,17})")
+"""The key of a version's golden sample."""
 
 
 class _Statistics(BaseModel):
@@ -78,5 +82,5 @@ def served_config(answer: object) -> ServedConfig:
         outputs=tuple(tensor.spec() for tensor in config.output),
         sealed_card=config.text_of(CARD_KEY),
         pictures_of=config.text_of(PICTURES_OF),
-        samples={key.removeprefix(SAMPLE_KEY): text.string_value for key, text in config.parameters.items() if key.startswith(SAMPLE_KEY)},
+        samples={match[1]: text.string_value for key, text in config.parameters.items() if (match := SAMPLE.fullmatch(key))},
     )
