@@ -1,14 +1,22 @@
 """Who answers for the entries of a job. A job asks an engine for outcomes in order, and keeps listing, rows and journal to itself."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import chain, islice
+from typing import Final, Protocol
 
 from sightline.classifier import Classifier
 from sightline.flow import FlowSettings
-from sightline.readers import Readers
+from sightline.host.cpu import usable_cores
+from sightline.readers import Readers, reading_processes, reading_threads
 from sightline.scoring.entries import Entry
 from sightline.scoring.rows import Outcome
+
+FEW: Final = 32
+"""Fewer images are nothing that processes are begun for; and where these lie, the others do too."""
+FETCHERS: Final = 16
+"""Images that are fetched from elsewhere at the same time."""
 
 
 class Engine(Protocol):
@@ -36,7 +44,6 @@ class ClassifierEngine:
     classifier: Classifier
     top: int
     flow: FlowSettings
-    readers: Readers
 
     @property
     def batch_size(self) -> int:
@@ -45,4 +52,17 @@ class ClassifierEngine:
 
     def answers(self, entries: Iterable[Entry]) -> Iterator[Outcome]:
         """Give an outcome for each entry, in order."""
-        return self.classifier.stream((entry.image for entry in entries), self.top, self.flow, self.readers)
+        remaining = iter(entries)
+        first = list(islice(remaining, FEW))
+        with self._readers(first) as readers:
+            images = (entry.image for entry in chain(first, remaining))
+            yield from self.classifier.stream(images, self.top, self.flow, readers)
+
+    def _readers(self, first: Sequence[Entry]) -> AbstractContextManager[Readers]:
+        """Processes for what lies on this machine, one for each core; threads for a few images, and for what is waited for."""
+        count = self.flow.readers
+        if any(entry.is_far for entry in first):
+            return reading_threads(count or max(FETCHERS, usable_cores()), self.flow.pixels)
+        if len(first) < FEW:
+            return reading_threads(count or usable_cores(), self.flow.pixels)
+        return reading_processes(count or usable_cores(), self.flow.pixels)

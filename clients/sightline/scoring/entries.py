@@ -77,11 +77,6 @@ class Listing(Protocol):
         """Whether its entries can say which class they have."""
         ...
 
-    @property
-    def is_near(self) -> bool:
-        """Whether its images lie on this machine, so that reading them takes a processor's time and not a network's."""
-        ...
-
     def entries(self, passed_over: PassedOver) -> Iterator[Entry]:
         """Give the images, and count in `passed_over` what is none. Raises UsageError if nothing can be listed at all."""
         ...

@@ -1,16 +1,12 @@
 """Scores images: a row for each, in the order of the listing, in bounded memory, and resumable to the byte."""
 
-from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
 
 import PIL
 
 from sightline.classifier import Classifier
 from sightline.errors import UsageError
-from sightline.host.cpu import usable_cores
-from sightline.readers import Readers, reading_processes, reading_threads
 from sightline.scoring.engine import ClassifierEngine
 from sightline.scoring.entries import Listing
 from sightline.scoring.formats import RowFormat, format_of, rows_of
@@ -22,9 +18,6 @@ from sightline.scoring.resume import begun, demand_same
 from sightline.scoring.rows import text_of
 from sightline.scoring.run import Job, Notify, run
 from sightline.scoring.settings import ScoreSettings, ScoreSummary
-
-FETCHERS: Final = 16
-"""Images that are fetched from elsewhere at the same time."""
 
 
 def score(
@@ -51,11 +44,10 @@ def score(
             return finished
         journal = begun(files) if settings.resume else None
         _demand_free(files, settings, journal)
-        with _readers(images, settings) as readers:
-            job = _job(ClassifierEngine(classifier, settings.top, settings.flow, readers), images, out, settings)
-            if journal is not None:
-                demand_same(files, journal, job.head)
-            return run(files, images, job, journal, progress)
+        job = _job(classifier, images, out, settings)
+        if journal is not None:
+            demand_same(files, journal, job.head)
+        return run(files, images, job, journal, progress)
 
 
 def without_server(images: Listing, out: Path, settings: ScoreSettings) -> tuple[ScoreSummary | None, str]:
@@ -97,16 +89,9 @@ def _demand_free(files: Files, settings: ScoreSettings, journal: Journal | None)
         raise UsageError(f"{files.out}: the file exists already: choose another name, or overwrite it", settings=("overwrite",))
 
 
-def _readers(images: Listing, settings: ScoreSettings) -> AbstractContextManager[Readers]:
-    """Processes for what lies on this machine, as many as there are cores; threads for what is waited for, and more of them."""
-    pixels = settings.flow.pixels
-    if images.is_near:
-        return reading_processes(settings.readers or usable_cores(), pixels)
-    return reading_threads(settings.readers or max(FETCHERS, usable_cores()), pixels)
-
-
-def _job(engine: ClassifierEngine, images: Listing, out: Path, settings: ScoreSettings) -> Job:
-    kind, classifier = format_of(out), engine.classifier
+def _job(classifier: Classifier, images: Listing, out: Path, settings: ScoreSettings) -> Job:
+    kind = format_of(out)
+    engine = ClassifierEngine(classifier, settings.top, settings.flow)
     top = min(settings.top, len(classifier.card.labels))
     head = Head(
         sightline=version("sightline"),

@@ -23,8 +23,6 @@ from sightline.scoring.remote import FarFile, demand_url, is_url, opened
 from sightline.scoring.walk import stamp_of
 
 STDIN: Final = "-"
-NEAR_ENTRIES: Final = 100
-"""So many of a list say where the others lie."""
 MAX_LINE_BYTES: Final = 16 * 1024
 """Of a list: longer than any path or signed URL."""
 MAX_LIST_BYTES: Final = 1024 * MIB
@@ -105,13 +103,6 @@ class ListedImages:
     def has_truth(self) -> bool:
         """Whether a line can name a class: not in a text file, where it is a path and nothing else."""
         return READERS[self.suffix] is not _text_lines
-
-    @property
-    def is_near(self) -> bool:
-        """Whether its images lie on this machine: judged by the first ones, and not where the list can be read once only."""
-        if self.source == STDIN or is_url(self.source):
-            return False
-        return not any(entry.is_far for entry in itertools.islice(self.entries(PassedOver()), NEAR_ENTRIES))
 
     def entries(self, passed_over: PassedOver) -> Iterator[Entry]:  # noqa: ARG002 - every line is a row
         """Give an entry for each line. Raises UsageError if the list cannot be read, or a line of it is endless."""

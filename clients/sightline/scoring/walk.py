@@ -112,11 +112,6 @@ class Walk:
     has_truth = True
     """The first folder below the root is an image's class."""
 
-    @property
-    def is_near(self) -> bool:
-        """Whether its images lie on this machine."""
-        return isinstance(self.tree, LocalTree)
-
     def entries(self, passed_over: PassedOver) -> Iterator[Entry]:
         """Give the images in the order of their paths; a folder that cannot be read is an entry too."""
         for path, child in self._files(passed_over):
