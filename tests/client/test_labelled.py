@@ -292,6 +292,13 @@ def test_rows_of_which_none_has_a_known_truth_have_no_accuracy(tmp_path: Path) -
     write_report(labelled_report([], LABELS), tmp_path)
 
 
+def test_a_folder_whose_name_is_no_utf8_is_written_as_python_calls_it(tmp_path: Path) -> None:
+    write_report(report_of([answered("b\udcff", "apple"), answered("apple", "=pear", image="b\udcff.png")]), tmp_path, "on b\udcff")
+    assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["unknown_truths"][0]["truth"] == "b\\udcff"
+    assert cells(tmp_path / "mistakes.csv")[1][0] == "b\\udcff.png"
+    assert cells(tmp_path / "confusion.csv")[2][0] == "b\\udcff"
+
+
 def test_what_would_keep_a_report_from_being_written_is_told_before_the_job(tmp_path: Path) -> None:
     demand_reportable(tmp_path / "report")
     write_report(report_of(), tmp_path / "report")

@@ -11,6 +11,7 @@ from pydantic_core import to_json
 from sightline.errors import MachineError, MissingExtra, UsageError
 from sightline.host.files import reason_of, write_atomically
 from sightline.host.spreadsheet import spreadsheet_safe
+from sightline.host.text import encodable
 from sightline.labelled.figure import confused_pairs, confusion_png
 from sightline.labelled.report import LabelledReport
 from sightline.proportions import demand_scipy
@@ -93,7 +94,7 @@ def summary_of(report: LabelledReport, subject: str = "") -> dict[str, object]:
     labels = report.labels
     return {
         "schema": 1,
-        "subject": subject,
+        "subject": encodable(subject),
         "images": report.images,
         "answered": report.answered,
         "correct": report.correct,
@@ -107,7 +108,7 @@ def summary_of(report: LabelledReport, subject: str = "") -> dict[str, object]:
         "without_truth": report.without_truth,
         "unknown_images": report.unknown_images,
         "unknown_truths": [
-            {"truth": each.truth, "images": each.images, "unreadable": each.unreadable, "nearest": each.nearest or None}
+            {"truth": encodable(each.truth), "images": each.images, "unreadable": each.unreadable, "nearest": each.nearest or None}
             for each in report.unknown_truths
         ],
         "mistakes": report.mistakes_count,
@@ -146,8 +147,7 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    # A file name may hold bytes that are no UTF-8.
-    return text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
+    return encodable(text.getvalue())
 
 
 def _make(folder: Path) -> None:
