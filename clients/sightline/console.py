@@ -21,8 +21,8 @@ def results() -> "Console":
     from rich.console import Console
 
     if sys.stdout.isatty():
-        return Console(highlight=False, markup=False)
-    return Console(file=_trimmed(sys.stdout), highlight=False, markup=False, width=WIDE)
+        return Console(highlight=False, markup=False, emoji=False)
+    return Console(file=_trimmed(sys.stdout), highlight=False, markup=False, emoji=False, width=WIDE)
 
 
 def messages() -> "Console":
@@ -30,8 +30,8 @@ def messages() -> "Console":
     from rich.console import Console
 
     if sys.stderr.isatty():
-        return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    return Console(file=_trimmed(sys.stderr), highlight=False, markup=False, soft_wrap=True)
+        return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return Console(file=_trimmed(sys.stderr), highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 class _Trimmed:

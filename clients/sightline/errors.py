@@ -14,7 +14,7 @@ SightlineError                     1
 ├── GateRefused                   12   the exported model is not the same model
 ├── RepositoryError               13   the model repository, or a version in it, is missing or damaged
 │   └── PublishError              19   nothing could be published in it
-├── HopDiffers                    14   `sightline verify` found a hop where two answers part
+├── HopDiffers                    14   `sightline verify` or `compare` found answers that part
 ├── MissingExtra                  15   an optional dependency is not installed
 ├── RowsFailed                    16   a batch job finished, but some images could not be scored
 ├── MachineError                  17   the machine cannot do it: no driver, no room on the disk, a folder that cannot be written
@@ -117,7 +117,7 @@ class PublishError(RepositoryError):
 
 
 class HopDiffers(SightlineError):
-    """Two neighbouring hops of the line give different answers for the same image."""
+    """Two neighbouring hops of the line, or two models that were compared, differ more than they may for the same image."""
 
     exit_code = 14
 

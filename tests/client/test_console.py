@@ -41,3 +41,13 @@ def test_a_terminal_is_left_to_rich(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", terminal)
     results().print("text")
     assert terminal.getvalue() == "text\n"
+
+
+def test_a_label_between_colons_is_no_emoji(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = table("label")
+    rows.add_row(":dog:")
+    results().print(rows)
+    messages().print("photos/:dog:/1.png")
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[1] == ":dog:"
+    assert printed.err == "photos/:dog:/1.png\n"

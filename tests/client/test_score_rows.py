@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from sightline import Classifier
 from sightline.errors import DataError, ImageError, MissingExtra, UsageError
+from sightline.host.spreadsheet import spreadsheet_original, spreadsheet_safe
 from sightline.scoring import ERROR_KINDS, Ranked, Row, ScoreSettings, rows_of, score
 from sightline.scoring.entries import Entry
 from sightline.scoring.formats import RowFormat
 from sightline.scoring.parquet import write_parquet
 from sightline.scoring.rows import row_of, text_of
-from sightline.scoring.spreadsheet import guarded, unguarded
 from sightline.testing import FakeTransport
 from support.fake_network import brightest, card
 from support.score_formats import SUFFIXES
@@ -61,8 +61,8 @@ def test_rows_are_read_back_as_they_were_written(tmp_path_factory: pytest.TempPa
 
 @given(words)
 def test_a_guard_is_taken_off_to_the_letter(cell: str) -> None:
-    harmless = guarded(cell)
-    assert unguarded(harmless) == cell
+    harmless = spreadsheet_safe(cell)
+    assert spreadsheet_original(harmless) == cell
     assert not harmless or harmless[0] not in "=+-@\t\r\n＝＋－＠"
 
 

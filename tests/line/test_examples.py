@@ -1,14 +1,21 @@
 """Every program in `examples/` runs against a real server and prints what it promises."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
+import sightline
 from sightline import Classifier, Guess, unseal
 from sightline_serving.server import Server
 from support.line import Line
@@ -118,6 +125,85 @@ def test_a_network_of_ones_own_is_published_with_its_card(tmp_path: Path) -> Non
     assert published.stdout == f"published {tmp_path / 'models' / 'own' / '1'}\n"
     card = unseal((tmp_path / "models" / "own" / "card.json").read_text(encoding="utf-8"), "card.json")
     assert (card.name, card.labels, card.preprocess.shape) == ("own", ("cat", "dog"), (32, 32, 3))
+
+
+@pytest.mark.triton
+def test_a_data_loader_feeds_a_model_and_goes_on_after_a_broken_image(
+    server: Server, digit_files: list[Path], guesses: list[Guess], tmp_path: Path
+) -> None:
+    for file in digit_files:
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "broken.jpg").write_bytes(b"")
+    lines = python("data_loader.py", tmp_path, server=server).stdout.splitlines()
+    labelled = [f"{tmp_path / file.name}: {guess.label}" for file, guess in zip(digit_files, guesses, strict=True)]
+    assert lines == [*labelled, f"{tmp_path}/broken.jpg: {tmp_path}/broken.jpg: the file is empty"]
+
+
+@contextmanager
+def web_service(url: str) -> Iterator[str]:
+    """The example as a process of its own, on a port that the system chooses; its address."""
+    if not hasattr(sightline, "AsyncClassifier"):
+        pytest.skip("sightline has no AsyncClassifier yet, which this example is written against")
+    environment = {**os.environ, "SIGHTLINE_URL": url, "PORT": "0"}
+    command: list[str | Path] = [sys.executable, EXAMPLES / "web_service.py"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            said = []
+            for line in process.stderr:
+                said.append(line)
+                running = re.search(r"Uvicorn running on (http://\S+)", line)
+                if running:
+                    break
+            else:
+                pytest.fail("".join(said))
+            yield running[1]
+        finally:
+            process.terminate()
+            rest = process.communicate(timeout=30)[1]
+        assert "Traceback" not in rest, rest
+
+
+def posted(address: str, content: bytes) -> tuple[int, dict[str, object]]:
+    answer = httpx.post(f"{address}/classify", content=content, timeout=30)
+    return answer.status_code, answer.json()
+
+
+@pytest.mark.triton
+def test_a_web_service_answers_uploads_and_says_what_is_wrong_with_the_others(
+    server: Server, digit_files: list[Path], guesses: list[Guess]
+) -> None:
+    with web_service(server.grpc_url) as address:
+        with ThreadPoolExecutor(5) as pool:
+            answers = list(pool.map(lambda file: posted(address, file.read_bytes()), digit_files))
+        assert [(code, answer["label"], answer["probability"]) for code, answer in answers] == [
+            (200, guess.label, pytest.approx(guess.probability, abs=1e-5)) for guess in guesses
+        ]
+        code, answer = posted(address, b"no image")
+        assert code == 422
+        assert "not an image in a format that is read here" in str(answer["error"])
+        assert posted(address, b"")[0] == 422
+        assert posted(address, bytes(20 * 1024 * 1024 + 1)) == (413, {"error": "an image may have 20,971,520 bytes at most"})
+        assert httpx.get(f"{address}/classify").status_code == 405
+        assert posted(address, digit_files[3].read_bytes())[1]["label"] == guesses[3].label
+
+
+def test_a_web_service_whose_server_is_away_says_503(digit_files: list[Path]) -> None:
+    with web_service("grpc://127.0.0.1:9") as address:
+        for _ in range(2):
+            code, answer = posted(address, digit_files[0].read_bytes())
+            assert code == 503
+            assert str(answer["error"]).startswith("no Triton server answers at grpc://127.0.0.1:9")
+
+
+def test_every_example_opens_with_what_it_is_for_and_its_command() -> None:
+    for path in EXAMPLES.glob("*.py"):
+        opening = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        command = opening.partition("\n")[0]
+        assert re.fullmatch(rf"[A-Z].+: (PORT=8080 )?(python|pytest) examples/{path.name}.*", command), path.name
+    assert "\n# Ask `mnist_image` with curl alone: sh examples/classify_with_curl.sh IMAGE LABELS\n" in (
+        EXAMPLES / "classify_with_curl.sh"
+    ).read_text(encoding="utf-8")
 
 
 def test_every_example_stands_on_their_page_and_in_a_test() -> None:

@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -53,7 +53,12 @@ class _Ended(BaseException):
     click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="How many classes to write for each image."),
     click.option("--readers", type=click.IntRange(1, 256), help="Images that are read at the same time.  [default: one for each core]"),
     click.option("--requests", type=click.IntRange(1, 256), default=4, show_default=True, help="Requests in flight at the same time."),
-    click.option("--labelled", is_flag=True, help="Write the column truth: the first folder below FOLDER, or what the list says."),
+    click.option(
+        "--labelled",
+        is_flag=True,
+        help="Write the column truth (the first folder below FOLDER, or what the list says), and a report into OUT.report: accuracy, "
+        "figures for each class, confusion, mistakes.",
+    ),
     click.option("--raw-cells", is_flag=True, help="Write CSV cells that a spreadsheet would run as formulas as they are."),
     click.option("--resume", is_flag=True, help="Go on with the job where it was ended; begin it if it was not begun."),
     click.option("--overwrite", is_flag=True, help="Replace the file if it exists, and a job that was not finished."),
@@ -67,6 +72,8 @@ def score(model: str, source: str, out: Path, settings: ScoreSettings, max_pixel
     A LIST is a file with a path or URL a line (.txt, .lst), or with the column or member image (.csv, .jsonl); - is a list on stdin. A
     PATTERN has *, ? and **, in quotes. A URL is s3://bucket/prefix, gs://bucket/prefix, or https://host/list.txt.
 
+    With --labelled a report is written too, into OUT.report: accuracy with its interval, each class, the confusion matrix, mistakes.
+
     An image that cannot be read gets a row with the reason and no label; the command then ends with exit code 16. While the server is
     away the job waits; whatever ends it, the same command with --resume goes on, and makes the same file.
     """
@@ -79,7 +86,10 @@ def score(model: str, source: str, out: Path, settings: ScoreSettings, max_pixel
     with options_named(OPTIONS), _ended_by_signals(out) as opened:
         images = listing(source)
         card = ""
+        labels: tuple[str, ...] = ()
         done, begun_with = without_server(images, out, settings)
+        if settings.labelled:
+            _demand_reportable(out, settings)
         if done is None:
             with (
                 Display(images, messages()) as display,
@@ -87,8 +97,36 @@ def score(model: str, source: str, out: Path, settings: ScoreSettings, max_pixel
             ):
                 opened.append(classifier)
                 done = score_images(classifier, images, out, settings, display.progress)
-                card = f", card {classifier.card.sha256[:12]}"
+                card, labels = f", card {classifier.card.sha256[:12]}", classifier.card.labels
+        elif settings.labelled:
+            with server.opened(model, version=version) as classifier:
+                labels = classifier.card.labels
+        if settings.labelled:
+            _report(done, labels, f"{model} on {source}")
         _tell(done, card)
+
+
+def _report_folder(out: Path) -> Path:
+    return out.with_name(f"{out.name}.report")
+
+
+def _demand_reportable(out: Path, settings: ScoreSettings) -> None:
+    """Find out before the job whether its report can be written after it."""
+    from sightline.labelled import demand_reportable
+
+    demand_reportable(_report_folder(out), overwrite=settings.overwrite or settings.resume)
+
+
+def _report(done: "ScoreSummary", labels: Sequence[str], subject: str) -> None:
+    """Write what the rows say of the model, read back from the output, beside it."""
+    from sightline.labelled import LabelledRow, labelled_report, show_report, write_report
+    from sightline.scoring import rows_of
+
+    rows = (LabelledRow(row.image, row.truth or "", row.label, row.probability or 0.0, row.error) for row in rows_of(done.out))
+    report = labelled_report(rows, labels)
+    write_report(report, _report_folder(done.out), subject)
+    show_report(report)
+    click.echo(f"the report is in {_report_folder(done.out)}")
 
 
 def _pinned(server: Server, model: str, **options: "Unpack[ClientOptions]") -> "Classifier":

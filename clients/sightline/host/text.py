@@ -26,3 +26,8 @@ def first_problem(error: "ValidationError") -> str:
 def printable(name: str | os.PathLike[str]) -> str:
     """Return a file's name with whatever cannot be printed escaped."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in os.fsdecode(name))
+
+
+def encodable(text: str) -> str:
+    r"""Return text that UTF-8 can hold: a byte of a file's name that is no UTF-8, 0xff say, becomes `\udcff`, as Python calls it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

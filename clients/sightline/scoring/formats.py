@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sightline.errors import DataError, UsageError
 from sightline.host.files import reason_of
+from sightline.host.spreadsheet import spreadsheet_original, spreadsheet_safe
 from sightline.host.text import first_problem, one_line
 from sightline.scoring.rows import Ranked, Row
-from sightline.scoring.spreadsheet import guarded, unguarded
 
 FORMATS: Final[dict[str, Literal["csv", "jsonl", "parquet"]]] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 """The end of a file's name → its format."""
@@ -59,7 +59,7 @@ class RowFormat:
         cells = [row.image, *(classes or [""] * (2 * self.top)), row.version, row.error, row.remark, row.error_kind, *last]
         if self.raw_cells:
             return _csv_line(cells).encode(), 0
-        harmless = [guarded(cell) for cell in cells]
+        harmless = [spreadsheet_safe(cell) for cell in cells]
         return _csv_line(harmless).encode(), sum(map(str.__ne__, cells, harmless))
 
 
@@ -104,7 +104,7 @@ def read_csv(file: IO[str]) -> Iterator[Row]:
     """Read rows of CSV. Raises ValueError or csv.Error."""
     start = file.read(len(RAW_START))
     file.seek(0)
-    cleaned: Callable[[str], str] = str if start == RAW_START else unguarded
+    cleaned: Callable[[str], str] = str if start == RAW_START else spreadsheet_original
     lines = csv.reader(_bounded(file), strict=True)
     columns = next(lines, [])
     labelled = columns[-1:] == ["truth"]
