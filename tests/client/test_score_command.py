@@ -1,20 +1,26 @@
 """`sightline score`: what it prints while it works and at its end."""
 
 import io
+import json
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
 
-from sightline import cli
+from sightline import Classifier, cli
 from sightline.commands import score_progress
 from sightline.commands.score_progress import Display
 from sightline.errors import ServerUnavailable, UsageError
-from sightline.scoring import listing
+from sightline.scoring import listing, rows_of
 from sightline.scoring.settings import ScoreProgress
+
+if TYPE_CHECKING:
+    from sightline_serving.server import Server
 
 IMAGES = 3000
 
@@ -68,3 +74,35 @@ def test_options_that_contradict_each_other_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refusal:
         cli.run(["score", "tiny", str(tmp_path), "--out", "rows.csv", "--resume", "--overwrite"])
     assert str(refusal.value).startswith("a job that was begun is resumed or overwritten, not both")
+
+
+@pytest.mark.triton
+def test_a_labelled_folder_gets_a_report_beside_its_rows(
+    served: "tuple[Server, Path]", tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, _ = served
+    with Classifier("tiny", server.grpc_url) as classifier:
+        labels, shape = classifier.card.labels, classifier.card.preprocess.size
+        random = np.random.default_rng(0)
+        images = [Image.fromarray(random.integers(0, 256, (*shape, 3), dtype=np.uint8)) for _ in range(12)]
+        answers = [guess.label for guess in classifier.classify(images)]
+    for number, (image, answer) in enumerate(zip(images, answers, strict=True)):
+        truth = answer if number < 9 else "unheard of" if number == 9 else next(label for label in labels if label != answer)
+        (tmp_path / "in" / truth).mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / "in" / truth / f"{number:02}.png")
+    out, report = tmp_path / "rows.csv", tmp_path / "rows.csv.report"
+    command = ["score", "tiny", str(tmp_path / "in"), "--out", str(out), "--labelled", "--url", server.grpc_url]
+    cli.run(command)
+    printed = capsys.readouterr().out
+    assert "12 rows in" in printed
+    assert f"the report is in {report}" in printed
+    assert {path.name for path in report.iterdir()} == {"summary.json", "classes.csv", "confusion.csv", "mistakes.csv", "confusion.png"}
+    summary = json.loads((report / "summary.json").read_text())
+    assert summary["correct"] == 9
+    assert [row.truth for row in rows_of(out)] == [row.image.split("/")[0] for row in rows_of(out)]
+    before = (report / "summary.json").read_bytes()
+    with pytest.raises(UsageError, match=r"there is a report already|the file exists already"):
+        cli.run(command)
+    cli.run([*command, "--resume"])
+    assert "nothing was done" in capsys.readouterr().out
+    assert (report / "summary.json").read_bytes() == before
