@@ -67,6 +67,10 @@ test: lint $(PERF_ANALYZER) ## Check style, types and imports, then run the test
 test-all: lint $(PERF_ANALYZER) ## Also the slow tests, and those for a GPU or a browser
 	$(BIN)/pytest
 
+.PHONY: bench-clients
+bench-clients: $(PERF_ANALYZER) ## Hold `sightline score` to the loops that people write themselves: images/s, CPU seconds, a slow server
+	$(BIN)/python scripts/bench_clients.py --out build/bench_clients.json
+
 # Apart from `make test`: tracing makes the tests slower, and one of them bounds the seconds of a refusal.
 .PHONY: coverage
 coverage: .venv/ready $(PERF_ANALYZER) ## Measure the branch coverage of the tests, print it, and hold its lower bound

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sightline import (  # type: ignore[attr-defined, unused-ignore]
+from sightline import (
     AsyncClassifier,
     DeadlineExceeded,
     ImageError,

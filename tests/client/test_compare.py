@@ -64,7 +64,7 @@ def two_servers(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeTransport]:
     transports = {"grpc://localhost:8001": FakeTransport(card(), brightest), "http://other:8000": FakeTransport(card(), dimmer)}
     for url, transport in transports.items():
         transport.url = url
-    monkeypatch.setattr("sightline.transport.connect", lambda url, *_: transports[url])
+    monkeypatch.setattr("sightline.classifier.connect", lambda url, *_: transports[url])
     return transports
 
 
