@@ -101,9 +101,11 @@ def score(model: str, source: str, out: Path, settings: ScoreSettings, max_pixel
         elif settings.labelled:
             with server.opened(model, version=version) as classifier:
                 labels = classifier.card.labels
+        _tell(done, card)
         if settings.labelled:
             _report(done, labels, f"{model} on {source}")
-        _tell(done, card)
+        if done.broken:
+            raise RowsFailed(f"{done.broken:,} of {done.rows:,} images could not be read: their rows in {done.out} say why")
 
 
 def _report_folder(out: Path) -> Path:
@@ -152,8 +154,6 @@ def _tell(done: "ScoreSummary", card: str) -> None:
             "(--raw-cells writes them as they are)",
             err=True,
         )
-    if done.broken:
-        raise RowsFailed(f"{done.broken:,} of {done.rows:,} images could not be read: their rows in {done.out} say why")
 
 
 @contextmanager
