@@ -63,7 +63,7 @@ def test_the_python_examples_run_against_a_server(page: str, server: Server, dig
         (tmp_path / "runs" / "demo-images" / file.name).write_bytes(file.read_bytes())
     for example in examples:
         here = example.replace("grpc://localhost:8001", server.grpc_url).replace("http://localhost:8000", server.http_url)
-        assert here != example
+        assert here != example or "Classifier" not in example
         done = subprocess.run([sys.executable, "-c", here], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip(), "an example that prints nothing shows nothing"
