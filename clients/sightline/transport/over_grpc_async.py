@@ -49,16 +49,22 @@ class AsyncGrpcTransport(AwaitedTransport[GrpcRequest, Message]):
 
     async def _carry_out(self, call: Call[GrpcRequest, Message, Value]) -> Value:
         procedure = getattr(self._opened_stub(), call.request.procedure)
+        answering = asyncio.ensure_future(procedure(call.request.message, timeout=self._calls.timeout_s, metadata=self._metadata))
         try:
-            answer = await procedure(call.request.message, timeout=self._calls.timeout_s, metadata=self._metadata)
+            # Apart from the call, which would put a cancellation of its own in the place of the caller's; anyio knows its by its words.
+            await asyncio.wait((answering,))
+        except asyncio.CancelledError:
+            answering.cancel()
+            raise
+        try:
+            answer = answering.result()
         except grpc.RpcError as error:
             if self._closed:
                 raise closed(self.url) from None
             raise self._calls.refused(str(error.code()), error.details(), call.model) from None
         except asyncio.CancelledError:
-            # So ends a call whose channel was closed, as if its task had been cancelled.
-            task = asyncio.current_task()
-            if self._closed and (task is None or not task.cancelling()):
+            # So ends a call whose channel was closed.
+            if self._closed:
                 raise closed(self.url) from None
             raise
         except grpc.aio.UsageError:
