@@ -180,12 +180,15 @@ class Slow(AsyncFakeTransport):
     def __init__(self, pause_s: float) -> None:
         super().__init__(card(), brightest)
         self.pause_s, self.flying, self.most, self.cancelled = pause_s, 0, 0, 0
+        self.quick = 0
+        """So many requests are answered at once."""
 
     async def infer(self, *arguments: Any) -> InferResult:
         self.flying += 1
         self.most = max(self.most, self.flying)
         try:
-            await asyncio.sleep(self.pause_s)
+            self.quick -= 1
+            await asyncio.sleep(0 if self.quick >= 0 else self.pause_s)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -208,18 +211,20 @@ def test_a_stream_has_no_more_requests_in_flight_than_were_allowed() -> None:
 
 @pytest.mark.parametrize("way", ["timeout", "cancel", "break"])
 def test_what_ends_early_leaves_no_task_no_thread_and_no_request(way: str) -> None:
-    transport = Slow(0.2 if way == "break" else 60)
+    transport = Slow(60)
+    transport.quick = 1 if way == "break" else 0
     threads = threading.active_count()
 
     async def ask() -> None:
         async with AsyncClassifier("colours", transport=transport) as awaited:
             if way == "timeout":
                 with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.3):
+                    async with asyncio.timeout(2):
                         await awaited.classify([plain("red")] * 40)
             elif way == "cancel":
                 task = asyncio.create_task(awaited.probabilities([plain("red")] * 40))
-                await asyncio.sleep(0.3)
+                while not transport.flying:
+                    await asyncio.sleep(0.01)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
@@ -227,6 +232,8 @@ def test_what_ends_early_leaves_no_task_no_thread_and_no_request(way: str) -> No
                 async with contextlib.aclosing(awaited.stream([plain("red")] * 400)) as stream:
                     async for _ in stream:
                         break
+                    while not transport.flying:
+                        await asyncio.sleep(0.01)
             assert transport.flying == 0
             assert asyncio.all_tasks() == {asyncio.current_task()}
             transport.pause_s = 0
