@@ -9,7 +9,6 @@ What is asked and how an answer is read stands in `sightline.served_model`, once
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +25,7 @@ from sightline.errors import ImageError, UsageError
 from sightline.flow import AHEAD, FlowSettings
 from sightline.host.cpu import usable_cores
 from sightline.image import ImageInput
+from sightline.readers import ThreadReaders
 from sightline.served_model import Guess, Request, ServedModel, demand_top, listed, open_served
 from sightline.transport import AsyncTransport, InferResult, connect_async
 from sightline.transport.failures import closed
@@ -69,7 +69,7 @@ class AsyncClassifier:
         try:
             config = await patiently_awaited(lambda: transport.config(self.model, settings.version), self._patience())
             served = open_served(config, settings.version, transport.url, settings.max_pixels)
-            readers = ThreadPoolExecutor(usable_cores(), thread_name_prefix="read")
+            readers = ThreadReaders(usable_cores(), AHEAD.pixels)
             self._opened = _Opened(transport, served, readers, asyncio.get_running_loop())
             self._ready()
             if settings.check:
@@ -135,7 +135,7 @@ class AsyncClassifier:
         self._closed = True
         if self._opened is not None:
             # A thread that is at an image ends when it is done; to wait for it would hold the event loop up.
-            self._opened.readers.shutdown(wait=False, cancel_futures=True)
+            self._opened.readers.end(wait=False)
             await self._opened.transport.aclose()
 
     async def __aenter__(self) -> Self:
@@ -162,11 +162,12 @@ class AsyncClassifier:
         self, images: Images, ask: Callable[[npt.NDArray[np.uint8]], Awaitable[Sequence[Answer]]], ahead: FlowSettings
     ) -> AsyncGenerator[Answer | ImageError]:
         opened = self._here()
+        served = opened.served
         source = images if isinstance(images, AsyncIterable) else listed(images)
         # All tasks share the threads, unless a stream asks for its own number, as for files that lie far away.
-        readers = opened.readers if ahead.readers is None else ThreadPoolExecutor(ahead.readers, thread_name_prefix="read")
+        readers = opened.readers if ahead.readers is None else ThreadReaders(ahead.readers, ahead.pixels)
         try:
-            outcomes = async_flow(source, opened.served.reformatted, ask, opened.served.batch_size, ahead, readers)
+            outcomes = async_flow(source, served.reformatted, ask, served.batch_size, ahead.within(served.request_bytes), readers)
             async with aclosing(outcomes):
                 async for outcome in outcomes:
                     self._ready()
@@ -179,7 +180,7 @@ class AsyncClassifier:
             raise
         finally:
             if readers is not opened.readers:
-                readers.shutdown(wait=False, cancel_futures=True)
+                readers.end(wait=False)
 
     async def _answers(self, pixels: npt.NDArray[np.uint8]) -> list[InferResult]:
         return [await self._answer(request) for request in self._ready().served.requests(pixels)]
@@ -238,7 +239,7 @@ class _Opened:
 
     transport: AsyncTransport
     served: ServedModel
-    readers: ThreadPoolExecutor
+    readers: ThreadReaders
     loop: asyncio.AbstractEventLoop
 
 

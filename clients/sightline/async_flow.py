@@ -7,7 +7,6 @@ settings.requests + 1 batches are under way, and all of them are cancelled when 
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import Executor
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -15,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.errors import ImageError
-from sightline.flow import FlowSettings
-from sightline.readers import Read, Room, read_in_turn
+from sightline.flow import FlowSettings, GroupSizes, in_order, request_pixels
+from sightline.readers import Read, Readers
 
 Image = TypeVar("Image")
 Answer = TypeVar("Answer")
@@ -30,26 +29,25 @@ async def async_flow(
     ask: Callable[[Pixels], Awaitable[Sequence[Answer]]],
     batch_size: int,
     settings: FlowSettings,
-    readers: Executor,
+    readers: Readers,
 ) -> AsyncGenerator[Answer | ImageError]:
     """Yield an answer, or the error that `read` returned, for each of `images`, in their order.
 
-    `read` gives uint8 pixels [H, W, C] and is called by threads of `readers`; `ask` takes uint8 pixels [N, H, W, C]. `images` that are no
-    asynchronous iterable are iterated over in the event loop. What `read`, `ask` or `images` raise is raised here.
+    `read` gives uint8 pixels [H, W, C] and is called by `readers`; `ask` takes uint8 pixels [N, H, W, C]. `images` that are no asynchronous
+    iterable are iterated over in the event loop. What `read`, `ask` or `images` raise is raised here.
     """
-    loop = asyncio.get_running_loop()
-    asking, room = asyncio.Semaphore(settings.requests), Room(settings.pixels)
+    asking, sizes = asyncio.Semaphore(settings.requests), GroupSizes(readers.count)
+    full_size = batch_size if settings.full_batches else 0
 
     async def answered(batch: Sequence[Image]) -> list[Answer | ImageError]:
-        outcomes = await asyncio.gather(*(loop.run_in_executor(readers, read_in_turn, room, read, image) for image in batch))
-        pixels = [outcome for outcome in outcomes if not isinstance(outcome, ImageError)]
-        missing = batch_size - len(pixels) if settings.full_batches else 0
-        answers: Sequence[Answer] = ()
-        if pixels:
-            async with asking:
-                answers = await ask(np.stack([*pixels, *[np.zeros_like(pixels[0])] * missing]))
-        remaining = iter(answers)
-        return [outcome if isinstance(outcome, ImageError) else next(remaining) for outcome in outcomes]
+        reading = (asyncio.wrap_future(readers.submit(read, group)) for group in sizes.cut(batch))
+        groups = [sizes.learn_from(group) for group in await asyncio.gather(*reading)]
+        pixels = request_pixels(groups, full_size)
+        if pixels is None:
+            return in_order(groups, ())
+        async with asking:
+            answers = await ask(pixels)
+        return in_order(groups, answers)
 
     pending: deque[asyncio.Task[list[Answer | ImageError]]] = deque()
     try:

@@ -75,56 +75,71 @@ def flow(
     raises is raised here.
     """
     remaining = iter(images)
-    batches = iter(lambda: list(islice(remaining, batch_size)), [])
-    first = next(batches, [])
+    beginning = list(islice(remaining, 2))
     full_size = batch_size if settings.full_batches else 0
-    if len(first) <= 1:  # one image is nothing that threads are worth
-        yield from _answered([read_group(read, first)], ask, full_size)
+    if len(beginning) < 2:  # one image is nothing that threads are worth
+        groups = [read_group(read, beginning)]
+        pixels = request_pixels(groups, full_size)
+        yield from in_order(groups, () if pixels is None else ask(pixels))
         return
+    remaining = chain(beginning, remaining)
     with ExitStack() as stack:
         if readers is None:
             readers = stack.enter_context(reading_threads(settings.readers or usable_cores(), settings.pixels))
         asking = stack.enter_context(_Pool(settings.requests, "ask"))
-        groups = _Groups(readers.count)
+        sizes = GroupSizes(readers.count)
 
         def answered(reading: list[Future[ReadGroup]]) -> list[Answer | ImageError]:
-            return _answered([groups.learn_from(future.result()) for future in reading], ask, full_size)
+            groups = [sizes.learn_from(future.result()) for future in reading]
+            pixels = request_pixels(groups, full_size)
+            return in_order(groups, () if pixels is None else ask(pixels))
 
         pending: deque[Future[list[Answer | ImageError]]] = deque()
-        for batch in chain([first], batches):
-            pending.append(asking.submit(answered, [readers.submit(read, group) for group in groups.cut(batch)]))
+        for batch in iter(lambda: list(islice(remaining, batch_size)), []):
+            pending.append(asking.submit(answered, [readers.submit(read, group) for group in sizes.cut(batch)]))
             if len(pending) > settings.requests:
                 yield from pending.popleft().result()
         while pending:
             yield from pending.popleft().result()
 
 
-def _answered(groups: Sequence[ReadGroup], ask: Callable[[Pixels], Sequence[Answer]], full_size: int) -> list[Answer | ImageError]:
-    """Ask about the images of a batch that could be read, in one request, of `full_size` images if that is more."""
+def request_pixels(groups: Sequence[ReadGroup], full_size: int) -> Pixels | None:
+    """Return the pixels of one request: what could be read of a batch, filled up to `full_size` images; None if nothing could be."""
     parts = [group.pixels for group in groups if group.pixels is not None]
-    answers: Iterator[Answer] = iter(())
-    if parts:
-        missing = full_size - sum(len(part) for part in parts)
-        if missing > 0:
-            parts.append(np.zeros((missing, *parts[0].shape[1:]), np.uint8))
-        answers = iter(ask(np.concatenate(parts) if len(parts) > 1 else parts[0]))
+    if not parts:
+        return None
+    missing = full_size - sum(len(part) for part in parts)
+    if missing > 0:
+        parts.append(np.zeros((missing, *parts[0].shape[1:]), np.uint8))
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+def in_order(groups: Sequence[ReadGroup], answers: Sequence[Answer]) -> list[Answer | ImageError]:
+    """Return an outcome for each image of a batch: its error, or the next answer. Raises ValueError if there are too few answers."""
     outcomes: list[Answer | ImageError] = []
+    used = 0
     for group in groups:
+        readable = group.count - len(group.errors)
+        theirs = answers[used : used + readable]
+        if len(theirs) != readable:
+            raise ValueError(f"{len(answers)} answers to more images than that")
+        used += readable
         if group.errors:
-            outcomes += [group.errors[at] if at in group.errors else next(answers) for at in range(group.count)]
+            next_answer = iter(theirs)
+            outcomes += [group.errors[at] if at in group.errors else next(next_answer) for at in range(group.count)]
         else:
-            outcomes += islice(answers, group.count)
+            outcomes += theirs
     return outcomes
 
 
-class _Groups:
+class GroupSizes:
     """Cuts batches into groups that take a reader about GROUP_S."""
 
     def __init__(self, readers: int) -> None:
         self._readers = readers
         self._size = 1
 
-    def cut(self, batch: list[Image]) -> Iterator[list[Image]]:
+    def cut(self, batch: Sequence[Image]) -> Iterator[Sequence[Image]]:
         """Cut a batch so that every reader has some of it."""
         size = max(1, min(self._size, -(-len(batch) // self._readers)))
         return (batch[start : start + size] for start in range(0, len(batch), size))

@@ -128,17 +128,12 @@ class _Turn:
             self._room.give_back(self._pixels)
 
 
-def read_in_turn(room: Room, read: Read[Image], image: Image) -> Pixels | ImageError:
-    """Read an image when there is room for it."""
-    with room.turn() as turn:
-        return read(image, turn.admit)
-
-
 def _read(room: Room, read: Read[Image], images: Sequence[Image]) -> ReadGroup:
     started_s = time.perf_counter()
     readable, errors = [], {}
     for at, image in enumerate(images):
-        outcome = read_in_turn(room, read, image)
+        with room.turn() as turn:
+            outcome = read(image, turn.admit)
         if isinstance(outcome, ImageError):
             errors[at] = outcome
         else:
@@ -152,25 +147,32 @@ def read_group(read: Read[Image], images: Sequence[Image]) -> ReadGroup:
     return _read(Room(sys.maxsize), read, images)
 
 
-class _Threads:
+class ThreadReaders:
+    """Threads that read until they are ended, and decode at most `pixels` at the same time, of all images together. `Readers`."""
+
     def __init__(self, count: int, pixels: int) -> None:
         self.count = count
-        self.pool = ThreadPoolExecutor(count, thread_name_prefix="read")
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="read")
         self._room = Room(pixels)
 
     def submit(self, read: Read[Image], images: Sequence[Image]) -> Future[ReadGroup]:
-        return self.pool.submit(_read, self._room, read, images)
+        """Begin to read a group as soon as a thread is free."""
+        return self._pool.submit(_read, self._room, read, images)
+
+    def end(self, *, wait: bool) -> None:
+        """Drop what has not begun, and end each thread with the group that it is at; `wait` for that, or do not."""
+        self._pool.shutdown(wait=wait, cancel_futures=True)
 
 
 @contextlib.contextmanager
 def reading_threads(count: int, pixels: int) -> Iterator[Readers]:
     """Threads that end with the block and decode at most `pixels` at the same time, of all images together."""
-    threads = _Threads(count, pixels)
+    threads = ThreadReaders(count, pixels)
     with blocks_kept():
         try:
             yield threads
         finally:
-            threads.pool.shutdown(wait=True, cancel_futures=True)
+            threads.end(wait=True)
 
 
 class _Processes:

@@ -30,7 +30,7 @@ from sightline.flow import FlowSettings
 from sightline.testing import AsyncFakeTransport, FakeTransport
 from sightline.transport import InferResult, connect, connect_async
 from support.fake_network import brightest, card
-from support.strange_servers import Raw, answer_with, drip, hostile, id_of, infer_answer
+from support.strange_servers import Raw, answer_with, drip, hostile, id_of, infer_answer, slow_once
 
 if TYPE_CHECKING:
     from sightline_serving.server import Server
@@ -92,18 +92,23 @@ def test_all_four_questions_have_the_answers_of_the_blocking_client(tmp_path: Pa
     run(ask())
 
 
-def test_requests_are_cut_as_those_of_the_blocking_client() -> None:
-    transports = FakeTransport(card(), brightest), AsyncFakeTransport(card(), brightest)
-    images = [plain("red")] * 11
-    Classifier("colours", transport=transports[0]).probabilities(images)
+@pytest.mark.parametrize(("most", "sizes"), [(4, [3, 4, 4]), (1, [1] * 11)])
+def test_requests_are_cut_as_those_of_the_blocking_client(most: int, sizes: list[int]) -> None:
+    model = card(max_batch_size=most)
+    transports = FakeTransport(model, brightest), AsyncFakeTransport(model, brightest)
+    images = [plain(colour) for colour in ["red", "lime", "blue"] * 4][:11]
+    labels = [guess.label for guess in Classifier("colours", transport=transports[0]).classify(images)]
+    assert labels == (["red", "green", "blue"] * 4)[:11]
+    transports[0].requests.clear()
 
     async def ask() -> None:
         async with AsyncClassifier("colours", transport=transports[1]) as awaited:
-            await awaited.probabilities(images)
+            assert [guess.label for guess in await awaited.classify(images)] == labels
 
+    Classifier("colours", transport=transports[0]).probabilities(images)
     run(ask())
     # Which of the requests in flight is first, only the clock knows.
-    assert [sorted(len(request) for request in transport.requests) for transport in transports] == [[3, 4, 4]] * 2
+    assert [sorted(len(request) for request in transport.requests) for transport in transports] == [sizes] * 2
 
 
 def test_an_asynchronous_iterable_is_read_no_further_ahead_than_its_requests_in_flight(tmp_path: Path) -> None:
@@ -469,15 +474,6 @@ def test_an_answer_to_another_request_is_an_error_and_its_connection_is_not_used
 
 
 def test_a_call_that_is_cancelled_leaves_nothing_behind_for_the_next_one() -> None:
-    first = threading.Event()
-
-    def slow_once(body: bytes) -> bytes:
-        if not first.is_set():
-            first.set()
-            time.sleep(1.0)
-            return infer_answer(id_of(body), 0.75)
-        return infer_answer(id_of(body), 0.25)
-
     async def ask(url: str) -> None:
         async with connect_async(url, 60) as transport:
             with pytest.raises(TimeoutError):
@@ -485,7 +481,7 @@ def test_a_call_that_is_cancelled_leaves_nothing_behind_for_the_next_one() -> No
                     await ask_once(transport)
             assert await ask_once(transport) == 0.25
 
-    with Raw(slow_once) as server:
+    with Raw(slow_once()) as server:
         run(ask(server.url))
 
 

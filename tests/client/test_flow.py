@@ -36,8 +36,9 @@ def sums(pixels: Pixels) -> list[int]:
 
 @pytest.mark.parametrize("settings", [FlowSettings(), FlowSettings(1, 1), FlowSettings(7, 3), FlowSettings(full_batches=True)])
 @pytest.mark.parametrize("count", [0, 1, 2, 15, 16, 17, 200])
-def test_outcomes_come_in_the_order_of_the_images(settings: FlowSettings, count: int) -> None:
-    outcomes = list(flow(range(count), pixels_of, sums, 16, settings))
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_outcomes_come_in_the_order_of_the_images(settings: FlowSettings, count: int, batch_size: int) -> None:
+    outcomes = list(flow(range(count), pixels_of, sums, batch_size, settings))
     assert [str(outcome) for outcome in outcomes] == [str(number) for number in range(count)]
     assert [number for number, outcome in enumerate(outcomes) if isinstance(outcome, ImageError)] == list(range(3, count, 7))
 
@@ -55,6 +56,12 @@ def test_batches_are_cut_by_position_and_filled_up_where_that_is_asked_for() -> 
 def test_a_batch_without_a_readable_image_asks_nobody() -> None:
     outcomes = list(flow([3, 10, 17], pixels_of, lambda _pixels: pytest.fail("asked"), 2))
     assert [str(outcome) for outcome in outcomes] == ["3", "10", "17"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_too_few_answers_are_an_error_and_no_shorter_stream(count: int) -> None:
+    with pytest.raises(ValueError, match="answers to more images"):
+        list(flow(range(11, 11 + count), pixels_of, lambda pixels: sums(pixels)[1:], 16))
 
 
 def test_what_asking_raises_is_raised_after_the_answers_before_it() -> None:

@@ -47,9 +47,13 @@ def colour_of(row: Row) -> str:
     return row.image.rpartition("_")[2].removesuffix(".png")
 
 
+@pytest.mark.parametrize("most", [1, 4])
 @ALL_FORMATS
-def test_every_image_is_a_row_in_the_order_of_the_paths_and_broken_ones_say_why(folder: Path, tmp_path: Path, suffix: str) -> None:
-    done = score(classifier(), folder, tmp_path / f"rows.{suffix}")
+def test_every_image_is_a_row_in_the_order_of_the_paths_and_broken_ones_say_why(
+    folder: Path, tmp_path: Path, suffix: str, most: int
+) -> None:
+    transport = FakeTransport(card(max_batch_size=most), brightest)
+    done = score(Classifier("colours", transport=transport), folder, tmp_path / f"rows.{suffix}")
     rows = list(rows_of(done.out))
     assert (done.rows, done.broken, done.passed_over, done.resumed_rows, done.version) == (43, 3, 2, 0, "1")
     assert len(rows) == 43

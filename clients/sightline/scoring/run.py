@@ -136,6 +136,8 @@ class _Run:
                     part.save()
                     saved_s = now_s
                 self._progress(ScoreProgress(self._rows, self._resumed, self._broken))
+        if waiting:
+            raise RuntimeError(f"the engine gave no outcome for {len(waiting)} of the images that it was given")
         part.mark(self._checkpoint(part, complete=True))
         self._progress(ScoreProgress(self._rows, self._resumed, self._broken))
 
