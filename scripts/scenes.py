@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from sightline import Classifier
-from sightline_training.run.metrics import wilson_interval
+from sightline.proportions import wilson_interval
 
 
 def options(description: str | None) -> argparse.Namespace:

@@ -17,13 +17,13 @@ from torchvision import models, transforms
 
 from sightline.cli import run as sightline
 from sightline.errors import UsageError
+from sightline.proportions import wilson_interval
 from sightline.repository.read import read_version
 from sightline.repository.report import VersionReport, parse_report
 from sightline_export.settings import ImportSettings
 from sightline_export.sources.external import import_model
 from sightline_training.networks.backbones import last_layer
 from sightline_training.networks.weights import load_weights, weights_from
-from sightline_training.run.metrics import wilson_interval
 
 timm = pytest.importorskip("timm")
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from sightline_training.run.metrics import accuracy_of, class_figures, confusion_counts, seen_before, wilson_interval, worst_mistakes
+from sightline.proportions import wilson_interval
+from sightline_training.run.metrics import accuracy_of, class_figures, confusion_counts, seen_before, worst_mistakes
 
 ANSWERS = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.6, 0.3, 0.1], [0.1, 0.7, 0.2], [0.99, 0.01, 0.0]], np.float32)
 LABELS = np.array([0, 1, 1, 0, 1])

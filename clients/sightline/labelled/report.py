@@ -184,8 +184,8 @@ class _Counted:
             without_truth=self._without_truth,
             unknown_truths=self._unknown.listed(),
             unlisted_truths_images=self._unknown.unlisted,
-            interval_95=wilson_interval(correct, answered),
-            interval_with_unreadable_95=wilson_interval(correct, answered + unreadable),
+            interval_95=wilson_interval(correct, answered) if answered else None,
+            interval_with_unreadable_95=wilson_interval(correct, answered + unreadable) if answered + unreadable else None,
             classes=tuple(
                 ClassCounts(label, supports[index], self._unreadable[index], answers[index], hits.get(index, 0))
                 for index, label in enumerate(self._truths.labels)

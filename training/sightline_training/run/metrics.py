@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.batches import Probabilities
+from sightline.proportions import wilson_interval
 from sightline_training.datasets.image_set import UNKNOWN, Labels, Pixels
 from sightline_training.run.report import Accuracy, ClassFigures
 
@@ -25,18 +26,6 @@ def accuracy_of(probabilities: Probabilities, labels: Labels) -> Accuracy | None
     of_truth = probabilities[np.arange(count), labels].astype(np.float64)
     loss = float(-np.log(np.maximum(of_truth, np.finfo(np.float32).tiny)).mean())
     return Accuracy(n=count, correct=correct, accuracy=correct / count, interval_95=wilson_interval(correct, count), loss=loss)
-
-
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a proportion (E. B. Wilson 1927, "Probable inference, the law of succession, and statistical
-    inference", Journal of the American Statistical Association 22, 209-212).
-
-    It says how far the accuracy on other images of the same kind may lie, not how much another seed would change it.
-    """
-    from scipy.stats import binomtest  # half a second that only a finished run needs
-
-    low, high = binomtest(successes, trials).proportion_ci(method="wilson")
-    return float(low), float(high)
 
 
 def confusion_counts(probabilities: Probabilities, labels: Labels) -> npt.NDArray[np.int64]:
