@@ -23,6 +23,8 @@ SightlineError                     1
 A message is one sentence or two: what is wrong, where, and what to do about it.
 """
 
+from typing import Literal, TypeAlias
+
 
 class SightlineError(Exception):
     """The root of the tree. `exit_code` is what the `sightline` command ends with.
@@ -44,10 +46,19 @@ class UsageError(SightlineError):
     exit_code = 2
 
 
+ImageErrorKind: TypeAlias = Literal["image", "unsupported", "too-large", "empty", "unreadable-file"]
+"""Why there is no image: the content is damaged or is none; it is an image of a kind that is not read here; it has more bytes or pixels
+than allowed; there is no content; the system does not let it be read."""
+
+
 class ImageError(SightlineError):
-    """The image cannot be read, is too large, or is not an image. No label is ever given for it."""
+    """The image cannot be read, is too large, or is not an image. No label is ever given for it. `kind` says so in a word."""
 
     exit_code = 3
+
+    def __init__(self, *args: object, kind: ImageErrorKind = "image", settings: tuple[str, ...] = ()) -> None:
+        super().__init__(*args, settings=settings)
+        self.kind: ImageErrorKind = kind
 
 
 class ContractError(SightlineError):

@@ -63,7 +63,7 @@ def reformat(image: ImageInput, spec: Preprocess, max_pixels: int = MAX_PIXELS, 
     try:
         return BY_VERSION[spec.version](decoded, spec)
     except ImageError as error:
-        raise ImageError(f"{name_of(image)}: {error}") from None
+        raise ImageError(f"{name_of(image)}: {error}", kind=error.kind) from None
     except MemoryError:
         raise ImageError(f"{name_of(image)}: not enough memory to scale {decoded.width} x {decoded.height} pixels") from None
 
@@ -166,10 +166,12 @@ def _upright(image: Image.Image) -> Image.Transpose | None:
 def _demand_defined_white(image: Image.Image) -> None:
     """Raise ImageError for samples of which nobody knows what white is."""
     if image.mode == "F":
-        raise ImageError("an image of 32-bit floating-point pixels has no defined white: save it with 8 or 16 bits first")
+        raise ImageError(
+            "an image of 32-bit floating-point pixels has no defined white: save it with 8 or 16 bits first", kind="unsupported"
+        )
     # Pillow gives 16-bit PPM the mode of 32-bit integers; of any other file that mode may mean any range.
     if image.mode == "I" and image.format != "PPM":
-        raise ImageError("an image of 32-bit or signed integers has no defined white: save it with 8 or 16 bits first")
+        raise ImageError("an image of 32-bit or signed integers has no defined white: save it with 8 or 16 bits first", kind="unsupported")
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -193,7 +195,7 @@ def _in_mode(image: Image.Image, mode: str, under: tuple[int, ...] | None) -> Im
         elif image.mode not in ("L", "RGB"):
             image = image.convert("L" if image.mode == "1" else "RGB")
     except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError):
-        raise ImageError(f"Pillow cannot turn its mode {image.mode} into RGB: convert it first") from None
+        raise ImageError(f"Pillow cannot turn its mode {image.mode} into RGB: convert it first", kind="unsupported") from None
     return image if image.mode == mode else image.convert(mode)
 
 
@@ -271,7 +273,8 @@ def _resize(image: Image.Image | _Upright, height: int, width: int, resample: Re
     intermediate_pixels = max(height, image.height) * width
     if intermediate_pixels > MAX_PIXELS:
         raise ImageError(
-            f"{image.width} x {image.height} is too long and thin: scaling it for this model takes {intermediate_pixels:,} pixels"
+            f"{image.width} x {image.height} is too long and thin: scaling it for this model takes {intermediate_pixels:,} pixels",
+            kind="too-large",
         )
     # In one call Pillow 13 scales the height of a tall image first, as no Pillow before it did, and so rounds otherwise.
     if image.size == (width, height):  # what Pillow would copy as it is

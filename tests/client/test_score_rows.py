@@ -1,21 +1,26 @@
 """The formats of rows: what is written is what is read back, in every format and for every text, and damage is noticed."""
 
 import csv
+import io
 import json
+import pickle
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from sightline import Classifier
-from sightline.errors import DataError, ImageError, MissingExtra, UsageError
+from sightline import Classifier, reformat
+from sightline.errors import DataError, ImageError, ImageErrorKind, MissingExtra, UsageError
 from sightline.host.spreadsheet import spreadsheet_original, spreadsheet_safe
+from sightline.host.text import encodable
+from sightline.image import MAX_BYTES
 from sightline.scoring import ERROR_KINDS, Ranked, Row, ScoreSettings, rows_of, score
 from sightline.scoring.entries import Entry
 from sightline.scoring.formats import RowFormat
 from sightline.scoring.parquet import write_parquet
-from sightline.scoring.rows import row_of, text_of
+from sightline.scoring.rows import row_of
 from sightline.testing import FakeTransport
 from support.fake_network import brightest, card
 from support.score_formats import SUFFIXES
@@ -171,26 +176,39 @@ def test_parquet_without_pyarrow_is_refused_before_the_job_begins(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
-KINDS = {
-    "cannot be read: Permission denied": "unreadable-file",
-    "the file is empty": "empty",
-    "larger than 64 MiB, the most that one image may have": "too-large",
-    "more than 89,478,485 pixels, the most that are decoded": "too-large",
-    "70000 x 1 has a side of more than 65,535 pixels, the longest that is decoded": "too-large",
-    "JPEG XL is not read here: save it as JPEG or PNG": "unsupported",
-    "a TIFF (RGB) of 12 bits in each of 3 samples is not read here": "unsupported",
-    "damaged image (broken data stream when reading image file)": "image",
-    "not an image in a format that is read here (JPEG, PNG)": "image",
-    "the image has no pixels (0 x 1)": "image",
-}
+def encoded(kind: str, size: tuple[int, int], mode: str = "RGB") -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, size).save(buffer, kind)
+    return buffer.getvalue()
 
 
-@pytest.mark.parametrize(("sentence", "kind"), KINDS.items())
-def test_each_error_has_its_kind_whatever_the_file_is_called(sentence: str, kind: str) -> None:
-    for name in ("a.png", "the file is empty", "x: cannot be read: y.png"):
-        row = row_of(Entry(name, Path(name)), ImageError(f"{name}: {sentence}"), labelled=False)
-        assert (row.error_kind, row.error) == (kind, f"{name}: {sentence}")
-        assert row.error_kind in ERROR_KINDS
+KINDS: list[tuple[bytes | None, ImageErrorKind]] = [
+    (None, "unreadable-file"),
+    (b"", "empty"),
+    (bytes(MAX_BYTES + 1), "too-large"),
+    (encoded("PNG", (40, 60)), "too-large"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "unsupported"),
+    (encoded("TIFF", (5, 5), "F"), "unsupported"),
+    (b"text", "image"),
+    (encoded("JPEG", (20, 20))[:-100], "image"),
+]
+
+
+@pytest.mark.parametrize("name", ["a.png", "the file is empty", "x: cannot be read: y.png"])
+@pytest.mark.parametrize(("content", "kind"), KINDS)
+def test_each_error_has_its_kind_whatever_the_file_is_called(
+    tmp_path: Path, content: bytes | None, kind: ImageErrorKind, name: str
+) -> None:
+    file = tmp_path / name
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ImageError) as refusal:
+        reformat(file, card().preprocess, max_pixels=1000)
+    carried = pickle.loads(pickle.dumps(refusal.value))
+    assert (refusal.value.kind, carried.kind, str(carried)) == (kind, kind, str(refusal.value))
+    row = row_of(Entry(name, file), refusal.value, labelled=False)
+    assert (row.error_kind, row.error) == (kind, str(refusal.value))
+    assert row.error_kind in ERROR_KINDS
 
 
 def test_the_corpus_of_odd_files_has_these_kinds_of_errors(tmp_path: Path) -> None:
@@ -208,5 +226,5 @@ def test_the_corpus_of_odd_files_has_these_kinds_of_errors(tmp_path: Path) -> No
 
 
 def test_a_name_becomes_text_that_utf8_can_hold() -> None:
-    assert text_of("a\udcff.png") == "a\\udcff.png"
-    assert text_of("ünï 名") == "ünï 名"
+    assert encodable("a\udcff.png") == "a\\udcff.png"
+    assert encodable("ünï 名") == "ünï 名"

@@ -39,11 +39,15 @@ class FileRefused(OSError):
         super().__init__(0, reason, os.fspath(path))
 
 
+class FileTooLarge(FileRefused):
+    """A file that has more bytes than whoever reads it allows."""
+
+
 def read_bytes(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
     """Return the content of the regular file `path`.
 
-    Raises OSError if it cannot be read, and its child FileRefused if it is longer than `limit_bytes` or is a pipe, a socket or a
-    device. Opening never waits: a named pipe that nobody writes to is refused like any other.
+    Raises OSError if it cannot be read, and its children FileTooLarge if it is longer than `limit_bytes` and FileRefused if it is a
+    pipe, a socket or a device. Opening never waits: a named pipe that nobody writes to is refused like any other.
     """
     # Python's own file objects take several times as long as reading a small file does.
     descriptor = _open_without_waiting(path, READING)
@@ -59,7 +63,7 @@ def read_bytes(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
     finally:
         os.close(descriptor)
     if max(len(content), status.st_size) > limit_bytes:
-        raise FileRefused(f"larger than {size_text(limit_bytes)}, the most that such a file may have", path)
+        raise FileTooLarge(f"larger than {size_text(limit_bytes)}, the most that such a file may have", path)
     return content
 
 

@@ -12,8 +12,8 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from sightline.errors import ImageError
-from sightline.host.files import MIB, read_bytes, reason_of, size_text
+from sightline.errors import ImageError, ImageErrorKind
+from sightline.host.files import MIB, FileTooLarge, read_bytes, reason_of, size_text
 from sightline.host.text import one_line, printable
 from sightline.image import gif, png, tiff
 from sightline.image.formats import FORMATS, HEAD_BYTES, Damaged, Unsupported, format_of
@@ -61,6 +61,10 @@ Admit: TypeAlias = Callable[[int], None]
 class _Refused(Exception):
     """Why an image is not decoded, in words that follow its name: the name is made printable only where it is needed."""
 
+    def __init__(self, reason: str, kind: ImageErrorKind = "image") -> None:
+        super().__init__(reason)
+        self.kind: ImageErrorKind = kind
+
 
 def open_image(image: ImageInput, max_pixels: int = MAX_PIXELS, reduce: Reduce | None = None, admit: Admit | None = None) -> Image.Image:
     """Decode the first frame of `image` completely and return it in Pillow's mode for it, not yet turned upright.
@@ -82,7 +86,7 @@ def open_image(image: ImageInput, max_pixels: int = MAX_PIXELS, reduce: Reduce |
         if isinstance(image, BinaryFile):
             return _decode(_read_open(image), max_pixels, reduce, admit)
     except _Refused as refused:
-        raise ImageError(f"{name_of(image)}: {refused}") from None
+        raise ImageError(f"{name_of(image)}: {refused}", kind=refused.kind) from None
     raise ImageError(f"an image is a path, bytes, an open file, a PIL image or a uint8 array, not a {type(image).__name__}")
 
 
@@ -106,10 +110,12 @@ def name_of(image: ImageInput) -> str:
 def _read(path: str | os.PathLike[str]) -> bytes:
     try:
         return read_bytes(path, MAX_BYTES)
+    except FileTooLarge as error:
+        raise _Refused(f"cannot be read: {reason_of(error)}", "too-large") from None
     except OSError as error:
-        raise _Refused(f"cannot be read: {reason_of(error)}") from None
+        raise _Refused(f"cannot be read: {reason_of(error)}", "unreadable-file") from None
     except ValueError as error:  # a path that holds a null byte
-        raise _Refused(f"cannot be read: {error}") from None
+        raise _Refused(f"cannot be read: {error}", "unreadable-file") from None
 
 
 def _read_open(file: BinaryFile) -> bytes:
@@ -120,7 +126,7 @@ def _read_open(file: BinaryFile) -> bytes:
             parts.append(part)
             missing -= len(part)
     except (OSError, ValueError) as error:
-        raise _Refused(f"cannot be read: {reason_of(error) if isinstance(error, OSError) else error}") from None
+        raise _Refused(f"cannot be read: {reason_of(error) if isinstance(error, OSError) else error}", "unreadable-file") from None
     if not all(isinstance(part, bytes) for part in parts):
         raise _Refused("it was opened for reading text, not bytes")
     return b"".join(parts)
@@ -128,14 +134,14 @@ def _read_open(file: BinaryFile) -> bytes:
 
 def _decode(content: bytes, max_pixels: int, reduce: Reduce | None, admit: Admit | None) -> Image.Image:
     if not content:
-        raise _Refused("the file is empty")
+        raise _Refused("the file is empty", "empty")
     if len(content) > MAX_BYTES:
-        raise _Refused(f"larger than {size_text(MAX_BYTES)}, the most that one image may have")
+        raise _Refused(f"larger than {size_text(MAX_BYTES)}, the most that one image may have", "too-large")
     kind = format_of(content[:HEAD_BYTES])
     if kind is None:
         raise _Refused(f"not an image in a format that is read here ({', '.join(FORMATS)})")
     if kind not in OPENERS:
-        raise _Refused(f"{kind} is not read here: save it as JPEG or PNG")
+        raise _Refused(f"{kind} is not read here: save it as JPEG or PNG", "unsupported")
     try:
         file = OPENERS[kind](content)
         # Pillow's TIFF reader turns the image upright by itself and forgets that it did; AVIF's turn belongs to the image.
@@ -172,9 +178,9 @@ def _loaded(image: Image.Image, max_pixels: int) -> Image.Image:
 def _demand_bounds(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
-        raise _Refused(f"more than {max_pixels:,} pixels, the most that are decoded")
+        raise _Refused(f"more than {max_pixels:,} pixels, the most that are decoded", "too-large")
     if max(width, height) > MAX_SIDE:
-        raise _Refused(f"{width} x {height} has a side of more than {MAX_SIDE:,} pixels, the longest that is decoded")
+        raise _Refused(f"{width} x {height} has a side of more than {MAX_SIDE:,} pixels, the longest that is decoded", "too-large")
     if not width or not height:
         raise _Refused(f"the image has no pixels ({width} x {height})")
 
@@ -198,7 +204,7 @@ def _settled(image: Image.Image) -> Image.Image:
             return tiff.in_full_range(image)
         return gif.uncovered_is_transparent(image) if isinstance(image, GifImageFile) else image
     except Unsupported as error:
-        raise _Refused(str(error)) from None
+        raise _Refused(str(error), "unsupported") from None
     except MemoryError as error:
         raise _damaged(error) from None
 
@@ -232,13 +238,13 @@ def _from_array(pixels: npt.NDArray[np.uint8], max_pixels: int) -> Image.Image:
 def _refusal(kind: str, content: bytes, error: Exception) -> _Refused:
     """Say what became of a file of a known format: unsupported is not damaged."""
     if isinstance(error, Unsupported):
-        return _Refused(str(error))
+        return _Refused(str(error), "unsupported")
     if isinstance(error, Damaged):
         return _damaged(error)
     reason = whats_unsupported(kind, content)
     if not reason and not isinstance(error, MemoryError) and UNSUPPORTED.search(str(error)):
         reason = f"a {kind} of a kind that is not read here ({one_line(error)}): save it as PNG"
-    return _Refused(reason) if reason else _damaged(error)
+    return _Refused(reason, "unsupported") if reason else _damaged(error)
 
 
 def _damaged(error: Exception) -> _Refused:

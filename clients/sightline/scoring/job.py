@@ -7,6 +7,7 @@ import PIL
 
 from sightline.classifier import Classifier
 from sightline.errors import UsageError
+from sightline.host.text import encodable
 from sightline.scoring.engine import ClassifierEngine
 from sightline.scoring.entries import Listing
 from sightline.scoring.formats import RowFormat, format_of, rows_of
@@ -15,7 +16,6 @@ from sightline.scoring.listing import listing
 from sightline.scoring.parquet import demand_pyarrow
 from sightline.scoring.part import Files, held
 from sightline.scoring.resume import begun, demand_same
-from sightline.scoring.rows import text_of
 from sightline.scoring.run import Job, Notify, run
 from sightline.scoring.settings import ScoreSettings, ScoreSummary
 
@@ -96,7 +96,7 @@ def _job(classifier: Classifier, images: Listing, out: Path, settings: ScoreSett
     head = Head(
         sightline=version("sightline"),
         pillow=PIL.__version__,
-        source=text_of(images.source),
+        source=encodable(images.source),
         model=classifier.model,
         version=classifier.served_version(),
         card_sha256=classifier.card.sha256,

@@ -106,15 +106,13 @@ class Part:
     @classmethod
     def go_on(cls, files: Files, journal_bytes: int, at: Checkpoint) -> Self:
         """Go on after a checkpoint. Raises OSError, DataError if the part is not what the checkpoint says."""
-        demand_whole(files.part, at)
+        sha256 = demand_whole(files.part, at)
         file = files.part.open("r+b")
         file.truncate(at.bytes)
         journal = files.journal.open("r+b", buffering=0)
         journal.truncate(journal_bytes)
         part = cls(file, journal, at)
-        for content in iter(lambda: file.read(MIB), b""):
-            part._sha256.update(content)
-        part.bytes = file.tell()
+        part._sha256, part.bytes = sha256, file.seek(0, os.SEEK_END)
         return part
 
     def write(self, content: bytes) -> None:
@@ -155,8 +153,8 @@ class Part:
             self._part.close()
 
 
-def demand_whole(part: Path, at: Checkpoint) -> None:
-    """Demand that a part begins with what a checkpoint counts. Raises DataError, OSError if it cannot be read."""
+def demand_whole(part: Path, at: Checkpoint) -> "hashlib._Hash":
+    """Demand that a part begins with what a checkpoint counts, and return its hash up to there. Raises DataError or OSError."""
     sha256, missing = hashlib.sha256(), at.bytes
     with part.open("rb") as file:
         while missing and (content := file.read(min(MIB, missing))):
@@ -167,3 +165,4 @@ def demand_whole(part: Path, at: Checkpoint) -> None:
         raise DataError(f"{part}: the rows are damaged: {left}", settings=("overwrite",))
     if sha256.hexdigest() != at.part_sha256:
         raise DataError(f"{part}: the rows are damaged: they were changed after they were written", settings=("overwrite",))
+    return sha256

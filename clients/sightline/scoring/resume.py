@@ -6,11 +6,12 @@ from contextlib import closing
 from pathlib import Path
 
 from sightline.errors import DataError, UsageError
+from sightline.host.text import encodable
 from sightline.scoring.entries import Entry, ListingHash
 from sightline.scoring.formats import read_csv, read_json_lines, rows_of
 from sightline.scoring.journal import Checkpoint, Head, Journal, differences, read_journal
 from sightline.scoring.part import Files, demand_whole
-from sightline.scoring.rows import Row, text_of
+from sightline.scoring.rows import Row
 
 AGAIN = "Overwrite it to begin anew"
 
@@ -56,8 +57,8 @@ def skip(entries: Iterator[Entry], files: Files, checkpoints: tuple[Checkpoint, 
             entry = next(entries, None)
             if entry is None:
                 raise _changed(files, f"it had at least {last.rows:,} images and now has {number - 1:,}")
-            if text_of(entry.name) != row.image:
-                raise _changed(files, f"image {number:,} was {row.image} and is {text_of(entry.name)}")
+            if encodable(entry.name) != row.image:
+                raise _changed(files, f"image {number:,} was {row.image} and is {encodable(entry.name)}")
             listing_hash.add(entry)
             while number == end.rows:
                 if listing_hash.hexdigest() != end.listing_sha256:
