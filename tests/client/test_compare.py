@@ -15,6 +15,7 @@ from sightline.compare import Broken, CompareSettings, Comparison, Difference, L
 from sightline.compare import answers as answers_module
 from sightline.compare.compare import KEPT
 from sightline.errors import HopDiffers, RowsFailed, ServerUnavailable, UsageError
+from sightline.scoring import ScoreProgress
 from sightline.testing import FakeTransport, Network
 from support.fake_network import LABELS, brightest, card
 
@@ -194,9 +195,9 @@ def test_memory_holds_the_worst_flips_and_a_few_batches(tmp_path: Path) -> None:
     transport = FakeTransport(card(), brightest)
     ahead = 0
 
-    def progress(images: int, _flips: int) -> None:
+    def progress(now: ScoreProgress) -> None:
         nonlocal ahead
-        ahead = max(ahead, sum(map(len, transport.requests)) - images)
+        ahead = max(ahead, sum(map(len, transport.requests)) - now.rows)
 
     comparison = compare(Classifier("colours", transport=transport), opened(dimmer), folder, progress=progress)
     assert (comparison.images, comparison.flips, comparison.broken) == (400, 400, KEPT + 5)

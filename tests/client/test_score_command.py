@@ -13,11 +13,12 @@ from PIL import Image
 from rich.console import Console
 
 from sightline import Classifier, cli
-from sightline.commands import score_progress
-from sightline.commands.score_progress import Display
+from sightline.commands import progress
+from sightline.commands.progress import Display
 from sightline.errors import ServerUnavailable, UsageError
 from sightline.scoring import listing, rows_of
 from sightline.scoring.settings import ScoreProgress
+from support.many_names import in_two_classes
 
 if TYPE_CHECKING:
     from sightline_serving.server import Server
@@ -27,14 +28,7 @@ IMAGES = 3000
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Many names of one image, in two folders."""
-    for place in ("cat", "dog"):
-        (tmp_path / "in" / place).mkdir(parents=True)
-    first = tmp_path / "in" / "cat" / "00000.png"
-    Image.linear_gradient("L").resize((5, 6)).convert("RGB").save(first)
-    for number in range(1, IMAGES):
-        (first.parents[1] / ("cat" if number % 2 == 0 else "dog") / f"{number:05}.png").hardlink_to(first)
-    return tmp_path / "in"
+    return in_two_classes(tmp_path / "in", IMAGES)
 
 
 def display_of(folder: Path, text: io.StringIO) -> Display:
@@ -42,7 +36,7 @@ def display_of(folder: Path, text: io.StringIO) -> Display:
 
 
 def test_lines_say_how_many_rows_how_fast_and_how_long_still(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(score_progress, "LINE_S", 0.2)
+    monkeypatch.setattr(progress, "LINE_S", 0.2)
     text, clock = io.StringIO(), [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     with display_of(folder, text) as display:

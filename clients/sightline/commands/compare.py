@@ -1,10 +1,7 @@
 """`sightline compare`: two versions, models or servers on the same images, for people and as a gate in continuous integration."""
 
 import re
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,18 +10,15 @@ import click
 
 from sightline.commands.options import Server, max_pixels_option, model_options, options_as
 from sightline.compare import CompareSettings, Limits
-from sightline.errors import HopDiffers, RowsFailed, SightlineError, UsageError
+from sightline.errors import HopDiffers, RowsFailed, UsageError
 
 if TYPE_CHECKING:
     from sightline.classifier import Classifier
     from sightline.compare import Comparison
+    from sightline.transport.patience import OnWait
 
 SIDE: Final = re.compile(r"(?P<model>[A-Za-z0-9][A-Za-z0-9_-]{0,63})(:(?P<version>[0-9]{1,19}))?(@(?P<url>\S+))?", re.ASCII)
 """A model's name holds neither `:` nor `@`."""
-
-LINE_S: Final = 10.0
-"""Between two lines of progress where stderr is no terminal."""
-REDRAW_S: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -66,21 +60,23 @@ def compare(a: str, b: str, folder: Path, settings: CompareSettings, output: Out
     A and B are MODEL or MODEL:VERSION, each on --url or on a server of its own: mnist:2@http://other:8000. Their labels are matched by
     name. With --at-most-flips or --at-most-dp the command ends with exit code 14 if they differ more; with 16 if images could not be read.
     """
+    from sightline.commands.progress import Display
     from sightline.compare import compare as compared
     from sightline.compare import flips_file
     from sightline.compare.flips import demand_writable
     from sightline.console import messages, print_document
-    from sightline.scoring import images_below
+    from sightline.scoring import listing
 
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such folder of images")
     if output.out is not None:
         demand_writable(output.out, overwrite=output.overwrite)
-    images_below(folder)
     with ExitStack() as stack:
-        before, after = (stack.enter_context(_opened(text, server)) for text in (a, b))
+        display = stack.enter_context(Display(listing(folder), messages(), "images"))
+        before, after = (stack.enter_context(_opened(text, server, display.waiting)) for text in (a, b))
         _demand_two(before, after)
         keep = stack.enter_context(flips_file(output.out)) if output.out is not None else lambda _: None
-        progress = stack.enter_context(_progress(folder))
-        comparison = compared(before, after, folder, settings, keep, progress)
+        comparison = compared(before, after, folder, settings, keep, display.progress)
     if output.as_json:
         print_document(comparison)
     else:
@@ -94,16 +90,16 @@ def compare(a: str, b: str, folder: Path, settings: CompareSettings, output: Out
     _check(comparison, limits)
 
 
-def _opened(text: str, server: Server) -> "Classifier":
+def _opened(text: str, server: Server, on_wait: "OnWait") -> "Classifier":
     """Open one side, bound to the version that answers now: one that is published meanwhile answers nothing of it."""
     parts = SIDE.fullmatch(text)
     if parts is None:
         raise UsageError(f"{text}: name a model as MODEL, MODEL:VERSION or MODEL:VERSION@URL, for example mnist:2@http://other:8000")
     there, version = server.at(parts["url"] or server.url), parts["version"] or ""
     if not version:
-        with there.opened(parts["model"]) as newest:
+        with there.opened(parts["model"], on_wait=on_wait) as newest:
             version = newest.served_version()
-    return there.opened(parts["model"], version=version)
+    return there.opened(parts["model"], version=version, on_wait=on_wait)
 
 
 def _demand_two(a: "Classifier", b: "Classifier") -> None:
@@ -122,43 +118,3 @@ def _check(comparison: "Comparison", limits: Limits) -> None:
         raise HopDiffers(f"{a} and {b} differ more than they may: {'; '.join(beyond)}")
     if comparison.broken:
         raise RowsFailed(f"{comparison.broken:,} of {seen:,} images could not be read, and were not compared")
-
-
-@contextmanager
-def _progress(folder: Path) -> Iterator[Callable[[int, int], None]]:
-    """Show on stderr how far it is: a bar on a terminal, whose end is known once the images were counted, else a line now and then."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from sightline.console import messages
-    from sightline.scoring import images_below
-
-    console = messages()
-    shown_s = time.monotonic()
-    if not console.is_terminal:
-
-        def tell(images: int, flips: int) -> None:
-            nonlocal shown_s
-            if time.monotonic() - shown_s >= LINE_S:
-                shown_s = time.monotonic()
-                console.print(f"{images:,} images, {flips:,} labels differ")
-
-        yield tell
-        return
-    columns = (TextColumn("comparing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[differ]}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None, differ="")
-
-        def count() -> None:
-            # What cannot be listed is told by the comparison itself.
-            with suppress(SightlineError, OSError):
-                bar.update(task, total=sum(1 for _ in images_below(folder)))
-
-        threading.Thread(target=count, name="count", daemon=True).start()
-
-        def draw(images: int, flips: int) -> None:
-            nonlocal shown_s
-            if time.monotonic() - shown_s >= REDRAW_S:
-                shown_s = time.monotonic()
-                bar.update(task, completed=images, differ=f"{flips:,} labels differ")
-
-        yield draw

@@ -77,7 +77,7 @@ def score(model: str, source: str, out: Path, settings: ScoreSettings, max_pixel
     An image that cannot be read gets a row with the reason and no label; the command then ends with exit code 16. While the server is
     away the job waits; whatever ends it, the same command with --resume goes on, and makes the same file.
     """
-    from sightline.commands.score_progress import Display
+    from sightline.commands.progress import Display
     from sightline.console import messages
     from sightline.scoring import listing
     from sightline.scoring import score as score_images

@@ -18,13 +18,15 @@ from sightline.host.text import encodable, printable
 from sightline.image import MAX_PIXELS
 from sightline.labelled.truths import Truths, UnknownTruths
 from sightline.proportions import PairedCounts, demand_scipy
-from sightline.scoring import images_below
+from sightline.scoring import ScoreProgress, listing
+from sightline.scoring.engine import readers_for
+from sightline.scoring.entries import Entry, PassedOver
+from sightline.scoring.run import Notify
 
 KEPT: Final = 20
 """Flips, and broken images, that a comparison holds; all are counted, and all are given to `keep`."""
 
 Keep = Callable[[Difference | Broken], None]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -44,33 +46,38 @@ def compare(
     folder: Path,
     settings: CompareSettings = CompareSettings(),
     keep: Keep = lambda _: None,
-    progress: Progress = lambda _images, _flips: None,
+    progress: Notify = lambda _progress: None,
 ) -> Comparison:
     """Ask both about every image below `folder`, and return where they differ.
 
     Where both cards have the same preprocessing each image is decoded once, and both get the same pixels; else once for each card.
-    `keep` is called with each image whose labels differ and with each that cannot be read, in the order of the folder; `progress` with
-    the images and the flips so far. Raises UsageError if the labels of the two differ, if the folder holds no image, or none in a class
+    `keep` is called with each image whose labels differ and with each that cannot be read, in the order of the folder; `progress`
+    says how far it is. Raises UsageError if the labels of the two differ, if the folder holds no image, or none in a class
     folder although `settings.labelled`; MissingExtra if that lacks scipy; and whatever a server raises.
     """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such folder of images")
+    images = listing(folder)
     pair = Pair(a, b)
     truths = Truths(pair.labels)
     if settings.labelled:
         demand_scipy("the accuracy of two models")
         _demand_class_folders(folder, truths)
     tally = _Tally(pair, truths if settings.labelled else None, keep)
-    under_way: deque[Path] = deque()
+    passed_over, under_way = PassedOver(), deque[Entry]()
 
-    def noted() -> Iterator[Path]:
-        for path in images_below(folder):
-            under_way.append(path)
-            yield path
+    def noted() -> Iterator[Entry]:
+        for entry in images.entries(passed_over):
+            under_way.append(entry)
+            yield entry
 
     read = ReadOnce(pair.specs, settings.max_pixels)
-    for outcome in flow(noted(), read, pair.ask, pair.batch_size, settings.ahead.within(pair.batch_bytes)):
-        path = under_way.popleft().relative_to(folder)
-        tally.add(encodable(path.as_posix()), encodable(path.parts[0]) if len(path.parts) > 1 else "", outcome)
-        progress(tally.images + tally.broken, tally.flips)
+    ahead = settings.ahead.within(pair.batch_bytes)
+    with readers_for(noted(), ahead) as (entries, readers):
+        for outcome in flow((entry.image for entry in entries), read, pair.ask, pair.batch_size, ahead, readers):
+            entry = under_way.popleft()
+            tally.add(encodable(entry.name), encodable(entry.truth or ""), outcome)
+            progress(ScoreProgress(tally.images + tally.broken, 0, tally.broken))
     if not tally.images + tally.broken:
         raise UsageError(f"{folder}: there is no image in this folder")
     return tally.comparison()

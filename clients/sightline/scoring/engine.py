@@ -1,7 +1,7 @@
 """Who answers for the entries of a job. A job asks an engine for outcomes in order, and keeps listing, rows and journal to itself."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final, Protocol
@@ -52,17 +52,24 @@ class ClassifierEngine:
 
     def answers(self, entries: Iterable[Entry]) -> Iterator[Outcome]:
         """Give an outcome for each entry, in order."""
-        remaining = iter(entries)
-        first = list(islice(remaining, FEW))
-        with self._readers(first) as readers:
-            images = (entry.image for entry in chain(first, remaining))
-            yield from self.classifier.stream(images, self.top, self.flow, readers)
+        with readers_for(entries, self.flow) as (remaining, readers):
+            yield from self.classifier.stream((entry.image for entry in remaining), self.top, self.flow, readers)
 
-    def _readers(self, first: Sequence[Entry]) -> AbstractContextManager[Readers]:
-        """Processes for what lies on this machine, one for each core; threads for a few images, and for what is waited for."""
-        count = self.flow.readers
-        if any(entry.is_far for entry in first):
-            return reading_threads(count or max(FETCHERS, usable_cores()), self.flow.pixels)
-        if len(first) < FEW:
-            return reading_threads(count or usable_cores(), self.flow.pixels)
-        return reading_processes(count or usable_cores(), self.flow.pixels)
+
+@contextmanager
+def readers_for(entries: Iterable[Entry], flow: FlowSettings) -> Iterator[tuple[Iterator[Entry], Readers]]:
+    """Give the entries, and what suits them to be read by.
+
+    Processes for what lies on this machine, one for each core; threads for a few images, and for what is waited for.
+    """
+    remaining = iter(entries)
+    first = list(islice(remaining, FEW))
+    count = flow.readers or usable_cores()
+    if any(entry.is_far for entry in first):
+        opened = reading_threads(flow.readers or max(FETCHERS, count), flow.pixels)
+    elif len(first) < FEW:
+        opened = reading_threads(count, flow.pixels)
+    else:
+        opened = reading_processes(count, flow.pixels)
+    with opened as readers:
+        yield chain(first, remaining), readers

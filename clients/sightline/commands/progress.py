@@ -1,4 +1,4 @@
-"""Shows how far `sightline score` has come: a bar on a terminal, and elsewhere a plain line every ten seconds, all on stderr."""
+"""Shows on stderr how far a command is that goes over many images: a bar on a terminal, elsewhere a plain line every ten seconds."""
 
 import threading
 import time
@@ -24,8 +24,8 @@ STALLED_S: Final = 5.0
 class Display:
     """The progress of one job, in a `with` block. The images are counted meanwhile; until that is done, nobody says how many are left."""
 
-    def __init__(self, images: Listing, console: "Console") -> None:
-        self._images, self._console = images, console
+    def __init__(self, images: Listing, console: "Console", what: str = "rows") -> None:
+        self._images, self._console, self._what = images, console, what
         self._stop = threading.Event()
         self._counting = threading.Thread(target=self._count, name="count", daemon=True)
         self._showing = threading.Thread(target=self._show, name="show", daemon=True)
@@ -56,7 +56,7 @@ class Display:
     def line(self) -> str:
         """Return where the job is, in words: `1,200 of 50,000 rows, 312 a second, 2 min 36 s left`."""
         of = "" if self._total is None else f" of {self._total:,}"
-        text = f"{self._rows:,}{of} rows"
+        text = f"{self._rows:,}{of} {self._what}"
         if rate := self._rate():
             text += f", {rate:,.0f} a second" if rate >= 10 else f", {rate:.1f} a second"
             if self._total is not None:
