@@ -16,6 +16,7 @@ from sightline.errors import DataError, MachineError, ServerUnavailable, Sightli
 from sightline.scoring import ScoreProgress, ScoreSettings, ScoreSummary, rows_of, score
 from sightline.scoring.formats import RowFormat
 from sightline.scoring.journal import Checkpoint, Head, line_of
+from sightline.scoring.part import Files
 from sightline.testing import FakeTransport
 from sightline.transport import InferResult
 from support.fake_network import brightest, card
@@ -34,11 +35,11 @@ class Begun:
 
     @property
     def part(self) -> Path:
-        return self.out.with_name(f"{self.out.name}.part")
+        return Files(self.out).part
 
     @property
     def journal(self) -> Path:
-        return self.out.with_name(f"{self.out.name}.journal")
+        return Files(self.out).journal
 
     def resumed(self, opened: Classifier | None = None, settings: ScoreSettings = RESUME) -> ScoreSummary:
         return score(opened or classifier(), self.folder, self.out, settings)

@@ -24,7 +24,7 @@ from sightline.transport.failures import from_triton
 from sightline.transport.http_wire import MAX_CONNECTIONS
 from sightline.transport.patience import Patience, patiently
 from support.cards import LABELS, tiny_card
-from support.strange_servers import Raw, answer_with, drip, hostile, id_of, infer_answer
+from support.strange_servers import Raw, answer_with, drip, hostile, id_of, infer_answer, slow_once
 
 if TYPE_CHECKING:
     from sightline_serving.server import Server
@@ -284,21 +284,12 @@ def test_a_grpc_answer_to_another_request_is_an_error() -> None:
 
 
 def test_a_call_that_is_interrupted_leaves_nothing_behind_for_the_next_one() -> None:
-    first = threading.Event()
-
-    def slow_once(body: bytes) -> bytes:
-        if not first.is_set():
-            first.set()
-            time.sleep(1.0)
-            return infer_answer(id_of(body), 0.75)
-        return infer_answer(id_of(body), 0.25)
-
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        with Raw(slow_once) as server, connect(server.url, 60) as transport:
+        with Raw(slow_once()) as server, connect(server.url, 60) as transport:
             signal.setitimer(signal.ITIMER_REAL, 0.3)
             with pytest.raises(KeyboardInterrupt):
                 ask(transport)

@@ -29,7 +29,8 @@ from sightline.repository.read import check_files, read_published, read_version
 from sightline.repository.report import VersionReport
 from sightline.repository.samples import check_samples, key_of, sample_of, samples_in, with_sample
 from support.digits import DIGITS
-from support.killed_publisher import fresh, hold_lock, in_process, killer, publish_several, publish_without_room, published
+from support.forking import fresh
+from support.killed_publisher import hold_lock, in_process, killer, publish_several, publish_without_room, published
 from support.reports import as_json
 
 CONFIG: ModelConfig = config_for(DIGITS, InstanceSettings(1, 1))

@@ -10,13 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from sightline import Classifier, cli
 from sightline.errors import RowsFailed
 from sightline.scoring import ScoreSettings, rows_of, score
 from sightline_serving.server import Server, start_server
 from sightline_serving.settings import FREE_PORTS
+from support.many_names import in_two_classes
 from support.tiny_models import publish_tiny
 
 pytestmark = pytest.mark.triton
@@ -27,14 +27,7 @@ IMAGES = 3000
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Many names of one image, in two folders."""
-    for place in ("cat", "dog"):
-        (tmp_path / "in" / place).mkdir(parents=True)
-    first = tmp_path / "in" / "cat" / "00000.png"
-    Image.linear_gradient("L").resize((5, 6)).convert("RGB").save(first)
-    for number in range(1, IMAGES):
-        (first.parents[1] / ("cat" if number % 2 == 0 else "dog") / f"{number:05}.png").hardlink_to(first)
-    return tmp_path / "in"
+    return in_two_classes(tmp_path / "in", IMAGES)
 
 
 @pytest.fixture

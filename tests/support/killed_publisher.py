@@ -6,12 +6,10 @@ and each fsync. The process dies right before step k, which is right after step 
 
 import builtins
 import fcntl
-import multiprocessing
 import os
 import resource
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,10 +21,10 @@ from sightline.repository.config import ModelConfig
 from sightline.repository.layout import LOCK_FILE
 from sightline.repository.publish import agreed_card, publish
 from sightline.repository.report import VersionReport
+from support.forking import forked, fresh
 
 EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "shutil.rmtree", "fcntl.flock"}
 
-fresh = multiprocessing.get_context("forkserver")
 fresh.set_forkserver_preload(["sightline.repository.publish"])
 
 
@@ -38,39 +36,13 @@ def published(repository: Path, card: Any, config: ModelConfig, files: dict[str,
 
 @contextmanager
 def killer() -> Iterator[Callable[[int, Path, tuple[Any, ...]], int]]:
-    """Give a function that publishes in a process of its own, which dies before a step; its exit code is -9 then, 0 if it had fewer steps.
-
-    The processes are forked from one that has no threads and has imported everything already.
-    """
-    ours, theirs = fresh.Pipe()
-    server = fresh.Process(target=_fork_on_demand, args=(theirs,))
-    server.start()
-
-    def killed_at(step: int, workspace: Path, what: tuple[Any, ...]) -> int:
-        ours.send((step, str(workspace), what))
-        assert ours.poll(60)
-        code: int = ours.recv()
-        return code
-
-    try:
-        yield killed_at
-    finally:
-        server.kill()
-        server.join(30)
+    """Give a function that publishes in a process that dies before a step, with exit code -9; 0 if it had fewer steps."""
+    with forked(_publish_as_ordered) as done:
+        yield lambda step, workspace, what: done((step, str(workspace), what))
 
 
-def _fork_on_demand(orders: Any) -> None:
-    while True:
-        step, workspace, what = orders.recv()
-        child = os.fork()
-        if child == 0:
-            try:
-                _publish_until(step, workspace, what)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        orders.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+def _publish_as_ordered(order: tuple[int, str, tuple[Any, ...]]) -> None:
+    _publish_until(*order)
 
 
 def in_process(target: Callable[..., None], *arguments: Any) -> int:

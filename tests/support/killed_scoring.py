@@ -1,30 +1,24 @@
-"""Batch jobs in processes of their own, to be killed with SIGKILL: after some time, or at their k-th step on the disk.
+"""Batch jobs in processes of their own, to be killed with SIGKILL: after some time, or at their k-th step on the disk."""
 
-The processes are forked from one that has imported everything already and has no threads.
-"""
-
-import multiprocessing
 import os
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sightline import Classifier
-from sightline.errors import SightlineError
 from sightline.scoring import ScoreSettings, score
 from sightline.testing import FakeTransport
 from support.fake_network import brightest, card
+from support.forking import forked, fresh
 
 RESUMED = ScoreSettings(resume=True, checkpoint_s=0.01)
 EVENTS = {"open", "os.rename", "os.remove", "os.truncate"}
 
-fresh = multiprocessing.get_context("forkserver")
 fresh.set_forkserver_preload(
     ["support.killed_scoring", "sightline.transport.over_grpc", "sightline.transport.over_http", "pyarrow.parquet"]
 )
@@ -46,46 +40,14 @@ class Order:
     environment: tuple[tuple[str, str], ...] = ()
 
 
-@contextmanager
-def jobs() -> Iterator[Callable[[Order], int]]:
+def jobs() -> AbstractContextManager[Callable[[Order], int]]:
     """Give a function that does what it is ordered and returns the exit code: 0, that of an error, or -9."""
-    ours, theirs = fresh.Pipe()
-    server = fresh.Process(target=_fork_on_demand, args=(theirs,))
-    server.start()
-
-    def done(order: Order) -> int:
-        ours.send(order)
-        assert ours.poll(120)
-        code: int = ours.recv()
-        return code
-
-    try:
-        yield done
-    finally:
-        server.kill()
-        server.join(30)
-
-
-def _fork_on_demand(orders: Any) -> None:
-    while True:
-        order = orders.recv()
-        child = os.fork()
-        if child == 0:
-            try:
-                _do(order)
-            except SightlineError as error:
-                traceback.print_exc()
-                os._exit(error.exit_code)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        if order.after_s is not None or order.at_bytes is not None:
-            _kill_in_time(child, order)
-        orders.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    return forked(_do, _kill_in_time)
 
 
 def _kill_in_time(child: int, order: Order) -> None:
+    if order.after_s is None and order.at_bytes is None:
+        return
     deadline_s = time.monotonic() + (60 if order.after_s is None else order.after_s)
     part = order.out.with_name(f"{order.out.name}.part")
     while time.monotonic() < deadline_s and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):

@@ -99,3 +99,17 @@ def infer_answer(request_id: str, number: float = 0.25) -> bytes:
 
 def id_of(body: bytes) -> str:
     return str(json.JSONDecoder().raw_decode(body.decode("latin-1"))[0]["id"])
+
+
+def slow_once() -> Callable[[bytes], bytes]:
+    """A server's answers: the first after a second, when nobody may wait for it any more, the others at once and told from it."""
+    first = threading.Event()
+
+    def answer(body: bytes) -> bytes:
+        if not first.is_set():
+            first.set()
+            time.sleep(1.0)
+            return infer_answer(id_of(body), 0.75)
+        return infer_answer(id_of(body), 0.25)
+
+    return answer
