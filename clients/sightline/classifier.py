@@ -9,6 +9,7 @@ What is asked and how an answer is read stands in `sightline.served_model`; `Asy
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Self, TypeVar, Unpack, cast
 
@@ -48,7 +49,7 @@ class Classifier:
     def _open(self, model: str, url: str, settings: ClientSettings, transport: Transport | None) -> None:
         self.model, self.version = model, settings.version
         self._settings = settings
-        self._reopen = (model, url, settings, transport)
+        self._opening = Opening(model, url, settings, transport)
         self._closed = False
         if transport is None:
             transport = connect(url, settings.timeout_s, settings.tls, settings.headers_to(url))
@@ -138,7 +139,11 @@ class Classifier:
 
     def __reduce__(self) -> tuple[Callable[..., "Classifier"], tuple[object, ...]]:
         """Pickled, it is what it was opened with: another process opens its own, and asks the server for the card again."""
-        return _reopened, self._reopen
+        return Opening.opened, (self._opening,)
+
+    def opening(self) -> "Opening":
+        """Return what opens another one like it in a process elsewhere. Who waits for a server there is told to nobody here."""
+        return replace(self._opening, settings=self._settings.elsewhere())
 
     def _outcomes(
         self,
@@ -192,6 +197,22 @@ class Classifier:
             raise closed(self.url)
 
 
+@dataclass(frozen=True)
+class Opening:
+    """What a classifier was opened with: a value that travels to where another one like it is wanted."""
+
+    model: str
+    url: str
+    settings: ClientSettings
+    transport: Transport | None = None
+
+    def opened(self) -> Classifier:
+        """Open one. Raises as `Classifier` does."""
+        classifier = Classifier.__new__(Classifier)
+        classifier._open(self.model, self.url, self.settings, self.transport)
+        return classifier
+
+
 def _readable(outcomes: Iterable[Answer | ImageError]) -> list[Answer]:
     """Return the outcomes. Raises the first that is an ImageError."""
     answers: list[Answer] = []
@@ -200,9 +221,3 @@ def _readable(outcomes: Iterable[Answer | ImageError]) -> list[Answer]:
             raise outcome
         answers.append(outcome)
     return answers
-
-
-def _reopened(model: str, url: str, settings: ClientSettings, transport: Transport | None) -> Classifier:
-    classifier = Classifier.__new__(Classifier)
-    classifier._open(model, url, settings, transport)
-    return classifier

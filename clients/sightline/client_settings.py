@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Final, TypedDict
 
 from sightline.errors import UsageError
@@ -83,6 +83,10 @@ class ClientSettings:
         token = os.environ.get(TOKEN_VARIABLE, "").strip() if self.token is None else self.token
         object.__setattr__(self, "token", token)
         object.__setattr__(self, "headers", with_token(self.headers, token))
+
+    def elsewhere(self) -> "ClientSettings":
+        """Return these settings for a client in another process, with the token that was found here and nobody to tell of waits."""
+        return replace(self, token="", on_wait=None)  # the token is one of the headers by now
 
     def headers_to(self, url: str) -> Mapping[str, str]:
         """Return the headers for a server, the token among them. Raises UsageError if it would travel readable and nobody allowed it."""

@@ -30,6 +30,8 @@ OPTIONS: Final = {
     "readers": "--readers",
     "requests": "--requests",
     "top": "--top",
+    "engine": "--engine",
+    "ray_address": "--ray-address",
 }
 
 
@@ -60,6 +62,19 @@ class _Ended(BaseException):
         "figures for each class, confusion, mistakes.",
     ),
     click.option("--raw-cells", is_flag=True, help="Write CSV cells that a spreadsheet would run as formulas as they are."),
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="What reads the images and asks the server: this machine alone, or Ray Data, on one machine or a cluster.",
+    ),
+    click.option(
+        "--ray-address",
+        default="",
+        metavar="HOST:PORT",
+        help="The cluster of --engine ray.  [default: RAY_ADDRESS, else the Ray of this machine, else one that is started]",
+    ),
     click.option("--resume", is_flag=True, help="Go on with the job where it was ended; begin it if it was not begun."),
     click.option("--overwrite", is_flag=True, help="Replace the file if it exists, and a job that was not finished."),
 )

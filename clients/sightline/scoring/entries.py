@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from os import PathLike
 from threading import Event
 from typing import Final, Protocol
 
@@ -35,7 +35,8 @@ class Entry:
     name: str
     """What its row is called: relative to what was listed, with `/`; in a list what the line says."""
     image: ImageInput
-    """A path, or an object that can be pickled with `name` and `read(size)` for what lies far away. Not yet opened."""
+    """The path of a file of this machine, or an object that can be pickled with `name` and `read(size)` for what lies far away. Not
+    opened yet."""
     size: int = -1
     """Bytes; -1 where the listing does not say."""
     stamp: str = ""
@@ -46,7 +47,7 @@ class Entry:
     @property
     def is_far(self) -> bool:
         """Whether its content is fetched from elsewhere."""
-        return not isinstance(self.image, (Path, Problem))
+        return not isinstance(self.image, (str, PathLike, Problem))
 
 
 @dataclass
@@ -94,9 +95,9 @@ class ListingHash:
 
     def add(self, entry: Entry) -> None:
         """Take one more entry in."""
-        for text in (entry.name, str(entry.size), entry.stamp, "-" if entry.truth is None else f"+{entry.truth}"):
-            part = text.encode("utf-8", "surrogatepass")
-            self._sha256.update(len(part).to_bytes(8, "little") + part)
+        texts = (entry.name, str(entry.size), entry.stamp, "-" if entry.truth is None else f"+{entry.truth}")
+        parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+        self._sha256.update(b"".join([piece for part in parts for piece in (len(part).to_bytes(8, "little"), part)]))
 
     def hexdigest(self) -> str:
         """Return the hash of the entries so far."""

@@ -1,5 +1,7 @@
 """Scores images: a row for each, in the order of the listing, in bounded memory, and resumable to the byte."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -8,13 +10,15 @@ import PIL
 from sightline.classifier import Classifier
 from sightline.errors import UsageError
 from sightline.host.text import encodable
-from sightline.scoring.engine import ClassifierEngine
+from sightline.scoring.engine import ClassifierEngine, Engine
 from sightline.scoring.entries import Listing
 from sightline.scoring.formats import RowFormat, format_of, rows_of
 from sightline.scoring.journal import Head, Journal
 from sightline.scoring.listing import listing
 from sightline.scoring.parquet import demand_pyarrow
 from sightline.scoring.part import Files, held
+from sightline.scoring.ray_cluster import connected, demand_ray
+from sightline.scoring.ray_engine import RayEngine
 from sightline.scoring.resume import begun, demand_same
 from sightline.scoring.run import Job, Notify, run
 from sightline.scoring.settings import ScoreSettings, ScoreSummary
@@ -44,10 +48,11 @@ def score(
             return finished
         journal = begun(files) if settings.resume else None
         _demand_free(files, settings, journal)
-        job = _job(classifier, images, out, settings)
-        if journal is not None:
-            demand_same(files, journal, job.head)
-        return run(files, images, job, journal, progress)
+        with _engine(classifier, settings) as engine:
+            job = _job(classifier, engine, images, out, settings)
+            if journal is not None:
+                demand_same(files, journal, job.head)
+            return run(files, images, job, journal, progress)
 
 
 def without_server(images: Listing, out: Path, settings: ScoreSettings) -> tuple[ScoreSummary | None, str]:
@@ -68,6 +73,8 @@ def without_server(images: Listing, out: Path, settings: ScoreSettings) -> tuple
 def _demand_possible(images: Listing, out: Path, settings: ScoreSettings) -> None:
     if format_of(out) == "parquet":
         demand_pyarrow()
+    if settings.engine == "ray":
+        demand_ray()
     if settings.labelled and not images.has_truth:
         raise UsageError(
             f"{images.source}: a list of paths does not say what the images show: write a list as CSV or JSON lines, with the column truth",
@@ -89,9 +96,17 @@ def _demand_free(files: Files, settings: ScoreSettings, journal: Journal | None)
         raise UsageError(f"{files.out}: the file exists already: choose another name, or overwrite it", settings=("overwrite",))
 
 
-def _job(classifier: Classifier, images: Listing, out: Path, settings: ScoreSettings) -> Job:
+@contextmanager
+def _engine(classifier: Classifier, settings: ScoreSettings) -> Iterator[Engine]:
+    if settings.engine == "ray":
+        with connected(settings.ray_address):
+            yield RayEngine(classifier, settings.top, settings.flow)
+    else:
+        yield ClassifierEngine(classifier, settings.top, settings.flow)
+
+
+def _job(classifier: Classifier, engine: Engine, images: Listing, out: Path, settings: ScoreSettings) -> Job:
     kind = format_of(out)
-    engine = ClassifierEngine(classifier, settings.top, settings.flow)
     top = min(settings.top, len(classifier.card.labels))
     head = Head(
         sightline=version("sightline"),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sightline.errors import UsageError
 from sightline.flow import FlowSettings
@@ -25,6 +26,10 @@ class ScoreSettings:
     """Whether an output that exists, or a job that was begun, is replaced."""
     resume: bool = False
     """Whether a job that was begun goes on; where none was, it begins."""
+    engine: Literal["local", "ray"] = "local"
+    """What reads the images and asks the server: this process and its readers, or Ray Data. The rows are the same."""
+    ray_address: str = ""
+    """Of the cluster, `host:6379`; empty finds one, as `sightline.scoring.ray_cluster.connected` says, or starts one on this machine."""
     checkpoint_s: float = 1.0
     """Seconds after which the rows are brought to the disk: what is lost at most when the job is killed."""
 
@@ -36,6 +41,10 @@ class ScoreSettings:
             raise UsageError(f"the time between checkpoints must be 0 s or more, not {self.checkpoint_s:g}", settings=("checkpoint_s",))
         if self.overwrite and self.resume:
             raise UsageError("a job that was begun is resumed or overwritten, not both", settings=("resume", "overwrite"))
+        if self.engine not in ("local", "ray"):
+            raise UsageError(f"the engine is local or ray, not {self.engine!r}", settings=("engine",))
+        if self.ray_address and self.engine != "ray":
+            raise UsageError("an address of a Ray is for the engine ray alone", settings=("ray_address", "engine"))
         _ = self.flow
 
     @property
