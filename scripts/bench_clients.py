@@ -15,11 +15,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
+from urllib.request import urlopen
 
 import click
 import numpy as np
@@ -220,16 +222,62 @@ def run(job: str, client: str, folder: Path, out: Path, server: Server) -> Turn:
 
 
 def business(server: Server, folder: Path) -> dict[str, float]:
-    """Images/s of the slow network, fed by a stream of files and by perf_analyzer with as large batches and as many requests."""
-    paths = sorted(folder.iterdir())[:1280]
+    """How busy the slow network is, and its images/s, when a stream of files feeds it, and when perf_analyzer does with equal requests."""
+    paths = sorted(folder.iterdir())[:4000]
     with Classifier("slow", server.grpc_url) as classifier:
         list(classifier.stream(paths[:256]))
-        began_s = time.perf_counter()
-        list(classifier.stream(paths))
-        stream = len(paths) / (time.perf_counter() - began_s)
+        with Watched(server, "slow") as streamed:
+            list(classifier.stream(paths))
         settings = BenchSettings(concurrencies=(4,), batch=classifier.batch_size, window_s=3.0)
-        measured = bench(classifier.card, paths[:256], [server.grpc_url], settings)
-    return {"stream": stream, "perf_analyzer": measured[0].images_per_s}
+        with Watched(server, "slow") as loaded:
+            bench(classifier.card, paths[:256], [server.grpc_url], settings)
+    return {
+        "stream": streamed.images_per_s,
+        "perf_analyzer": loaded.images_per_s,
+        "stream_busy": streamed.busy,
+        "perf_analyzer_busy": loaded.busy,
+    }
+
+
+class Watched:
+    """Reads Triton's statistics of a model four times a second while a block runs; the middle half of the time it was asked counts."""
+
+    def __init__(self, server: Server, model: str) -> None:
+        self._url, self._ended = f"{server.http_url}/v2/models/{model}/stats", threading.Event()
+        self._samples: list[tuple[float, int, int]] = []
+        self._watching = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Self:
+        self._watching.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._watching.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.25):
+            with urlopen(self._url, timeout=5) as answer:  # noqa: S310 - of the server that was started here
+                batches = [batch for model in json.load(answer)["model_stats"] for batch in model["batch_stats"]]
+            images = sum(batch["batch_size"] * batch["compute_infer"]["count"] for batch in batches)
+            self._samples.append((time.perf_counter(), sum(batch["compute_infer"]["ns"] for batch in batches), images))
+
+    def _middle(self) -> tuple[tuple[float, int, int], tuple[float, int, int]]:
+        neighbours = zip(self._samples, self._samples[1:], self._samples[2:], strict=False)
+        at_work = [now for before, now, after in neighbours if before[2] < now[2] < after[2]]
+        return at_work[len(at_work) // 4], at_work[-1 - len(at_work) // 4]
+
+    @property
+    def busy(self) -> float:
+        """How many instances were computing, on average."""
+        (began_s, began_ns, _), (ended_s, ended_ns, _) = self._middle()
+        return (ended_ns - began_ns) * 1e-9 / (ended_s - began_s)
+
+    @property
+    def images_per_s(self) -> float:
+        """How many images were computed."""
+        (began_s, _, began), (ended_s, _, ended) = self._middle()
+        return (ended - began) / (ended_s - began_s)
 
 
 def report(turns: list[Turn], busy: list[dict[str, float]]) -> None:
@@ -245,9 +293,12 @@ def report(turns: list[Turn], busy: list[dict[str, float]]) -> None:
             ours = client == SCORE
             rows.add_row(job, client, f"{rate:,.1f}", f"{seconds:.2f}", "" if ours else f"{ratio:.2f} ×", "" if ours else f"{cpu:.2f} ×")
     results().print(rows)
-    ratio = statistics.median(one["stream"] / one["perf_analyzer"] for one in busy)
+    ratio, speed = (statistics.median(one[f"stream{what}"] / one[f"perf_analyzer{what}"] for one in busy) for what in ("_busy", ""))
     rate = statistics.median(one["stream"] for one in busy)
-    results().print(f"slow network: {rate:,.0f} images/s from files, {ratio:.1%} of what perf_analyzer sends it (n = {len(busy)})")
+    results().print(
+        f"slow network, {rate:,.0f} images/s from files: {ratio:.1%} as busy as perf_analyzer makes it, {speed:.1%} of its images/s "
+        f"(n = {len(busy)})"
+    )
 
 
 def median_of(ratio: Callable[[Turn, Turn], float], theirs: list[Turn], ours: list[Turn]) -> float:

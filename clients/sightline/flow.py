@@ -25,7 +25,7 @@ Answer = TypeVar("Answer")
 
 Pixels = npt.NDArray[np.uint8]
 
-GROUP_S: Final = 0.004
+GROUP_S: Final = 0.02
 """A reader takes as many images at once as it reads in about that time."""
 BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024
 """Of pixels in all requests, unless two have more: each byte is copied two or three times on its way into the network."""

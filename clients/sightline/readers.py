@@ -15,11 +15,12 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from multiprocessing import synchronize
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
 from typing import Final, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
@@ -41,7 +42,7 @@ PARENT_S: Final = 0.5
 
 
 Read: TypeAlias = Callable[[Image, Admit], Pixels | ImageError]
-"""Gives an image's pixels, uint8 [H, W, C], or why there are none; its second argument is for `sightline.reformat.reformat`."""
+"""Gives an image's pixels, uint8 [H, W, C], or why there are none; its second argument is for `sightline.reformatting.reformat`."""
 
 
 @dataclass(frozen=True)
@@ -176,37 +177,61 @@ def reading_threads(count: int, pixels: int) -> Iterator[Readers]:
 
 
 class _Processes:
+    """Processes, and a thread for each of them that hands it one group after the other.
+
+    concurrent.futures has such a pool, whose queues, locks and threads of its own take three times the CPU of this for small groups.
+    """
+
     def __init__(self, count: int, pixels: int) -> None:
         self.count = count
         self._pickled: tuple[object, bytes] = (None, b"")
         # A forked process is there within milliseconds, and has imported everything.
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        context = multiprocessing.get_context("fork") if sys.platform == "linux" else multiprocessing.get_context("spawn")
         changed, taken = context.Condition(), context.Value("q", 0, lock=False)
-        begin = partial(_begin, os.getpid(), pixels, changed, taken, max(3, MOST_BLOCKS // count))
-        self.pool = ProcessPoolExecutor(count, mp_context=context, initializer=begin)
+        self._free: SimpleQueue[Connection] = SimpleQueue()
+        self._processes = []
         with warnings.catch_warnings():
             # Python warns of every fork beside threads; what these processes call takes no lock that another thread may hold.
             warnings.simplefilter("ignore", DeprecationWarning)
-            self.pool.submit(int).result()
+            for _ in range(count):
+                ours, theirs = context.Pipe()
+                room = _SharedRoom(pixels, changed, taken)
+                process = context.Process(target=_serve, args=(theirs, os.getpid(), room, max(3, MOST_BLOCKS // count)), daemon=True)
+                process.start()
+                theirs.close()
+                self._processes.append(process)
+                self._free.put(ours)
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="read")
 
     def submit(self, read: Read[Image], images: Sequence[Image]) -> Future[ReadGroup]:
-        answer: Future[ReadGroup] = Future()
         if self._pickled[0] is not read:
             self._pickled = read, pickle.dumps(read, protocol=5)
+        return self._pool.submit(self._read, self._pickled[1], images)
 
-        def settle(future: Future[ReadGroup]) -> None:
-            try:
-                answer.set_result(future.result())
-            except BrokenProcessPool:
-                answer.set_exception(MachineError(KILLED))
-            except BaseException as error:  # noqa: BLE001 - handed on to whoever waits for the answer
-                answer.set_exception(error)
-
+    def _read(self, pickled: bytes, images: Sequence[object]) -> ReadGroup:
+        connection = self._free.get()
         try:
-            self.pool.submit(_read_here, self._pickled[1], images).add_done_callback(settle)
-        except BrokenProcessPool:
+            connection.send_bytes(pickle.dumps((pickled, images), protocol=5))
+            # What this very program pickled.
+            answer = pickle.loads(connection.recv_bytes())  # noqa: S301
+        except (EOFError, OSError):
             raise MachineError(KILLED) from None
-        return answer
+        finally:
+            self._free.put(connection)
+        if isinstance(answer, ReadGroup):
+            return answer
+        raise answer
+
+    def end(self) -> None:
+        """Drop what has not begun, and end each process with the group that it is at."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for _ in range(self.count):
+            connection = self._free.get()
+            with contextlib.suppress(OSError):
+                connection.send_bytes(b"")
+            connection.close()
+        for process in self._processes:
+            process.join()
 
 
 @contextlib.contextmanager
@@ -219,16 +244,21 @@ def reading_processes(count: int, pixels: int) -> Iterator[Readers]:
     try:
         yield processes
     finally:
-        processes.pool.shutdown(wait=True, cancel_futures=True)
+        processes.end()
 
 
-_room = Room(0)
-"""Of a reading process."""
+@dataclass(frozen=True)
+class _SharedRoom:
+    """What processes make the same `Room` of."""
+
+    most: int
+    changed: Condition
+    taken: Count
 
 
-def _begin(parent: int, pixels: int, changed: Condition, taken: Count, blocks: int) -> None:
-    global _room  # noqa: PLW0603 - a process's own, set before it reads anything
-    _room = Room(pixels, changed, taken)
+def _serve(connection: Connection, parent: int, shared: _SharedRoom, blocks: int) -> None:
+    """Read groups for another process, until it sends nothing or is gone."""
+    room = Room(shared.most, shared.changed, shared.taken)
     # Ctrl-C goes to every process of the terminal, and is for the one that asks.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in ("SIGTERM", "SIGHUP"):
@@ -236,6 +266,21 @@ def _begin(parent: int, pixels: int, changed: Condition, taken: Count, blocks: i
             signal.signal(getattr(signal, name), signal.SIG_DFL)
     keep_blocks(blocks)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    with contextlib.suppress(EOFError, OSError):
+        while order := connection.recv_bytes():
+            connection.send_bytes(_answered(room, order))
+    os._exit(0)
+
+
+def _answered(room: Room, order: bytes) -> bytes:
+    try:
+        pickled, images = pickle.loads(order)  # noqa: S301
+        return pickle.dumps(_read(room, _unpickled(pickled), images), protocol=5)
+    except BaseException as error:  # noqa: BLE001 - raised where somebody waits for the answer
+        try:
+            return pickle.dumps(error, protocol=5)
+        except Exception:  # noqa: BLE001 - an error may hold anything
+            return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"), protocol=5)
 
 
 def _leave_with(parent: int) -> None:
@@ -243,10 +288,6 @@ def _leave_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(PARENT_S)
     os._exit(0)
-
-
-def _read_here(pickled: bytes, images: Sequence[object]) -> ReadGroup:
-    return _read(_room, _unpickled(pickled), images)
 
 
 @lru_cache(maxsize=4)

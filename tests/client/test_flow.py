@@ -131,10 +131,10 @@ def test_a_reading_process_that_is_killed_ends_the_stream_with_a_sentence() -> N
 
 def test_reading_processes_leave_with_the_process_that_they_read_for(tmp_path: Path) -> None:
     script = (
-        "import os, signal, sys\n"
+        "import multiprocessing, os, signal\n"
         "from sightline.readers import reading_processes\n"
         "with reading_processes(2, 1_000_000) as readers:\n"
-        "    print(*readers.pool._processes, flush=True)\n"
+        "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     ended = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60)

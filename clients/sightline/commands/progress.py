@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 LINE_S: Final = 10.0
 """Between two lines where stderr is no terminal."""
 REDRAW_S: Final = 0.5
+COUNT_AFTER_S: Final = 2.0
+"""A job that is done by then needs nobody to say how much is left."""
 STALLED_S: Final = 5.0
 """After so long without an answer it is said that the server is waited for."""
 
@@ -73,6 +75,8 @@ class Display:
         return self._away or (f"waiting: no answer for {silent_s:.0f} s" if silent_s >= STALLED_S else "")
 
     def _count(self) -> None:
+        if self._stop.wait(COUNT_AFTER_S):
+            return
         # What cannot be listed is told by the job itself.
         with suppress(SightlineError, OSError):
             self._total = self._images.count(self._stop)

@@ -56,9 +56,9 @@ def read_bytes(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
         _demand_regular(status, path)
         content = b""
         if status.st_size <= limit_bytes:
-            content = _read(descriptor, status.st_size + 1)
-            # A file that grows meanwhile, or does not tell its size, as in /proc.
-            if len(content) > status.st_size:
+            content = os.read(descriptor, status.st_size + 1)
+            # A file that grows meanwhile, that does not tell its size, as in /proc, or that comes in parts: read to its end.
+            if not content or len(content) != status.st_size:
                 content += _read(descriptor, limit_bytes + 1 - len(content))
     finally:
         os.close(descriptor)

@@ -2,7 +2,6 @@
 
 import os
 import re
-from pathlib import Path
 from typing import Final
 
 from sightline.host.files import read_head
@@ -106,7 +105,7 @@ def is_image_file(path: str | os.PathLike[str]) -> bool:
 
     Icons and documents (ICO, SVG, PDF, PostScript) are none. A file that cannot be read is judged by its name alone.
     """
-    if Path(path).suffix.lower() in SUFFIXES:
+    if os.path.splitext(path)[1].lower() in SUFFIXES:
         return True
     try:
         kind = format_of(read_head(path, HEAD_BYTES))

@@ -1,8 +1,8 @@
 """Rows as bytes and back: CSV, and JSON objects a line. Parquet is written from the latter (`sightline.scoring.parquet`)."""
 
 import csv
-import io
 import json
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,11 +176,23 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _csv_line(cells: list[str]) -> str:
-    line = io.StringIO()
-    # Python before 3.13 quotes a carriage return only where lines end with one.
-    csv.writer(line, lineterminator="\r\n").writerow(cells)
-    return line.getvalue().removesuffix("\r\n") + "\n"
+class _CsvLine(threading.local):
+    """Makes lines of CSV, one after the other. To make a writer takes longer than to write a line."""
+
+    def __init__(self) -> None:
+        # Python before 3.13 quotes a carriage return only where lines end with one.
+        self._writer = csv.writer(self, lineterminator="\r\n")
+        self._line = ""
+
+    def write(self, line: str) -> None:
+        self._line = line
+
+    def __call__(self, cells: list[str]) -> str:
+        self._writer.writerow(cells)
+        return self._line.removesuffix("\r\n") + "\n"
+
+
+_csv_line: Final = _CsvLine()
 
 
 def _bounded(file: IO[str]) -> Iterator[str]:

@@ -55,9 +55,9 @@ def images_below(folder: Path) -> Iterator[Path]:
 
 def _paths(walk: Walk) -> Iterator[Path]:
     for entry in walk.entries(PassedOver()):
-        if not isinstance(entry.image, Path):
+        if not isinstance(entry.image, str):
             raise UsageError(f"{entry.name}: a folder below {walk.source} cannot be listed ({entry.stamp})")
-        yield entry.image
+        yield Path(entry.image)
 
 
 def _far(url: str) -> Listing:

@@ -167,7 +167,7 @@ class ListedImages:
                 return Entry(said.image, self._beside(said.image), truth=said.truth)
         except UsageError as refusal:
             return Entry(said.image, Problem(printable(said.image), "list", str(refusal)), truth=said.truth)
-        path = Path(path_of_file_url(said.image))
+        path = str(Path(path_of_file_url(said.image)))
         return Entry(said.image, path, *stamp_of(path), truth=said.truth)
 
     def _beside(self, name: str) -> ImageInput:

@@ -61,7 +61,7 @@ def row_of(entry: Entry, outcome: Outcome, *, labelled: bool) -> Row:
     name = encodable(entry.name)
     if isinstance(outcome, ImageError):
         return Row(name, error_kind=_kind_of(entry, outcome), error=encodable(str(outcome)), truth=truth)
-    top = tuple(Ranked(each.label, round(each.probability, 6)) for each in outcome.top)
+    top = tuple([Ranked(each.label, round(each.probability, 6)) for each in outcome.top])
     return Row(name, top, outcome.version, remark=outcome.remark, truth=truth)
 
 
