@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from support import document_images as drawn
 from support.make_corpus import png, scene
 from support.specs import spec, spec_v2

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from sightline.card import ModelCard
 from sightline.errors import MissingExtra, ModelError, ServerError, SightlineError, UsageError
 from sightline.image import ImageInput
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline.transport import parse_url
 from sightline.transport.headers import without_values
 

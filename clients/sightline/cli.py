@@ -1,13 +1,17 @@
 """The `sightline` command. Its subcommands are entry points (group `sightline.commands`), loaded only when they are called."""
 
+import gc
 import os
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import entry_points, version
+from importlib.metadata import EntryPoint, entry_points, version
 from typing import Final
 
 import click
+
+# Pydantic would look for plugins in every package that is installed, which takes longer than all its models here.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 from sightline.errors import MissingExtra, SightlineError, UsageError
 
@@ -47,10 +51,20 @@ class Commands(click.Group):
         point = next((point for point in entry_points(group=GROUP) if point.name == cmd_name), None)
         if point is None:
             return None
-        command = point.load()
+        command = _loaded(point)
         if not isinstance(command, click.Command):
             raise TypeError(f"the entry point {point.value} of the group {GROUP} is no click command")
         return command
+
+
+def _loaded(point: EntryPoint) -> object:
+    """Import a command. What is imported stays, so that looking through it for garbage, now and in processes to come, is for nothing."""
+    gc.disable()
+    try:
+        return point.load()
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -16,7 +16,7 @@ from sightline.card import PICTURES_OF, unseal
 from sightline.errors import ImageError
 from sightline.host.cpu import usable_cores
 from sightline.image import MAX_PIXELS, declared_pixels
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 
 ENCODED: Final = "pictures"
 """The input of both models that take encoded images: BYTES [N, 1], a whole JPEG, PNG … each."""

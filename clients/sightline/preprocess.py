@@ -1,7 +1,8 @@
 """The preprocessing specification: how an image becomes a network's input, one model for each version of it.
 
 `version` decides how a specification is read, written and carried out. To add a version: a model here and its entry in `VERSIONS`, a
-function in `sightline.reformat`, and in the tests its specifications, golden images and oracle. What an earlier version says never changes.
+function in `sightline.reformatting`, and in the tests its specifications, golden images and oracle. What an earlier version says never
+changes.
 """
 
 from collections.abc import Hashable, Mapping

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sightline.image import MAX_PIXELS, ImageInput, open_image
 from sightline.preprocess import Preprocess, PreprocessV1, Resample
-from sightline.reformat import UPRIGHT, reformat
+from sightline.reformatting import UPRIGHT, reformat
 
 SIDE: Final = 448
 """Pixels: the longest side of the original as it is shown, and what the network's pixels are enlarged to. 16 x 28, 14 x 32, 2 x 224."""

@@ -17,7 +17,7 @@ from sightline.errors import ContractError, ImageError, ModelError, ModelNotFoun
 from sightline.golden_sample import GoldenSample, unseal_sample
 from sightline.image import Admit, ImageInput
 from sightline.preprocess import Preprocess
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline.remarks import remarks_of
 from sightline.transport import InferResult, ServedConfig, ServedVersion
 
@@ -157,7 +157,7 @@ class ServedModel:
         remarks = remarks_of(pixels, self.card.preprocess)
         guesses = []
         for indices, values, version, remark in zip(best.tolist(), values_of_best.tolist(), versions, remarks, strict=True):
-            classes = tuple(ClassProbability(labels[index], value, index) for index, value in zip(indices, values, strict=True))
+            classes = tuple([ClassProbability(labels[index], value, index) for index, value in zip(indices, values, strict=True)])
             guesses.append(Guess(classes[0].label, classes[0].probability, classes[0].index, classes, version, remark))
         return guesses
 

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sightline.card import ModelCard
 from sightline.errors import RepositoryError
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline.repository.card_config import config_for, warm_up_batches
 from sightline.repository.golden import first_image, golden_files
 from sightline.repository.image_ensemble import check_image_ensemble, publish_image_ensemble

@@ -12,7 +12,7 @@ from PIL import Image
 from sightline.errors import ImageError
 from sightline.image import FORMATS, declared_pixels, format_of, is_image_file, open_image
 from sightline.image.orientation import orientation_in
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from support import golden_corpus as golden
 from support import make_corpus, oracle
 from support.specs import SPECS, spec

@@ -17,7 +17,7 @@ from PIL import Image
 from sightline.document import full_ink
 from sightline.errors import ImageError
 from sightline.preprocess import VERSIONS, PreprocessV1, PreprocessV2
-from sightline.reformat import BY_VERSION, FILTERS, reformat
+from sightline.reformatting import BY_VERSION, FILTERS, reformat
 from support import document_oracle, make_corpus, oracle
 from support import golden_corpus as golden
 from support.specs import SPECS, SPECS_OF, spec
@@ -289,7 +289,7 @@ def test_an_orientation_in_xmp_counts_where_exif_has_none() -> None:
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("version", sorted(golden.CORPORA))
 def test_an_image_that_is_made_in_strips_has_the_same_pixels(version: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("sightline.reformat")
+    module = importlib.import_module("sightline.reformatting")
     strips: list[int] = []
     crop = module._Upright._crop
 

@@ -23,7 +23,7 @@ from PIL import Image, ImageFile
 from sightline import image as guard
 from sightline.errors import ImageError
 from sightline.image import FORMATS, MAX_PIXELS, MAX_SIDE, name_of, open_image
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from support import golden_corpus as golden
 from support import make_corpus
 from support.specs import SPECS, spec

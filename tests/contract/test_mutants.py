@@ -14,7 +14,7 @@ from sightline.preprocess import VERSIONS
 from support import golden_corpus as golden
 from support.mutation import Mutant, loaded, mutated, source_of
 
-REFORMAT = importlib.import_module("sightline.reformat")  # the package exports a function of that name
+REFORMAT = importlib.import_module("sightline.reformatting")
 IMAGE = importlib.import_module("sightline.image.decode")
 DOCUMENT = importlib.import_module("sightline.document")
 INK_BOX = importlib.import_module("sightline.ink_box")
@@ -319,7 +319,7 @@ def test_code_that_no_longer_holds_the_pattern_is_an_error_and_not_a_silent_pass
 
 
 def reformat_with(module: types.ModuleType, mutant: Mutant | None = None) -> golden.Reformat:
-    """Another `reformat`, with the mistake in `sightline.reformat` itself or in a module beneath it."""
+    """Another `reformat`, with the mistake in `sightline.reformatting` itself or in a module beneath it."""
     copy = loaded(module, mutant)
     if module is REFORMAT:
         return copy.reformat  # type: ignore[no-any-return]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sightline import Classifier, ContractError, Preprocess, PreprocessV1, reformat, seal, unseal
 from sightline.card import json_schema
 from sightline.preprocess import VERSIONS
-from sightline.reformat import BY_VERSION
+from sightline.reformatting import BY_VERSION
 from sightline.testing import FakeTransport
 from support import golden_corpus as golden
 from support import make_corpus, next_version, oracle

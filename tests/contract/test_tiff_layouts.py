@@ -13,7 +13,7 @@ from PIL import Image
 
 from sightline.errors import ImageError
 from sightline.image import open_image
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from support.specs import spec
 from support.tiff_files import Layout, tiff
 

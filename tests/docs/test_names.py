@@ -103,8 +103,8 @@ def test_every_wing_has_its_sentence_on_the_architecture_page(package: str) -> N
 
 
 def test_the_check_of_names_would_notice_one_that_is_not_there() -> None:
-    assert exists("sightline.reformat.reformat")
+    assert exists("sightline.reformatting.reformat")
     assert exists("sightline.errors.ImageError")
     assert exists("sightline_serving.server.start_server")
-    assert not exists("sightline.reformat.refarmat")
+    assert not exists("sightline.reformatting.refarmat")
     assert not exists("sightline_export.brought")

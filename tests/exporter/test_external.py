@@ -23,7 +23,7 @@ from torchvision import models
 from sightline.cli import run as sightline
 from sightline.errors import DataError, MissingExtra, UsageError
 from sightline.preprocess import Preprocess
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline.repository.read import check_files, read_published, read_version
 from sightline_export.gate.thresholds import FP32
 from sightline_export.graph.runtimes import in_onnx_runtime

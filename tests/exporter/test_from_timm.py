@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sightline.errors import DataError, UsageError
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline_export.sources.from_timm import from_timm
 from sightline_export.sources.imported_model import ImportRequest
 from sightline_export.sources.timm_config import timm_preprocess

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sightline.errors import UsageError
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline_export.sources.hf_image_processor import SHIFTED, processor_preprocess
 from support.comparison_images import SIZES, all_images, furthest, noise, smooth, width_first  # noqa: F401 - a fixture
 from support.hf_processors import CONVNEXT, DEIT, MOBILENET, VIT, processor

@@ -15,7 +15,7 @@ import pytest
 from sightline.card import ModelCard, unseal
 from sightline.cli import run as sightline
 from sightline.errors import DataError, GateRefused, RepositoryError, UsageError
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline.repository.layout import version_numbers
 from sightline.repository.publish import PublishedVersion
 from sightline.repository.read import check_files, read_version

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from sightline.errors import DataError, SightlineError, UsageError
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline_export.candidate import ExportCandidate
 from sightline_export.settings import ImportSettings
 from sightline_export.sources.external import import_model

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sightline.card import ModelCard
 from sightline.errors import RepositoryError
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline.repository.golden import by_turns, golden_files
 from sightline_export.graph.runtimes import in_torch
 from support.digits import DIGITS, Trained

@@ -12,7 +12,7 @@ import pytest
 from sightline.card import unseal
 from sightline.classifier import Classifier
 from sightline.errors import ContractError
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline.repository.card_config import config_for
 from sightline.repository.config import ModelConfig
 from sightline.repository.instances import InstanceSettings

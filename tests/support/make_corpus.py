@@ -25,7 +25,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sightline.errors import ImageError
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from support import document_images, oracle
 from support.golden_corpus import CORPORA, Corpus
 from support.specs import SPECS, SPECS_OF

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from sightline.preprocess import Preprocess, Version
-from sightline.reformat import reformat_v1
+from sightline.reformatting import reformat_v1
 from support import oracle
 from support.golden_corpus import Pixels
 from support.specs import SPECS

@@ -17,7 +17,7 @@ from torchvision.transforms import functional as transforms
 from torchvision.transforms._presets import ImageClassification
 
 from sightline.errors import UsageError
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline_training.networks import backbones
 from sightline_training.networks.backbones import (
     Backbone,

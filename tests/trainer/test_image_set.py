@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline_training.augment.warp import Warp
 from sightline_training.datasets import open_dataset
 from sightline_training.loop.batches import Batch, Memory, Shuffled, train_batches, watched_batches

@@ -20,7 +20,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from sightline.card import ModelCard, seal
 from sightline.errors import ContractError, DataError, UsageError
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline_training.datasets.imagenet_labels import LABELS
 from sightline_training.networks import weight_files
 from sightline_training.networks.backbones import Backbone, built, feature_count, preprocess_of, trunk_of, whole

@@ -50,7 +50,7 @@ def show(model: str, image: Path, drawing: Drawing, version: str, server: Server
 
     Where an answer is wrong this shows whether the model was given what you see: upright, whole, and the right way round in its colours.
     """
-    from sightline.reformat import reformat
+    from sightline.reformatting import reformat
 
     out = drawing.out
     _check(out, image, drawing.overwrite)

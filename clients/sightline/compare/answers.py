@@ -13,7 +13,7 @@ from sightline.errors import ImageError, UsageError
 from sightline.host.text import printable
 from sightline.image import Admit, ImageInput
 from sightline.preprocess import Preprocess
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 
 Pixels = npt.NDArray[np.uint8]
 Probabilities = npt.NDArray[np.float32]

@@ -15,7 +15,7 @@ from pydantic import Field
 from sightline.card import ModelCard
 from sightline.errors import ImageError, RepositoryError
 from sightline.host.files import read_text, reason_of
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline.repository.layout import FILE_NAME, GOLDEN_FOLDER, GOLDEN_INDEX, MAX_TEXT_BYTES
 from sightline.repository.read import ModelVersion
 from sightline.repository.report import Part, json_text, parse_document

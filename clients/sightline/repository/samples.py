@@ -15,7 +15,7 @@ from sightline.card import SAMPLE_KEY, ModelCard
 from sightline.errors import ContractError, ImageError, RepositoryError
 from sightline.golden_sample import MAX_SAMPLE_BYTES, GoldenSample, seal_sample, unseal_sample
 from sightline.host.files import read_bytes
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline.repository.config import ModelConfig
 from sightline.repository.config_text import config_text, parse_config
 from sightline.repository.golden import GoldenIndex

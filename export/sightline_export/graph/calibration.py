@@ -13,7 +13,7 @@ from sightline.card import ModelCard
 from sightline.errors import DataError, ImageError, UsageError
 from sightline.host.files import reason_of
 from sightline.image import is_image_file
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 
 MOST_FILES: Final = 100_000
 """Of a folder, that are looked at."""

@@ -15,7 +15,7 @@ from sightline.card import ModelCard
 from sightline.errors import DataError, ImageError
 from sightline.image import open_image
 from sightline.preprocess import Preprocess
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline_export.candidate import UNKNOWN
 from sightline_export.graph.calibration import files_below, shuffled
 

@@ -20,7 +20,7 @@ from sightline.card import CARD_KEY, ModelCard, unseal
 from sightline.classifier import Classifier
 from sightline.errors import ContractError, DataError, ModelError, ModelNotFound, RepositoryError
 from sightline.in_triton import ENCODED, IMAGE, REFORMAT
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline.repository.integrity import check_shared
 from sightline.repository.layout import CONFIG_FILE, GOLDEN_FOLDER, GOLDEN_INDEX, ONNX_FILE, version_numbers
 from sightline.repository.read import ModelVersion, check_files, read_folder, read_version

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from sightline.preprocess import PreprocessV1
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline_training.datasets.look import MOST_PIXELS
 from sightline_training.progress import tracked
 

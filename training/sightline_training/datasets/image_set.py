@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from sightline.preprocess import Preprocess
-from sightline.reformat import reformat
+from sightline.reformatting import reformat
 from sightline_training.datasets.duplicates import ImageHashes
 from sightline_training.datasets.look import MOST_PIXELS, Looks
 from sightline_training.progress import tracked
