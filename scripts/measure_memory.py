@@ -57,17 +57,18 @@ Held = dict[str, list[int]]
 def held(server: Server, models: Iterable[str]) -> Held:
     """Read what the server and each model's processes hold."""
     root = psutil.Process(server.pid)
+    owners = [f"{model}{suffix}" for model in models for suffix in ("", "_reformat")]
     shares: Held = {"Triton": []}
     for process in (root, *root.children(recursive=True)):
         words = process.cmdline()
-        of = [model for model in (f"{name}{suffix}" for name in models for suffix in ("", "_reformat")) if any(is_of(word, model) for word in words)]
+        of = [model for model in owners if any(is_of(word, model) for word in words)]
         shares.setdefault(max(of, key=len) if of else "Triton", []).append(process.memory_full_info().pss)
     return dict(sorted(shares.items()))
 
 
 def is_of(word: str, model: str) -> bool:
     """Whether an argument of a worker's command line names its model."""
-    return word == model or f"/{model}/" in word or word.startswith(f"{model}_") and word.removeprefix(f"{model}_").isdigit()
+    return word == model or f"/{model}/" in word or (word.startswith(f"{model}_") and word.removeprefix(f"{model}_").isdigit())
 
 
 def mib(shares: Held, who: str) -> int:

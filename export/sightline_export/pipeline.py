@@ -15,19 +15,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sightline.card import ModelCard
 from sightline.errors import RepositoryError
+from sightline.host.cpu import usable_cores
 from sightline.reformatting import reformat
-from sightline.repository.card_config import config_for, warm_up_batches
+from sightline.repository.card_config import config_for
 from sightline.repository.golden import first_image, golden_files
 from sightline.repository.image_ensemble import check_image_ensemble, publish_image_ensemble
-from sightline.repository.instances import default_settings
+from sightline.repository.instances import InstanceSettings, default_settings, instances_of
 from sightline.repository.layout import ONNX_FILE, WARM_UP_FILE, WARM_UP_FOLDER, version_numbers
 from sightline.repository.publish import PublishedVersion, agreed_card, publish
-from sightline.repository.read import check_files, read_version
-from sightline.repository.report import ConversionReport, VersionReport, json_text
+from sightline.repository.read import check_files, read_published, read_version
+from sightline.repository.report import ConversionReport, ShapeReport, VersionReport, json_text
 from sightline_export.candidate import ComparisonImages, ExportCandidate
 from sightline_export.gate.accuracy import accuracy_of
 from sightline_export.gate.checks import Verdict
 from sightline_export.gate.compare import ComparedImages, Reference, ask_torch, gate
+from sightline_export.gate.shape import choose, measure
 from sightline_export.gate.speed import side_by_side
 from sightline_export.graph.calibration import Calibration
 from sightline_export.graph.convert import Conversion, convert
@@ -144,12 +146,24 @@ def _export(work: _Work, precision: PrecisionSpec, repository: Path) -> Exported
     # What a server is held to is this file's answers; those of FP32 are the trained network's own.
     predict = in_torch(work.network) if conversion is None else in_onnx_runtime(model, card)
     golden = golden_files(card, work.source.open, work.source.labels, predict, precision.thresholds.golden_tolerance)
-    report = _report(work, precision, model, conversion, verdict)
-    config = config_for(card, default_settings(work.flop), warm_up_batches(card, work.flop))
+    shape, settings = _served(work, model, repository / card.name)
+    report = _report(work, precision, model, conversion, verdict).model_copy(update={"shape": shape})
+    config = config_for(card, settings, tuple(dict.fromkeys((1, max(1, settings.largest_run)))))
     warm_up = reformat(first_image(golden), card.preprocess).tobytes()
     shared = {f"{WARM_UP_FOLDER}/{WARM_UP_FILE}": warm_up}
     published = publish(repository, card, config, {ONNX_FILE: model, **golden}, report, notify, shared=shared)
     return Exported(published, already=False)
+
+
+def _served(work: _Work, model: bytes, folder: Path) -> tuple[ShapeReport | None, InstanceSettings]:
+    """How the model is spread over this machine: as measured, unless its folder says it already, whose configuration is kept."""
+    if (there := read_published(folder)) is not None:
+        return None, instances_of(there.config)
+    work.listeners.notify("measuring how it is served fast on this machine")
+    shape = measure(model, work.card, work.images.pixels, usable_cores())
+    settings = choose(shape, len(model), work.flop)
+    work.listeners.notify(f"it is served as {settings}")
+    return shape, settings
 
 
 def _judge(work: _Work, precision: PrecisionSpec, model: bytes) -> Verdict:

@@ -169,10 +169,14 @@ SETTINGS = [
     {"execution_mode": "1", "inter_op_thread_count": "2"},
     {"enable_mem_arena": "0", "enable_mem_pattern": "1"},
     {"session.intra_op.allow_spinning": "1"},
+    # Sightline's own: four images in four runs, in two unequal ones, in one.
+    {"largest_run": "1"},
+    {"largest_run": "3"},
+    {"largest_run": "4"},
 ]
 
 
-def test_the_settings_of_nvidias_backend_change_no_answer(tmp_path: Path, in_process: InProcess) -> None:
+def test_the_settings_change_no_answer(tmp_path: Path, in_process: InProcess) -> None:
     versions = [publish_tiny(tmp_path, f"tiny-{at}", parameters=settings) for at, settings in enumerate(SETTINGS)]
     pixels = np.random.default_rng(2).integers(0, 256, (4, 6, 5, 3), np.uint8)
     with start_server(tmp_path, UNREPORTED) as server:

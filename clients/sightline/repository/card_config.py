@@ -13,9 +13,6 @@ from sightline.repository.layout import CARD_FILE, LABELS_FILE, ONNX_FILE, WARM_
 
 BACKEND: Final = "onnxruntime"
 
-WARM_UP_FLOP: Final = 100_000_000_000
-"""A full batch is warmed up with if it takes no more: a second or two of two CPU cores."""
-
 
 def config_for(card: ModelCard, settings: InstanceSettings, warm_up_batches: Sequence[int] = ()) -> ModelConfig:
     """Return the complete configuration of `card`'s model: nothing is left for Triton to guess.
@@ -40,11 +37,6 @@ def config_for(card: ModelCard, settings: InstanceSettings, warm_up_batches: Seq
         parameters={THREADS_BETWEEN: "1", CARD_KEY: seal(card)},
     )
     return with_instances(config, settings)
-
-
-def warm_up_batches(card: ModelCard, flop: int) -> tuple[int, ...]:
-    """Return the batch sizes to warm a model of `flop` operations an image up with: one, and the largest that is cheap."""
-    return tuple(dict.fromkeys((1, max(1, min(card.max_batch_size, WARM_UP_FLOP // max(1, flop))))))
 
 
 def card_in(config: ModelConfig, where: str) -> ModelCard:

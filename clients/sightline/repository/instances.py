@@ -9,6 +9,8 @@ from sightline.repository.config import InstanceGroup, ModelConfig
 THREADS: Final = "intra_op_thread_count"
 THREADS_BETWEEN: Final = "inter_op_thread_count"
 """Parameters of the ONNX Runtime backend (github.com/triton-inference-server/onnxruntime_backend, README)."""
+LARGEST_RUN: Final = "largest_run"
+"""A parameter of Sightline's own backend, which others pass over."""
 
 SMALL_FLOP: Final = 10_000_000
 LARGE_FLOP: Final = 1_000_000_000
@@ -24,12 +26,16 @@ class InstanceSettings:
     """Of one copy; 0 is one for every core."""
     queue_delay_us: int | None = 0
     """How long a request may wait for others to be answered together with; None lets no two be answered together."""
+    largest_run: int = 0
+    """Images that the network computes at once on a CPU, however many were asked for together: what it needs of memory grows with them.
+    0 is all."""
 
     def __str__(self) -> str:
         """For people: `2 instances of 1 thread, delay 0 µs`."""
         threads = "all threads" if self.threads == 0 else f"{self.threads} thread{'s' * (self.threads > 1)}"
         delay = "no batching" if self.queue_delay_us is None else f"delay {self.queue_delay_us} µs"
-        return f"{self.instances} instance{'s' * (self.instances > 1)} of {threads}, {delay}"
+        run = f", {self.largest_run} image{'s' * (self.largest_run > 1)} a run" if self.largest_run else ""
+        return f"{self.instances} instance{'s' * (self.instances > 1)} of {threads}, {delay}{run}"
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class InstanceChanges:
             settings.instances if self.instances is None else self.instances,
             settings.threads if self.threads is None else self.threads,
             None if self.no_batching else delay_us,
+            settings.largest_run,
         )
 
 
@@ -73,16 +80,22 @@ def default_settings(flop: int) -> InstanceSettings:
 
 def with_instances(config: ModelConfig, settings: InstanceSettings) -> ModelConfig:
     """Return `config` with these settings."""
+    own = {LARGEST_RUN: str(settings.largest_run)} if settings.largest_run else {}
+    others = {name: value for name, value in config.parameters.items() if name != LARGEST_RUN}
     return replace(
         config,
         instance_groups=(InstanceGroup("KIND_AUTO", settings.instances),),
         queue_delay_us=settings.queue_delay_us if config.max_batch_size > 1 else None,
-        parameters={**config.parameters, THREADS: str(settings.threads)},
+        parameters={**others, THREADS: str(settings.threads), **own},
     )
 
 
 def instances_of(config: ModelConfig) -> InstanceSettings:
     """Return the settings that `with_instances` wrote; Triton's own defaults for what is not there."""
     instances = sum(max(1, group.count) for group in config.instance_groups) or 1
-    threads = config.parameters.get(THREADS, "0")
-    return InstanceSettings(instances, int(threads) if threads.isdecimal() else 0, config.queue_delay_us)
+    threads, run = (config.parameters.get(name, "0") for name in (THREADS, LARGEST_RUN))
+    return InstanceSettings(instances, _whole(threads), config.queue_delay_us, _whole(run))
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0

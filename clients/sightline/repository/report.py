@@ -120,6 +120,26 @@ class Fp32Comparison(Part):
     speed: tuple[SpeedReport, ...]
 
 
+class RunReport(Part):
+    """One size of run."""
+
+    images: int
+    images_per_s: float
+    """By one core's time."""
+
+
+class ShapeReport(Part):
+    """How fast the file is on the machine that exported it, in ONNX Runtime in process: what instances and threads were chosen by."""
+
+    cores: int
+    runs: tuple[RunReport, ...]
+    instances: float | None = None
+    """Images/s of several instances that share the cores, in runs of the best size; None: the machine was busy, or one core is more than
+    a server can use."""
+    threads: float | None = None
+    """Images/s of one instance with a thread for each core."""
+
+
 class PreprocessOrigin(Part):
     """How it is known in which way a network that was not trained here sees an image."""
 
@@ -154,6 +174,8 @@ class VersionReport(Part):
     preprocess_origin: PreprocessOrigin | None = None
     """None of a run, and in reports of earlier programs."""
     gate: GateReport | None = None
+    shape: ShapeReport | None = None
+    """None in reports of earlier programs."""
     model_bytes: int = 0
     parameters: int = 0
     flop_per_image: Annotated[int, Field(alias="flop_per_picture")] = 0

@@ -82,6 +82,9 @@ class TritonPythonModel:
         _agree("input", self.session.get_inputs(), config["input"], self.max_batch_size)
         _agree("output", self.session.get_outputs(), config["output"], self.max_batch_size)
         self.joined: dict[str, Array] = {}
+        # What a run needs of memory is kept for the next one, and grows with its images.
+        on_cpu = args["model_instance_kind"] != "GPU" and self.max_batch_size > 0
+        self.largest_run = _integer(_parameters(config), "largest_run", 0) if on_cpu else 0
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Answer a batch of requests: join them once, run once, hand each its rows. One alone is not copied at all."""
@@ -95,7 +98,7 @@ class TritonPythonModel:
         """The answers to each, as views of one run's; None if that fails: one bad request must not fail its neighbours."""
         ends = list(itertools.accumulate(len(feed[self.inputs[0]]) for feed in feeds))
         try:
-            answers = self.session.run(self.outputs, {name: self._join(name, [feed[name] for feed in feeds]) for name in self.inputs})
+            answers = self._run({name: self._join(name, [feed[name] for feed in feeds]) for name in self.inputs})
         except Exception:  # noqa: BLE001 - each is asked again, alone, and then says what is wrong with it
             return None
         if any(len(answer) != ends[-1] for answer in answers):
@@ -104,9 +107,17 @@ class TritonPythonModel:
 
     def _answer_alone(self, request: pb_utils.InferenceRequest, feed: Mapping[str, Array]) -> pb_utils.InferenceResponse:
         try:
-            return self._respond(request, self.session.run(self.outputs, feed))
+            return self._respond(request, self._run(feed))
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to this request
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"ONNX Runtime cannot answer: {_one_line(error)}"))
+
+    def _run(self, feed: Mapping[str, Array]) -> list[Array]:
+        """What the network answers, computed in runs of at most `largest_run` images."""
+        count, most = len(feed[self.inputs[0]]), self.largest_run
+        if not 0 < most < count:
+            return list(self.session.run(self.outputs, feed))
+        runs = [self.session.run(self.outputs, {name: feed[name][at : at + most] for name in self.inputs}) for at in range(0, count, most)]
+        return [np.concatenate(parts) for parts in zip(*runs, strict=True)]
 
     def _respond(self, request: pb_utils.InferenceRequest, answers: Sequence[Array]) -> pb_utils.InferenceResponse:
         wanted = request.requested_output_names()
@@ -123,8 +134,12 @@ class TritonPythonModel:
         return np.concatenate(parts, out=memory[:total])
 
 
+def _parameters(config: Mapping[str, Any]) -> dict[str, str]:
+    return {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+
+
 def _session_options(config: Mapping[str, Any]) -> ort.SessionOptions:
-    parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+    parameters = _parameters(config)
     options = ort.SessionOptions()
     options.log_severity_level = 3
     level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
