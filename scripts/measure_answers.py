@@ -16,7 +16,7 @@ import numpy as np
 from sightline import Classifier
 from sightline.console import results, table
 
-REQUESTS: Final = ((1, 1), (1, 16), (16, 4))
+REQUESTS: Final = ((1, 1), (1, 16), (1, 32), (16, 4))
 """Images of a request, callers."""
 
 

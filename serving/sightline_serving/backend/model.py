@@ -2,23 +2,31 @@
 
 Triton loads this file for every model with `backend: "onnxruntime"`. It reads the same `config.pbtxt` as NVIDIA's C++ backend,
 parameters included (github.com/triton-inference-server/onnxruntime_backend, README), so that one repository serves in both.
-It runs alone in Triton's worker process: nothing of Sightline is imported here.
+It runs alone in Triton's worker process: nothing of Sightline is imported here but the files beside it.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
-import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
+
+if TYPE_CHECKING:
+    from sightline_serving.backend.config_settings import largest_run, session_options, stated_batch_sizes
+    from sightline_serving.backend.fixed_batches import FixedBatch
+else:
+    # Triton puts this file's folder on the path of its worker.
+    from config_settings import largest_run, session_options, stated_batch_sizes
+    from fixed_batches import FixedBatch
 
 Array = npt.NDArray[np.generic]
 
@@ -43,17 +51,9 @@ ON_THE_CPU: Final = "it runs on the CPU"
 CUDA_OPTIONS: Final = {
     # TF32 has ten bits of a float32's 23: the answers would not be those of the gate.
     "use_tf32": "0",
-    # The default tries all algorithms for each new size of a batch, and dynamic batching shows it all of them: seconds each.
+    # The default searches longer, for every size of batch: seconds each.
     "cudnn_conv_algo_search": "HEURISTIC",
 }
-
-GRAPH_LEVELS: Final = {
-    -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    0: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
-    1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-}
-"""`optimization { graph { level } }` as the C++ backend understands it."""
 
 
 class TritonPythonModel:
@@ -66,14 +66,17 @@ class TritonPythonModel:
         if not file.is_file():
             _refuse(f"there is no {file.name} in the version folder")
         try:
-            options = _session_options(config)
+            options, batch_sizes, images_a_run = session_options(config), stated_batch_sizes(config), largest_run(config)
+        except ValueError as error:
+            _refuse(str(error))
+        try:
             providers = _providers(args, config)
-            self.session = ort.InferenceSession(file, options, providers=providers)
-        except pb_utils.TritonModelException:
-            raise
+            new_session = functools.partial(ort.InferenceSession, file, options, providers=providers)
+            self.session = new_session()
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's classes share no narrower base
             _refuse(f"{file.name} is no model that ONNX Runtime {ort.__version__} can load: {_one_line(error)}")
-        if len(providers) > 1 and "CUDAExecutionProvider" not in self.session.get_providers():
+        on_gpu = "CUDAExecutionProvider" in self.session.get_providers()
+        if len(providers) > 1 and not on_gpu:
             # ONNX Runtime says so in its own log only, and goes on without.
             pb_utils.Logger.log_warn(f"{config['name']}: ONNX Runtime cannot use the GPU (see the lines above): {ON_THE_CPU}")
         self.max_batch_size = int(config["max_batch_size"])
@@ -82,9 +85,10 @@ class TritonPythonModel:
         _agree("input", self.session.get_inputs(), config["input"], self.max_batch_size)
         _agree("output", self.session.get_outputs(), config["output"], self.max_batch_size)
         self.joined: dict[str, Array] = {}
-        # What a run needs of memory is kept for the next one, and grows with its images.
-        on_cpu = args["model_instance_kind"] != "GPU" and self.max_batch_size > 0
-        self.largest_run = _integer(_parameters(config), "largest_run", 0) if on_cpu else 0
+        # What a run on the CPU needs of memory is kept for the next one, and grows with its images.
+        self.largest_run = 0 if on_gpu else images_a_run
+        device = ("cuda", int(args["model_instance_device_id"])) if on_gpu else ("cpu", 0)
+        self.fixed = self._fixed_batches(config, batch_sizes, new_session, device)
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Answer a batch of requests: join them once, run once, hand each its rows. One alone is not copied at all."""
@@ -98,7 +102,7 @@ class TritonPythonModel:
         """The answers to each, as views of one run's; None if that fails: one bad request must not fail its neighbours."""
         ends = list(itertools.accumulate(len(feed[self.inputs[0]]) for feed in feeds))
         try:
-            answers = self._run({name: self._join(name, [feed[name] for feed in feeds]) for name in self.inputs})
+            answers = self._run(feeds)
         except Exception:  # noqa: BLE001 - each is asked again, alone, and then says what is wrong with it
             return None
         if any(len(answer) != ends[-1] for answer in answers):
@@ -107,16 +111,20 @@ class TritonPythonModel:
 
     def _answer_alone(self, request: pb_utils.InferenceRequest, feed: Mapping[str, Array]) -> pb_utils.InferenceResponse:
         try:
-            return self._respond(request, self._run(feed))
+            return self._respond(request, self._run([feed]))
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to this request
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"ONNX Runtime cannot answer: {_one_line(error)}"))
 
-    def _run(self, feed: Mapping[str, Array]) -> list[Array]:
-        """What the network answers, computed in runs of at most `largest_run` images."""
-        count, most = len(feed[self.inputs[0]]), self.largest_run
-        if not 0 < most < count:
+    def _run(self, feeds: Sequence[Mapping[str, Array]]) -> list[Array]:
+        """What the network answers to all rows of `feeds`: at the next of the fixed sizes, else in runs of at most `largest_run` images."""
+        rows = sum(len(feed[self.inputs[0]]) for feed in feeds) if self.max_batch_size > 0 else 0
+        if batch := next((batch for batch in self.fixed if 0 < rows <= batch.size), None):
+            return batch.run(feeds)
+        feed = feeds[0] if len(feeds) == 1 else {name: self._join(name, [feed[name] for feed in feeds]) for name in self.inputs}
+        most = self.largest_run
+        if not 0 < most < rows:
             return list(self.session.run(self.outputs, feed))
-        runs = [self.session.run(self.outputs, {name: feed[name][at : at + most] for name in self.inputs}) for at in range(0, count, most)]
+        runs = [self.session.run(self.outputs, {name: feed[name][at : at + most] for name in self.inputs}) for at in range(0, rows, most)]
         return [np.concatenate(parts) for parts in zip(*runs, strict=True)]
 
     def _respond(self, request: pb_utils.InferenceRequest, answers: Sequence[Array]) -> pb_utils.InferenceResponse:
@@ -125,6 +133,23 @@ class TritonPythonModel:
             [pb_utils.Tensor(name, answer) for name, answer in zip(self.outputs, answers, strict=True) if name in wanted]
         )
 
+    def _fixed_batches(
+        self, config: Mapping[str, Any], sizes: Sequence[int], new_session: Callable[[], ort.InferenceSession], device: tuple[str, int]
+    ) -> list[FixedBatch]:
+        """The batches of `sizes`, planned, smallest first. The first session is the largest one's; each other gets one of its own."""
+        inputs = {tensor["name"]: (pb_utils.triton_string_to_numpy(tensor["data_type"]), tensor["dims"]) for tensor in config["input"]}
+        batches: list[FixedBatch] = []
+        for size in reversed(sizes):
+            try:
+                session = self.session if size == sizes[-1] else new_session()
+                batches.insert(0, FixedBatch(session, size, inputs, self.outputs, device))
+            except Exception as error:  # noqa: BLE001 - for want of memory perhaps; the model answers without this size, though slower
+                pb_utils.Logger.log_warn(f"{config['name']}: a batch of {size} cannot be planned: {_one_line(error)}")
+        if batches:
+            planned = ", ".join(str(batch.size) for batch in batches)
+            pb_utils.Logger.log_info(f"{config['name']}: asked in batches of {planned} alone, on {':'.join(map(str, device))}")
+        return batches
+
     def _join(self, name: str, parts: Sequence[Array]) -> Array:
         """Concatenate along the batch, into memory that is kept: fresh memory costs a page fault every 4 KiB."""
         total, first = sum(map(len, parts)), parts[0]
@@ -132,31 +157,6 @@ class TritonPythonModel:
         if memory is None or len(memory) < total or memory.shape[1:] != first.shape[1:]:
             memory = self.joined[name] = np.empty((max(total, self.max_batch_size), *first.shape[1:]), first.dtype)
         return np.concatenate(parts, out=memory[:total])
-
-
-def _parameters(config: Mapping[str, Any]) -> dict[str, str]:
-    return {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
-
-
-def _session_options(config: Mapping[str, Any]) -> ort.SessionOptions:
-    parameters = _parameters(config)
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
-    options.graph_optimization_level = GRAPH_LEVELS.get(level, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
-    parallel = _integer(parameters, "execution_mode", 0)
-    options.execution_mode = ort.ExecutionMode.ORT_PARALLEL if parallel else ort.ExecutionMode.ORT_SEQUENTIAL
-    instances = sum(int(group.get("count", 1)) for group in config.get("instance_group", [])) or 1
-    # 0 or nothing lets the C++ backend's one process take every core; here each instance is a process of its own.
-    options.intra_op_num_threads = _integer(parameters, "intra_op_thread_count", 0) or max(1, _cores() // instances)
-    options.inter_op_num_threads = _integer(parameters, "inter_op_thread_count", 0) or 1
-    options.enable_cpu_mem_arena = _boolean(parameters, "enable_mem_arena", default=True)
-    # A pattern is remembered for every batch size seen, and dynamic batching shows them all.
-    options.enable_mem_pattern = _boolean(parameters, "enable_mem_pattern", default=False)
-    # A spinning thread takes the core on which Triton's own threads and the other instances wait.
-    options.add_session_config_entry("session.intra_op.allow_spinning", parameters.get("session.intra_op.allow_spinning", "0"))
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    return options
 
 
 def _providers(args: Mapping[str, str], config: Mapping[str, Any]) -> list[object]:
@@ -191,33 +191,9 @@ def _agree(what: str, actual: Sequence[ort.NodeArg], configured: Sequence[Mappin
             _refuse(f"{what} {name} has the shape {shape} in config.pbtxt, but {sides} in the ONNX file (-1 is any)")
 
 
-def _integer(parameters: Mapping[str, str], name: str, default: int) -> int:
-    try:
-        return int(parameters.get(name, default))
-    except ValueError:
-        _refuse(f"parameter {name} in config.pbtxt is {parameters[name]!r}: expected an integer")
-
-
-def _boolean(parameters: Mapping[str, str], name: str, *, default: bool) -> bool:
-    value = parameters.get(name, str(default)).strip().lower()
-    if value not in ("0", "1", "true", "false"):
-        _refuse(f"parameter {name} in config.pbtxt is {value!r}: expected 1 or 0")
-    return value in ("1", "true")
-
-
-def _cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its container (cgroup v2, `cpu.max`)."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return cores
-
-
 def _one_line(error: Exception) -> str:
     """An exception's message on one line, without ONNX Runtime's number for it."""
-    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : ", "", " ".join(str(error).split()))[:500] or type(error).__name__
+    return re.sub(r"^(\[ONNXRuntimeError\] : \d+ : |Error in execution: )", "", " ".join(str(error).split()))[:500] or type(error).__name__
 
 
 def _refuse(reason: str) -> NoReturn:

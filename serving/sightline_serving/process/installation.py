@@ -1,7 +1,7 @@
 """Finds the tritonserver of this machine, and prepares what it needs to serve ONNX models: NVIDIA's container, else the PyPI wheel.
 
 A `tritonserver` on PATH is taken to be a container's and is trusted with its own backends. The wheel's (nvidia-pytriton) has the
-Python backend only: a backend folder is put together in which our `backend/model.py` stands in for the C++ ONNX Runtime backend.
+Python backend only: a backend folder is put together in which our `backend/` stands in for the C++ ONNX Runtime backend.
 """
 
 import importlib.util
@@ -94,7 +94,8 @@ def prepare_backends(triton: Installation, folder: Path) -> Path:
             (folder / backend.name).symlink_to(backend)
     shutil.copy(triton.stub, folder / "python" / STUB)
     (folder / "onnxruntime").mkdir()
-    shutil.copy(OUR_BACKEND, folder / "onnxruntime")
+    for file in OUR_BACKEND.parent.glob("*.py"):
+        shutil.copy(file, folder / "onnxruntime")
     return folder
 
 
