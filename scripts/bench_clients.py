@@ -228,7 +228,7 @@ def business(server: Server, folder: Path) -> dict[str, float]:
         list(classifier.stream(paths[:256]))
         with Watched(server, "slow") as streamed:
             list(classifier.stream(paths))
-        settings = BenchSettings(concurrencies=(4,), batch=classifier.batch_size, window_s=3.0)
+        settings = BenchSettings(concurrencies=(4,), batches=(classifier.batch_size,), window_s=3.0)
         with Watched(server, "slow") as loaded:
             bench(classifier.card, paths[:256], [server.grpc_url], settings)
     return {

@@ -58,8 +58,18 @@ def reformat(image: ImageInput, spec: Preprocess, max_pixels: int = MAX_PIXELS, 
     may wait (`sightline.image.open_image`). Raises ImageError, with the image's path, if the image cannot be read, has more than
     `max_pixels` pixels, or cannot take that shape.
     """
+    decoded = decode(image, spec, max_pixels, admit)
+    return reformat_decoded(decoded, spec, image)
+
+
+def decode(image: ImageInput, spec: Preprocess, max_pixels: int = MAX_PIXELS, admit: Admit | None = None) -> Image.Image:
+    """Do the first half of `reformat`: return the image decoded as `spec` asks for it, not yet upright. Raises ImageError."""
     reduce = partial(_divisor, spec=spec) if isinstance(spec, PreprocessV2) and spec.decode == "dct" else None
-    decoded = open_image(image, max_pixels, reduce, admit)
+    return open_image(image, max_pixels, reduce, admit)
+
+
+def reformat_decoded(decoded: Image.Image, spec: Preprocess, image: ImageInput) -> npt.NDArray[np.uint8]:
+    """Do the second half of `reformat`, on what `decode` made of `image`. Raises ImageError, with the name of `image`."""
     try:
         return BY_VERSION[spec.version](decoded, spec)
     except ImageError as error:

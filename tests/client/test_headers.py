@@ -212,7 +212,7 @@ def test_bench_shows_the_token_too_and_says_who_can_read_it(guarded: str, tmp_pa
     Image.new("RGB", (20, 20), "red").save(tmp_path / "images" / "a.png")
     (tmp_path / "token").write_text(TOKEN)
     addresses = ["--grpc-url", guarded if guarded.startswith("grpc") else "", "--http-url", guarded if guarded.startswith("http") else ""]
-    wanted = ["--images", str(tmp_path / "images"), "--concurrency", "1", "--window", "0.5"]
+    wanted = ["--images", str(tmp_path / "images"), "--concurrency", "1", "--window", "0.5", "--no-files"]
     cli.run(["bench", "tiny", *addresses, *wanted, "--token-file", str(tmp_path / "token")])
     printed = capfd.readouterr()
     assert "note: perf_analyzer takes the token as an argument, which every user of this machine can read while it runs" in printed.err

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -140,38 +139,6 @@ def test_score_writes_a_row_for_every_image_the_broken_ones_too(
     assert [row["image"] for row in rows] == sorted(row["image"] for row in rows)
     assert all(row["label"] == expected[row["image"].partition("_")[2]] for row in rows if not row["error"])
     assert [row["image"] for row in rows if row["error"]] == ["1/cut.png"]
-
-
-def test_bench_measures_with_the_real_perf_analyzer_on_the_golden_images(
-    line: Line, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "rows.json"
-    urls = ["--grpc-url", server.grpc_url, "--http-url", server.http_url]
-    cli.run(
-        [
-            "bench",
-            "mnist",
-            "--repository",
-            str(line.repository),
-            *urls,
-            "--concurrency",
-            "1",
-            "--concurrency",
-            "8",
-            "--window",
-            "0.5",
-            "--out",
-            str(out),
-        ]
-    )
-    printed = capsys.readouterr()
-    rows = json.loads(out.read_text())
-    assert [(row["protocol"], row["concurrency"]) for row in rows] == [("grpc", 1), ("grpc", 8), ("http", 1), ("http", 8)]
-    for row in rows:
-        assert row["images_per_s"] > 10
-        assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
-        assert 0 < row["compute_ms"] < row["mean_ms"]
-    assert [re.split(r"\s{2,}", text)[0] for text in printed.out.splitlines()] == ["protocol", "grpc", "grpc", "http", "http"]
 
 
 def test_bench_says_what_is_missing(line: Line, server: Server, tmp_path: Path) -> None:

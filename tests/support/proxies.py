@@ -2,7 +2,7 @@
 
 import contextlib
 import http.client
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -12,8 +12,13 @@ import grpc
 
 
 @contextlib.contextmanager
-def http_proxy(server_url: str, token: str) -> Iterator[str]:
-    """A reverse proxy that demands `Authorization: Bearer <token>`, and repeats a wrong one as some do."""
+def http_proxy(
+    server_url: str, token: str, prefix: str = "", change: Callable[[str, bytes], bytes] = lambda _path, content: content
+) -> Iterator[str]:
+    """A reverse proxy that demands `Authorization: Bearer <token>`, and repeats a wrong one as some do; below the path `prefix`.
+
+    What is answered to a request for a path goes through `change`.
+    """
     target = server_url.removeprefix("http://")
 
     class Handler(BaseHTTPRequestHandler):
@@ -22,15 +27,18 @@ def http_proxy(server_url: str, token: str) -> Iterator[str]:
         def _pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             shown = self.headers.get("Authorization", "")
+            if not self.path.startswith(f"{prefix}/"):
+                self._answer(404, b"nothing lies here", {})
+                return
             if shown != f"Bearer {token}":
                 self._answer(401, f'{{"error": "not let in with <{shown}>"}}'.encode(), {})
                 return
             kept = {name: value for name, value in self.headers.items() if name.lower() not in ("authorization", "host", "connection")}
             behind = http.client.HTTPConnection(target, timeout=30)
             try:
-                behind.request(self.command, self.path, body, kept)
+                behind.request(self.command, self.path.removeprefix(prefix) if prefix else self.path, body, kept)
                 answer = behind.getresponse()
-                content = answer.read()
+                content = change(self.path, answer.read())
             finally:
                 behind.close()
             names = ("Inference-Header-Content-Length", "Content-Type")
@@ -56,7 +64,7 @@ def http_proxy(server_url: str, token: str) -> Iterator[str]:
     proxy.daemon_threads = True
     Thread(target=proxy.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{proxy.server_port}"
+        yield f"http://127.0.0.1:{proxy.server_port}{prefix}"
     finally:
         proxy.shutdown()
         proxy.server_close()

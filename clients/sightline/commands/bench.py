@@ -1,26 +1,32 @@
-"""`sightline bench`: throughput and latency of a served model, on real images, over both protocols."""
+"""`sightline bench`: throughput and latency of a served model, on real images, over both protocols, and where an image's time goes."""
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING
 
 import click
 
-from sightline.bench import BenchSettings, Measurement
+from sightline.bench import BenchSettings, Load
 from sightline.commands.options import Server, access_options, options_as
-from sightline.errors import MachineError, UsageError
+from sightline.errors import RepositoryError, UsageError
 
-COLUMNS: Final = ("protocol", "concurrency", "batch", "images/s", "± %", "mean ms", "p50", "p95", "p99", "queue", "compute")
+if TYPE_CHECKING:
+    from sightline.bench import BenchDocument
+    from sightline.card import ModelCard
+    from sightline.repository.golden import GoldenSet
 
 
 @dataclass(frozen=True)
 class BenchPaths:
-    """Whom to measure, and with which images."""
+    """Whom to measure, with which images, and what becomes of the result."""
 
     images: Path | None
     repository: Path
     grpc_url: str
     http_url: str
+    out: Path | None
+    old: Path | None
 
     def urls(self) -> list[str]:
         """The servers to measure. Raises UsageError if there is none."""
@@ -43,6 +49,14 @@ class BenchPaths:
         return folders[-1]
 
 
+@dataclass(frozen=True)
+class WaySettings:
+    """In how many threads images are taken from their files to their answers."""
+
+    threads: tuple[int, ...]
+    left_out: bool
+
+
 @click.command(short_help="Measure a served model with perf_analyzer.")
 @click.argument("model")
 @options_as(
@@ -58,10 +72,18 @@ class BenchPaths:
         type=click.Path(path_type=Path),
         default=Path("model_repository"),
         show_default=True,
-        help="Where the golden images are.",
+        help="Where the golden images and their published answers are.",
     ),
     click.option("--grpc-url", default="grpc://localhost:8001", show_default=True, help="The server over gRPC; '' leaves it out."),
     click.option("--http-url", default="http://localhost:8000", show_default=True, help="The server over HTTP; '' leaves it out."),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        help="Also write the result: a .json file, its rows as a .csv file, or a folder with both and the plot (PNG, SVG).",
+    ),
+    click.option(
+        "--compare", "old", type=click.Path(path_type=Path), help="Hold the result to an older one: what --out wrote, file or folder."
+    ),
 )
 @options_as(
     "settings",
@@ -75,7 +97,15 @@ class BenchPaths:
         show_default=True,
         help="Requests under way at a time; repeatable.",
     ),
-    click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Images in each request."),
+    click.option(
+        "--batch",
+        "batches",
+        type=click.IntRange(1),
+        multiple=True,
+        default=(1,),
+        show_default=True,
+        help="Images in each request; repeatable.",
+    ),
     click.option(
         "--window",
         "window_s",
@@ -86,51 +116,115 @@ class BenchPaths:
     ),
     click.option("--version", "version", default="", metavar="N", help="Version of the model; the server chooses if it is left out."),
 )
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the rows as JSON to this file.")
+@options_as(
+    "way",
+    WaySettings,
+    click.option(
+        "--threads",
+        type=click.IntRange(1, 256),
+        multiple=True,
+        default=(1, 4),
+        show_default=True,
+        help="Threads that take images from their files to their answers, for the split of that way; repeatable.",
+    ),
+    click.option("--no-files", "left_out", is_flag=True, help="Leave the way from files out."),
+)
 @access_options
-def bench(model: str, paths: BenchPaths, settings: BenchSettings, out: Path | None, access: Server) -> None:
-    """Measure MODEL with NVIDIA's perf_analyzer, fed with real images."""
-    from pydantic_core import to_json
+def bench(model: str, paths: BenchPaths, settings: BenchSettings, way: WaySettings, access: Server) -> None:
+    """Measure MODEL with NVIDIA's perf_analyzer, fed with real images and held to the expected answers.
 
-    from sightline.bench import bench as measure
-    from sightline.bench import find_perf_analyzer
-    from sightline.console import messages, results, table
-    from sightline.host.files import reason_of, write_atomically
-    from sightline.scoring import images_below
+    A server that answers wrongly fails, with exit code 9: the published answers to the golden images must come before anything is
+    measured, and under load the answers that the server gave to each image alone.
+
+    Then image files are taken to their answers one by one, and the time is split: read, decode, reformat, serialise, network, queue,
+    compute.
+    """
+    from sightline.bench import compare, demand_writable, find_perf_analyzer, read, write
+    from sightline.commands.bench_tables import show, show_comparison
+    from sightline.console import messages
     from sightline.transport.headers import SECRET
 
     find_perf_analyzer()
     urls = paths.urls()
     folder = paths.folder(model, settings.version)
+    if paths.out is not None:
+        demand_writable(paths.out)
+    old = None if paths.old is None else read(paths.old)
     # With --check, each address may be another server.
     for url in urls if access.check else urls[:1]:
         with access.at(url).opened(model, version=settings.version) as classifier:
-            card = classifier.card
+            card, version = classifier.card, classifier.served_version()
     sent = [access.at(url).headers_sent() for url in urls]
-    settings = replace(settings, headers=sent[0])
-    console = messages()
+    settings = replace(settings, headers=sent[0], tls=access.tls)
     if SECRET & set(settings.headers):
-        console.print("note: perf_analyzer takes the token as an argument, which every user of this machine can read while it runs")
+        messages().print("note: perf_analyzer takes the token as an argument, which every user of this machine can read while it runs")
+    document = _measured(card, version, folder, paths, settings, way)
+    show(document)
+    if paths.out is not None:
+        write(document, paths.out)
+    if old is not None:
+        show_comparison(compare(old, document), str(paths.old))
+
+
+def _measured(
+    card: "ModelCard", version: str, folder: Path, paths: BenchPaths, settings: BenchSettings, way: WaySettings
+) -> "BenchDocument":
+    from sightline.bench import BenchDocument, describe, end_to_end
+    from sightline.bench import bench as measure
+    from sightline.bench.settings import MOST_IMAGES
+    from sightline.console import messages
+    from sightline.scoring import images_below
+
+    urls, console = paths.urls(), messages()
+    files = [file for file, _ in zip(images_below(folder), range(MOST_IMAGES), strict=False)]
+    golden, precision = published(paths.repository, card, version)
+    environment = describe(card, urls, settings, precision)
     with console.status("starting perf_analyzer") as status:
 
-        def progress(protocol: str, concurrency: int) -> None:
-            status.update(f"measuring {protocol}, concurrency {concurrency}")
+        def progress(protocol: str, load: Load) -> None:
+            sentence = f"measuring {protocol}, {load}"
+            status.update(sentence)
             if not console.is_terminal:
-                console.print(f"measuring {protocol}, concurrency {concurrency}")
+                console.print(sentence)
 
-        measurements = measure(card, images_below(folder), urls, settings, progress=progress)
-    rows = table(*COLUMNS)
-    for measurement in measurements:
-        rows.add_row(*_row(measurement))
-    results().print(rows)
-    if out is not None:
-        try:
-            write_atomically(out, to_json(measurements, indent=2).decode() + "\n")
-        except OSError as error:
-            raise MachineError(f"{out}: the rows cannot be written: {reason_of(error)}") from None
+        def progress_of_way(protocol: str, load: Load) -> None:
+            progress(f"from files over {protocol}", load)
+
+        rows = measure(card, files, urls, settings, progress, golden)
+        ways = [] if way.left_out else end_to_end(card, files, urls, settings, way.threads, progress_of_way)
+    if golden is None and not all(served.has_sample for served in environment.served):
+        console.print(
+            "note: there is no published answer to hold the model to (no golden images of it in --repository, no golden sample on the "
+            "server): its answers under load were held to its own alone"
+        )
+    return BenchDocument(
+        schema=1,
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        images=len(files),
+        source=str(folder),
+        window_s=settings.window_s,
+        environment=environment,
+        rows=tuple(rows),
+        end_to_end=tuple(ways),
+    )
 
 
-def _row(row: Measurement) -> tuple[str, ...]:
-    times_ms = (row.mean_ms, row.p50_ms, row.p95_ms, row.p99_ms, row.queue_ms, row.compute_ms)
-    rate = (f"{row.images_per_s:,.0f}", f"{row.spread_percent:.0f}")
-    return row.protocol, str(row.concurrency), str(row.batch), *rate, *(f"{time_ms:.2f}" for time_ms in times_ms)
+def published(repository: Path, card: "ModelCard", version: str) -> "tuple[GoldenSet | None, str]":
+    """Return the golden images and the precision of a version, if `repository` holds the one that is served; else None and "".
+
+    Raises RepositoryError if its golden images are damaged.
+    """
+    from sightline.repository.golden import read_golden
+    from sightline.repository.layout import golden_folders
+    from sightline.repository.read import model_named
+
+    try:
+        model = model_named(repository, card.name)
+        if model.card.sha256 != card.sha256:
+            return None, ""
+        present = model.version(int(version))
+    except RepositoryError:
+        return None, ""  # another server's
+    has_golden = any(folder.parent == present.folder for folder in golden_folders(model.folder))
+    precision = present.described.precision if present.described is not None else ""
+    return read_golden(present, card) if has_golden else None, precision

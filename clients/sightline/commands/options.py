@@ -152,6 +152,12 @@ def _server(**values: Unpack[_ServerValues]) -> Server:
 
 _PEM: Final = click.Path(path_type=Path, dir_okay=False)
 
+_TLS: Final = (
+    click.option("--ca", type=_PEM, help="PEM file with the authority that signed the server's certificate."),
+    click.option("--cert", type=_PEM, help="PEM file with the client's certificate, for mutual TLS."),
+    click.option("--key", type=_PEM, help="PEM file with the client's private key, for mutual TLS."),
+)
+
 _SERVER: Final = (
     click.option(
         "--url",
@@ -177,17 +183,15 @@ _SERVER: Final = (
         show_default=True,
         help="Seconds to ask again while nobody answers, as of a server that starts anew.",
     ),
-    click.option("--ca", type=_PEM, help="PEM file with the authority that signed the server's certificate."),
-    click.option("--cert", type=_PEM, help="PEM file with the client's certificate, for mutual TLS."),
-    click.option("--key", type=_PEM, help="PEM file with the client's private key, for mutual TLS."),
+    *_TLS,
     *credential_options,
 )
 
 server_options = options_as("server", _server, *_SERVER)
 """Adds --url, --timeout, --wait, --ca, --cert, --key, --header, --token-file and --allow-plain-token; the command receives one `server`."""
 
-access_options = options_as("access", _server, *credential_options, check_option)
-"""--header, --token-file, --allow-plain-token and --check alone, for a command that names its servers otherwise: `access.at(url)`."""
+access_options = options_as("access", _server, *_TLS, *credential_options, check_option)
+"""All of `model_options` but --url, --timeout and --wait, for a command that names its servers otherwise: `access.at(url)`."""
 
 model_options = options_as("server", _server, *_SERVER, check_option)
 """The same with --check, for commands that ask a model about images: `Classifier(model, server.url, **server.options())`."""

@@ -21,9 +21,14 @@ __all__ = [
     "Address",
     "AsyncTransport",
     "InferResult",
+    "InstanceGroup",
+    "ModelStatistics",
     "ServedConfig",
     "ServedVersion",
+    "ServerMetadata",
+    "ServerTransport",
     "TensorSpec",
+    "TimedResult",
     "Tls",
     "Transport",
     "connect",
@@ -54,6 +59,56 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class ServerMetadata:
+    """What the server says of itself."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class ModelStatistics:
+    """What a version of a model did since the server started: Triton's statistics extension, in seconds, summed up over its requests.
+
+    A request that was answered together with others counts all the time that their batch took.
+    """
+
+    requests: int
+    """That succeeded, cache hits included."""
+    server_s: float
+    """From the request's arrival at the model's scheduler to its answer; the parts below are most of it."""
+    queue_s: float
+    compute_input_s: float
+    compute_infer_s: float
+    compute_output_s: float
+
+    @property
+    def compute_s(self) -> float:
+        """In the model, with the copies in and out."""
+        return self.compute_input_s + self.compute_infer_s + self.compute_output_s
+
+    def since(self, before: "ModelStatistics") -> "ModelStatistics":
+        """Return what was done after `before` was read."""
+        return ModelStatistics(
+            self.requests - before.requests,
+            self.server_s - before.server_s,
+            self.queue_s - before.queue_s,
+            self.compute_input_s - before.compute_input_s,
+            self.compute_infer_s - before.compute_infer_s,
+            self.compute_output_s - before.compute_output_s,
+        )
+
+
+@dataclass(frozen=True)
+class InstanceGroup:
+    """Copies of a model on one kind of device."""
+
+    kind: str
+    """Triton's: "KIND_CPU", "KIND_GPU", "KIND_AUTO"."""
+    count: int
+
+
+@dataclass(frozen=True)
 class ServedConfig:
     """What of a served model's configuration concerns a client."""
 
@@ -67,6 +122,14 @@ class ServedConfig:
     """The same of a model that takes encoded images for another one, under `parameters["pictures_of"]`."""
     samples: Mapping[str, str] = field(default_factory=dict)
     """Version → its sealed golden sample, unread, under `parameters["golden_sample_<version>"]` (`sightline.golden_sample`)."""
+    backend: str = ""
+    instance_groups: tuple[InstanceGroup, ...] = ()
+    batches: bool = False
+    """Whether requests are answered together (dynamic batching)."""
+    queue_delay_us: int = 0
+    """How long a request may wait for others."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """All others, as the backend's settings."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +140,17 @@ class InferResult:
     """float32 [N, classes], as the server sent it: not yet checked."""
     version: str
     """The version of the model that answered."""
+
+
+@dataclass(frozen=True)
+class TimedResult:
+    """An answer, and where its time went."""
+
+    result: InferResult
+    serialise_s: float
+    """To write the request and to read the answer, in this process."""
+    call_s: float
+    """In between: on the way, in the server, and on the way back. gRPC's own encoding of the message is part of it."""
 
 
 @runtime_checkable
@@ -119,6 +193,23 @@ class Transport(Protocol):
 
 
 @runtime_checkable
+class ServerTransport(Transport, Protocol):
+    """A `Transport` to a real server, which can also be asked what it is and what it did. Raises as `Transport` does."""
+
+    def server(self) -> ServerMetadata:
+        """Return what the server says of itself."""
+        ...
+
+    def statistics(self, model: str, version: str) -> ModelStatistics:
+        """Return what a version of a model did since the server started."""
+        ...
+
+    def infer_timed(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> TimedResult:
+        """As `infer`, and say how long what took."""
+        ...
+
+
+@runtime_checkable
 class AsyncTransport(Protocol):
     """`Transport` for tasks of one event loop: the same methods, to be awaited. A call that is cancelled leaves nothing behind."""
 
@@ -153,7 +244,7 @@ class AsyncTransport(Protocol):
     async def __aexit__(self, *_: object) -> None: ...
 
 
-def connect(url: str, timeout_s: float = 10.0, tls: Tls | None = None, headers: Mapping[str, str] = NO_HEADERS) -> Transport:
+def connect(url: str, timeout_s: float = 10.0, tls: Tls | None = None, headers: Mapping[str, str] = NO_HEADERS) -> ServerTransport:
     """Open a transport to `grpc://host:port`, `grpcs://…`, `http://host:port/path` or `https://…`.
 
     Nothing is sent yet. `timeout_s` bounds each later call, and `headers` go with each (over gRPC as metadata). Raises UsageError for an

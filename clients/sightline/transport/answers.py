@@ -10,16 +10,34 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from sightline.card import CARD_KEY, PICTURES_OF, SAMPLE_KEY
 from sightline.host.text import first_problem
-from sightline.transport import ServedConfig, ServedVersion, TensorSpec
+from sightline.transport import InstanceGroup, ModelStatistics, ServedConfig, ServedVersion, ServerMetadata, TensorSpec
 
 SAMPLE: Final = re.compile(re.escape(SAMPLE_KEY) + r"([1-9][0-9]{0,17})")
 """The key of a version's golden sample."""
+
+
+class _Duration(BaseModel):
+    count: int = 0
+    ns: int = 0
+
+    @property
+    def seconds(self) -> float:
+        return self.ns * 1e-9
+
+
+class _Durations(BaseModel):
+    success: _Duration = _Duration()
+    queue: _Duration = _Duration()
+    compute_input: _Duration = _Duration()
+    compute_infer: _Duration = _Duration()
+    compute_output: _Duration = _Duration()
 
 
 class _Statistics(BaseModel):
     name: str
     version: str
     inference_count: int = 0
+    inference_stats: _Durations = _Durations()
 
 
 class _AllStatistics(BaseModel):
@@ -39,8 +57,25 @@ class _Parameter(BaseModel):
     string_value: str = ""
 
 
+class _InstanceGroup(BaseModel):
+    kind: str = "KIND_AUTO"
+    count: int = 1
+
+
+class _Batching(BaseModel):
+    max_queue_delay_microseconds: int = 0
+
+
+class _Server(BaseModel):
+    name: str
+    version: str
+
+
 class _Config(BaseModel):
     name: str
+    backend: str = ""
+    instance_group: tuple[_InstanceGroup, ...] = ()
+    dynamic_batching: _Batching | None = None
     max_batch_size: int = 0
     input: tuple[_Tensor, ...]
     output: tuple[_Tensor, ...]
@@ -68,6 +103,35 @@ def served_versions(statistics: object) -> list[ServedVersion]:
     return [ServedVersion(model.name, model.version, model.inference_count) for model in read.model_stats]
 
 
+def server_metadata(answer: object) -> ServerMetadata:
+    """Read what a server says of itself. Raises ValueError."""
+    try:
+        read = _Server.model_validate(answer)
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from None
+    return ServerMetadata(read.name, read.version)
+
+
+def model_statistics(answer: object, model: str, version: str) -> ModelStatistics:
+    """Read the statistics of one version of a model. Raises ValueError."""
+    try:
+        read = _AllStatistics.model_validate(answer)
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from None
+    for each in read.model_stats:
+        if (each.name, each.version) == (model, version):
+            spent = each.inference_stats
+            return ModelStatistics(
+                spent.success.count,
+                spent.success.seconds,
+                spent.queue.seconds,
+                spent.compute_input.seconds,
+                spent.compute_infer.seconds,
+                spent.compute_output.seconds,
+            )
+    raise ValueError(f"statistics without the model {model} version {version}")
+
+
 def served_config(answer: object) -> ServedConfig:
     """Read the configuration of a model. Raises ValueError."""
     try:
@@ -83,4 +147,13 @@ def served_config(answer: object) -> ServedConfig:
         sealed_card=config.text_of(CARD_KEY),
         pictures_of=config.text_of(PICTURES_OF),
         samples={match[1]: text.string_value for key, text in config.parameters.items() if (match := SAMPLE.fullmatch(key))},
+        backend=config.backend,
+        instance_groups=tuple(InstanceGroup(group.kind, group.count) for group in config.instance_group),
+        batches=config.dynamic_batching is not None,
+        queue_delay_us=config.dynamic_batching.max_queue_delay_microseconds if config.dynamic_batching is not None else 0,
+        parameters={
+            key: text.string_value
+            for key, text in config.parameters.items()
+            if key not in (CARD_KEY, PICTURES_OF) and not key.startswith(SAMPLE_KEY)
+        },
     )

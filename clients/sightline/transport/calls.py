@@ -16,8 +16,8 @@ from tritonclient.utils import InferenceServerException
 
 from sightline.card import MAX_SEALED_BYTES
 from sightline.errors import SightlineError
-from sightline.transport import InferResult, ServedConfig, ServedVersion
-from sightline.transport.answers import served_config, served_versions
+from sightline.transport import InferResult, ModelStatistics, ServedConfig, ServedVersion, ServerMetadata
+from sightline.transport.answers import model_statistics, served_config, served_versions, server_metadata
 from sightline.transport.failures import from_triton, mixed_up, not_triton
 from sightline.transport.forks import renew_after_fork
 from sightline.transport.headers import without_values
@@ -103,6 +103,18 @@ class Calls(ABC, Generic[Request, Answer]):
             model,
         )
 
+    def server(self) -> Call[Request, Answer, ServerMetadata]:
+        """Ask the server what it is."""
+        return Call(self._metadata(), lambda answer: _understood(lambda: server_metadata(self._document(answer, "")), self.url))
+
+    def statistics(self, model: str, version: str) -> Call[Request, Answer, ModelStatistics]:
+        """Ask what a version of a model has done."""
+        return Call(
+            self._statistics(model, version),
+            lambda answer: _understood(lambda: model_statistics(self._document(answer, model), model, version), self.url),
+            model,
+        )
+
     def infer(
         self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str
     ) -> Call[Request, Answer, InferResult]:
@@ -153,8 +165,12 @@ class Calls(ABC, Generic[Request, Answer]):
         return InferResult(reply.result.as_numpy(question.output_name), reply.version)
 
     @abstractmethod
-    def _statistics(self) -> Request:
-        """Ask what all models have done."""
+    def _metadata(self) -> Request:
+        """Ask the server what it is."""
+
+    @abstractmethod
+    def _statistics(self, model: str = "", version: str = "") -> Request:
+        """Ask what a version of a model has done, or all models."""
 
     @abstractmethod
     def _configuration(self, model: str, version: str) -> Request:

@@ -13,6 +13,7 @@ _DEADLINE: Final = ("StatusCode.DEADLINE_EXCEEDED", "504", "499")
 _NOT_FOUND: Final = ("StatusCode.NOT_FOUND", "404")
 _NOT_READY: Final = ("no available versions", "not at ready state", "not ready", "is not healthy")
 """What Triton says of a model while it comes up or goes down; "Stub process … is not healthy" is a worker that died."""
+_UNKNOWN: Final = ("unknown model", "model version is not available")
 _NOT_ALLOWED: Final = ("StatusCode.UNAUTHENTICATED", "StatusCode.PERMISSION_DENIED", "401", "403")
 _RESTRICTED: Final = "is restricted, expecting header"
 """What Triton says where an interface is restricted, over gRPC as if it were not there (UNAVAILABLE)."""
@@ -42,7 +43,7 @@ def _about_model(status: str, reason: str, url: str, model: str) -> SightlineErr
     lower = reason.lower()
     if any(words in lower for words in _NOT_READY):
         return ServerUnavailable(f"the model {model} on {url} is not ready: {reason}. The server is coming up or going down")
-    if "unknown model" in lower or status in _NOT_FOUND or ("is not found" in lower and model.lower() in lower):
+    if any(words in lower for words in _UNKNOWN) or status in _NOT_FOUND or ("is not found" in lower and model.lower() in lower):
         advice = f"`sightline models --url {url}` lists what it has"
         return ModelNotFound(f"the server at {url} has no such model or version: {reason} ({advice})")
     if status in _REFUSED:

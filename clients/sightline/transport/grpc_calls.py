@@ -36,8 +36,11 @@ class GrpcRequest:
 class GrpcCalls(Calls[GrpcRequest, Message]):
     """`Calls` in protobuf."""
 
-    def _statistics(self) -> GrpcRequest:
-        return GrpcRequest("ModelStatistics", service_pb2.ModelStatisticsRequest())
+    def _metadata(self) -> GrpcRequest:
+        return GrpcRequest("ServerMetadata", service_pb2.ServerMetadataRequest())
+
+    def _statistics(self, model: str = "", version: str = "") -> GrpcRequest:
+        return GrpcRequest("ModelStatistics", service_pb2.ModelStatisticsRequest(name=model, version=version))
 
     def _configuration(self, model: str, version: str) -> GrpcRequest:
         return GrpcRequest("ModelConfig", service_pb2.ModelConfigRequest(name=model, version=version))

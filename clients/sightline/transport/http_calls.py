@@ -38,8 +38,11 @@ class HttpCalls(Calls[HttpRequest, HttpAnswer]):
             return unavailable(self.url, os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error)
         return not_triton(self.url, error)
 
-    def _statistics(self) -> HttpRequest:
-        return HttpRequest("GET", f"{self._base}/models/stats")
+    def _metadata(self) -> HttpRequest:
+        return HttpRequest("GET", self._base)
+
+    def _statistics(self, model: str = "", version: str = "") -> HttpRequest:
+        return HttpRequest("GET", f"{self._path(model, version) if model else f'{self._base}/models'}/stats")
 
     def _configuration(self, model: str, version: str) -> HttpRequest:
         return HttpRequest("GET", f"{self._path(model, version)}/config")

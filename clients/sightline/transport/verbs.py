@@ -1,13 +1,15 @@
 """The methods of a transport, once blocking and once awaited: each makes its call (`sightline.transport.calls`) and has it carried out."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Generic, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from sightline.transport import InferResult, ServedConfig, ServedVersion
+from sightline.transport import InferResult, ModelStatistics, ServedConfig, ServedVersion, ServerMetadata, TimedResult
 from sightline.transport.calls import Answer, Call, Calls, Request, Value
 
 
@@ -28,6 +30,31 @@ class BlockingTransport(ABC, Generic[Request, Answer]):
     def infer(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> InferResult:
         """Answer one batch: uint8 pixels [N, H, W, C] to float32 [N, classes]."""
         return self._carry_out(self._calls.infer(model, version, input_name, pixels, output_name))
+
+    def server(self) -> ServerMetadata:
+        """Return what the server says of itself."""
+        return self._carry_out(self._calls.server())
+
+    def statistics(self, model: str, version: str) -> ModelStatistics:
+        """Return what a version of a model did since the server started."""
+        return self._carry_out(self._calls.statistics(model, version))
+
+    def infer_timed(self, model: str, version: str, input_name: str, pixels: npt.NDArray[np.uint8], output_name: str) -> TimedResult:
+        """As `infer`, and say how long what took."""
+        began_s = time.perf_counter()
+        call = self._calls.infer(model, version, input_name, pixels, output_name)
+        written_s = time.perf_counter()
+        read_s = 0.0
+
+        def read(answer: Answer) -> InferResult:
+            nonlocal read_s
+            came_s = time.perf_counter()
+            result = call.read(answer)
+            read_s = time.perf_counter() - came_s
+            return result
+
+        result = self._carry_out(replace(call, read=read))
+        return TimedResult(result, written_s - began_s + read_s, time.perf_counter() - written_s - read_s)
 
     def infer_encoded(self, model: str, version: str, input_name: str, images: Sequence[bytes], output_name: str) -> InferResult:
         """Answer one batch of encoded images, BYTES [N, 1], to float32 [N, classes]."""
