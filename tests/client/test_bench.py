@@ -403,6 +403,15 @@ def test_a_comparison_tells_rows_without_a_partner_and_what_of_the_environment_i
     assert compare(replace(DOCUMENT, environment=None), new).environment == ()
 
 
+@pytest.mark.parametrize("words", ["Output doesn't match expected output", "Output size doesn't match expected size"])
+def test_other_bits_than_expected_are_no_failure_yet(words: str, tmp_path: Path) -> None:
+    program = tmp_path / "perf_analyzer"
+    program.write_text(f'#!/bin/sh\necho "Thread [0] had error: {words}" >&2\nexit 99\n')
+    program.chmod(0o755)
+    analyzer = PerfAnalyzer(program, card(), "1", parse_url("http://host"), BenchSettings())
+    assert analyzer.measure(Load(1, 4), tmp_path / "images.json", tmp_path / "report.csv") is None
+
+
 def test_the_words_of_perf_analyzer_reach_the_user_without_the_token(tmp_path: Path) -> None:
     program = tmp_path / "perf_analyzer"
     program.write_text("#!/bin/sh\necho 'error: refused with Bearer a-secret-of-mine'\nexit 1\n")

@@ -155,7 +155,7 @@ def bench(model: str, paths: BenchPaths, settings: BenchSettings, way: WaySettin
         with access.at(url).opened(model, version=settings.version) as classifier:
             card, version = classifier.card, classifier.served_version()
     sent = [access.at(url).headers_sent() for url in urls]
-    settings = replace(settings, headers=sent[0], tls=access.tls)
+    settings = replace(settings, version=version, headers=sent[0], tls=access.tls)
     if SECRET & set(settings.headers):
         messages().print("note: perf_analyzer takes the token as an argument, which every user of this machine can read while it runs")
     document = _measured(card, version, folder, paths, settings, way)
@@ -220,7 +220,7 @@ def published(repository: Path, card: "ModelCard", version: str) -> "tuple[Golde
 
     try:
         model = model_named(repository, card.name)
-        if model.card.sha256 != card.sha256:
+        if model.card.sha256 != card.sha256 or not (version.isascii() and version.isdecimal()):
             return None, ""
         present = model.version(int(version))
     except RepositoryError:
