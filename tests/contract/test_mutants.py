@@ -142,8 +142,8 @@ IN_REFORMAT_V2: dict[str, Mutant] = {
         "_fit(Image.fromarray(plane).convert(spec.mode), spec, spec.polarity)",
     ),
     "frame left as it is": Mutant("reformat_v2", "spec.frame == 'as-is'", "True"),
-    "decoded in full": Mutant("reformat", "spec.decode == 'dct'", "False"),
-    "decoded smaller when full is asked for": Mutant("reformat", "spec.decode == 'dct'", "True"),
+    "decoded in full": Mutant("decode", "spec.decode == 'dct'", "False"),
+    "decoded smaller when full is asked for": Mutant("decode", "spec.decode == 'dct'", "True"),
     "decoded as small as needed": Mutant("_divisor", "2 * least", "least"),
     "an eighth or nothing": Mutant("_divisor", "(8, 4, 2)", "(8,)"),
     "decoded by one way up": Mutant(

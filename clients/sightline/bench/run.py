@@ -35,9 +35,7 @@ def bench(
     ServerError or ModelError with perf_analyzer's own words if a measurement fails; MissingExtra if there is no perf_analyzer.
     """
     program = find_perf_analyzer()
-    for batch in settings.batches:
-        if not 1 <= batch <= card.max_batch_size:
-            raise UsageError(f"the batch must be between 1 and {card.max_batch_size}, the model's largest, not {batch}")
+    demand_batches(card, settings)
     addresses = [parse_url(url) for url in urls]
     pixels = [reformat(image, card.preprocess) for image, _ in zip(images, range(MOST_IMAGES), strict=False)]
     if not pixels:
@@ -51,6 +49,13 @@ def bench(
                 analyzer = PerfAnalyzer(program, card, served.version, address, settings)
                 rows += _Sweep(transport, served, expected, analyzer, Path(scratch)).rows(progress)
     return rows
+
+
+def demand_batches(card: ModelCard, settings: BenchSettings) -> None:
+    """Raise UsageError for a size of batch that the model does not take."""
+    for batch in settings.batches:
+        if not 1 <= batch <= card.max_batch_size:
+            raise UsageError(f"the batch must be between 1 and {card.max_batch_size}, the model's largest, not {batch}")
 
 
 def opened(transport: ServerTransport, card: ModelCard, version: str) -> ServedModel:

@@ -140,6 +140,7 @@ def bench(model: str, paths: BenchPaths, settings: BenchSettings, way: WaySettin
     compute.
     """
     from sightline.bench import compare, demand_writable, find_perf_analyzer, read, write
+    from sightline.bench.run import demand_batches
     from sightline.commands.bench_tables import show, show_comparison
     from sightline.console import messages
     from sightline.transport.headers import SECRET
@@ -154,6 +155,7 @@ def bench(model: str, paths: BenchPaths, settings: BenchSettings, way: WaySettin
     for url in urls if access.check else urls[:1]:
         with access.at(url).opened(model, version=settings.version) as classifier:
             card, version = classifier.card, classifier.served_version()
+    demand_batches(card, settings)
     sent = [access.at(url).headers_sent() for url in urls]
     settings = replace(settings, version=version, headers=sent[0], tls=access.tls)
     if SECRET & set(settings.headers):
