@@ -16,11 +16,12 @@ from sightline import Classifier
 from sightline.cli import run as sightline
 from sightline.in_triton import ENCODED
 from sightline.repository.config import ModelConfig, VersionPolicy
-from sightline.repository.config_text import config_text, parse_config
+from sightline.repository.config_text import config_text, differing_settings, parse_config
 from sightline.repository.edit import set_policy
 from sightline.repository.golden import GoldenIndex, GoldenSet, read_golden
 from sightline.repository.hashes import file_sha256
 from sightline.repository.history import rollback, serve_newest, version_summaries
+from sightline.repository.instances import instances_of, with_instances
 from sightline.repository.integrity import check_shared
 from sightline.repository.read import PublishedModel, check_files, model_named, read_folder
 from sightline.repository.report import json_text, report_text
@@ -196,6 +197,7 @@ def test_the_run_is_read_and_exported_anew_to_the_same_files(run: Path, tmp_path
         "tiny/1/report.json",
         "tiny/1/golden/golden.json",
         "tiny/1/model.onnx",
+        "tiny/config.pbtxt",
         "tiny_image/1/report.json",
         "tiny_reformat/1/report.json",
         "tiny_reformat/warmup/JPEG",
@@ -204,6 +206,10 @@ def test_the_run_is_read_and_exported_anew_to_the_same_files(run: Path, tmp_path
     names = {name for name in then if not name.startswith("tiny/2/")}
     assert names <= set(now)
     assert {name for name in names - own_bytes if now[name] != then[name]} == set()
+    # How it is spread over a machine is measured on each.
+    config_then, config_now = (parse_config(files["tiny/config.pbtxt"].decode(), "test") for files in (then, now))
+    alike = replace(with_instances(config_now, instances_of(config_then)), warm_ups=config_then.warm_ups)
+    assert differing_settings(config_then, alike) == []
     old, new = (json.loads(files["tiny/1/report.json"]) for files in (then, now))
     assert set(new.pop("shared")) == {
         "card.json",
@@ -212,6 +218,7 @@ def test_the_run_is_read_and_exported_anew_to_the_same_files(run: Path, tmp_path
     }
     assert len(new.pop("sha256")) == 64
     assert new.pop("preprocess_origin", None) is None
+    assert set(new.pop("shape")) == {"cores", "runs", "instances", "threads"}
     assert set(new["gate"].pop("accuracy")) == {"n", "correct", "interval_95"}
     assert skeleton(new) == skeleton(old)
     for key in ("schema", "model", "version", "precision", "opset", "card_sha256", "provenance", "parameters", "flop_per_picture"):

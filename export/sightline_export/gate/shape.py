@@ -18,8 +18,8 @@ from sightline.repository.instances import LARGE_FLOP, InstanceSettings
 from sightline.repository.report import ShapeReport
 from sightline_export.graph.runtimes import in_onnx_runtime
 
-ROUNDS: Final = 5
-SHORTEST_S: Final = 0.04
+ROUNDS: Final = 3
+SHORTEST_S: Final = 0.02
 """A turn runs a model as often as fills this time."""
 LONGEST_RUN_S: Final = 1.0
 """Batches whose single run takes longer are not tried, and no larger ones either."""
