@@ -32,8 +32,9 @@ def shape(runs: dict[int, float], instances: float | None = None, threads: float
         (shape({1: 128, 2: 120, 32: 97}, 250, 160), InstanceSettings(2, 1, None, 1)),
         # Copies that bring nothing are not made.
         (shape({1: 500, 8: 1500}, 1520, 1510), InstanceSettings(1, 1, 0, 8)),
-        # Threads that bring as much as instances need less memory.
-        (shape({1: 5.0}, 9.9, 9.8), InstanceSettings(1, 0, None, 1)),
+        # Instances are processes on a server: threads must bring much more to be chosen.
+        (shape({1: 5.0}, 8.5, 9.8), InstanceSettings(2, 1, None, 1)),
+        (shape({1: 5.0}, 7.0, 9.8), InstanceSettings(1, 0, None, 1)),
         (shape({1: 5.0}, None, None, cores=1), InstanceSettings(1, 1, None, 1)),
     ],
 )

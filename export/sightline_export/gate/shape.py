@@ -26,6 +26,9 @@ LONGEST_RUN_S: Final = 1.0
 LARGEST_RUN: Final = 64
 WORTH: Final = 1.05
 """A larger run, more instances or more threads must bring so much: each costs memory, and the first two latency."""
+THREADS_WORTH: Final = 1.25
+"""Threads of one instance must bring so many times as much as instances: those are processes on a server, and here threads of one Python
+that wait for one another, so that they bring more there than is measured."""
 CARRIED_PER_S: Final = 10_000.0
 """Images/s that a server on two cores can hand over to one model: the wheel's Triton with its Python backend answered 9,450 requests/s of
 an MLP. An instance that computes more alone needs no second one, which would only divide the batches."""
@@ -65,7 +68,7 @@ def _spread(figures: ShapeReport, alone: float, model_bytes: int, flop: int) -> 
         return several if flop < LARGE_FLOP else all_threads
     if max(figures.instances, figures.threads) < alone * WORTH:
         return one_thread
-    return several if figures.instances >= figures.threads * WORTH else all_threads
+    return several if figures.threads < figures.instances * THREADS_WORTH else all_threads
 
 
 def measure(model: bytes, card: ModelCard, pixels: Pixels, cores: int) -> ShapeReport:
