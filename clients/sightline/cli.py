@@ -59,12 +59,14 @@ class Commands(click.Group):
 
 def _loaded(point: EntryPoint) -> object:
     """Import a command. What is imported stays, so that looking through it for garbage, now and in processes to come, is for nothing."""
+    collects = gc.isenabled()
     gc.disable()
     try:
         return point.load()
     finally:
         gc.freeze()
-        gc.enable()
+        if collects:
+            gc.enable()
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

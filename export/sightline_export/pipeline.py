@@ -20,7 +20,7 @@ from sightline.reformatting import reformat
 from sightline.repository.card_config import config_for
 from sightline.repository.golden import first_image, golden_files
 from sightline.repository.image_ensemble import check_image_ensemble, publish_image_ensemble
-from sightline.repository.instances import InstanceSettings, default_settings, instances_of
+from sightline.repository.instances import InstanceSettings, instances_of
 from sightline.repository.layout import ONNX_FILE, WARM_UP_FILE, WARM_UP_FOLDER, version_numbers
 from sightline.repository.publish import PublishedVersion, agreed_card, publish
 from sightline.repository.read import check_files, read_published, read_version
@@ -147,7 +147,7 @@ def _export(work: _Work, precision: PrecisionSpec, repository: Path) -> Exported
     predict = in_torch(work.network) if conversion is None else in_onnx_runtime(model, card)
     golden = golden_files(card, work.source.open, work.source.labels, predict, precision.thresholds.golden_tolerance)
     shape, settings = _served(work, model, repository / card.name)
-    report = _report(work, precision, model, conversion, verdict).model_copy(update={"shape": shape})
+    report = _report(work, precision, model, conversion, verdict, settings.threads).model_copy(update={"shape": shape})
     config = config_for(card, settings, tuple(dict.fromkeys((1, max(1, settings.largest_run)))))
     warm_up = reformat(first_image(golden), card.preprocess).tobytes()
     shared = {f"{WARM_UP_FOLDER}/{WARM_UP_FILE}": warm_up}
@@ -181,13 +181,14 @@ def _judge(work: _Work, precision: PrecisionSpec, model: bytes) -> Verdict:
     )
 
 
-def _report(work: _Work, precision: PrecisionSpec, model: bytes, conversion: Conversion | None, verdict: Verdict) -> VersionReport:
-    """What a version's report says, but for what publishing adds."""
+def _report(
+    work: _Work, precision: PrecisionSpec, model: bytes, conversion: Conversion | None, verdict: Verdict, threads: int
+) -> VersionReport:
+    """What a version's report says, but for what publishing adds; its speed beside FP32 is measured with so many threads."""
     card, source, origin = work.card, work.source, work.candidate.preprocess_origin
     accuracy = accuracy_of(verdict, work.images)
     against_fp32 = None
     if conversion is not None:
-        threads = default_settings(work.flop).threads
         speed = side_by_side({"fp32": work.fp32, precision.name: model}, card, work.images.pixels, threads)
         against_fp32 = {"bytes": len(work.fp32), "speed": speed}
     content: dict[str, object] = {

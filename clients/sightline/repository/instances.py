@@ -12,9 +12,6 @@ THREADS_BETWEEN: Final = "inter_op_thread_count"
 LARGEST_RUN: Final = "largest_run"
 """A parameter of Sightline's own backend, which others pass over."""
 
-SMALL_FLOP: Final = 10_000_000
-LARGE_FLOP: Final = 1_000_000_000
-
 
 @dataclass(frozen=True)
 class InstanceSettings:
@@ -65,17 +62,6 @@ class InstanceChanges:
             None if self.no_batching else delay_us,
             settings.largest_run,
         )
-
-
-def default_settings(flop: int) -> InstanceSettings:
-    """Return the settings for a network of `flop` floating-point operations an image (a multiplication and an addition are two).
-
-    From requests/s measured on two CPU cores: an MLP of 1.3 MFLOP was fastest as one instance of one thread, a CNN of some 30 MFLOP
-    as two of one thread, VGG16 (31 GFLOP) as one with both cores; a wrong choice cost up to half.
-    """
-    if flop < SMALL_FLOP:
-        return InstanceSettings(instances=1, threads=1)
-    return InstanceSettings(instances=2, threads=1) if flop < LARGE_FLOP else InstanceSettings(instances=1, threads=0)
 
 
 def with_instances(config: ModelConfig, settings: InstanceSettings) -> ModelConfig:

@@ -134,8 +134,8 @@ class ShapeReport(Part):
     cores: int
     runs: tuple[RunReport, ...]
     instances: float | None = None
-    """Images/s of several instances that share the cores, in runs of the best size; None: the machine was busy, or one core is more than
-    a server can use."""
+    """Images/s of several instances that share the cores, in runs of the best size; None: the machine was busy, one core is more than a
+    server can use, or the model is too heavy for copies."""
     threads: float | None = None
     """Images/s of one instance with a thread for each core."""
 

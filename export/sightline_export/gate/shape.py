@@ -14,7 +14,7 @@ import numpy as np
 
 from sightline.batches import Pixels, Predict
 from sightline.card import ModelCard
-from sightline.repository.instances import LARGE_FLOP, InstanceSettings
+from sightline.repository.instances import InstanceSettings
 from sightline.repository.report import ShapeReport
 from sightline_export.graph.runtimes import in_onnx_runtime
 
@@ -36,6 +36,9 @@ MOST_INSTANCES: Final = 4
 """Each is a process with a copy of the model. Where there are more cores, each has several threads."""
 SLOW_PER_S: Final = 1_000.0
 """Below that, what a request costs beside the network no longer matters, and neither does handing over several at once."""
+LARGE_FLOP: Final = 1_000_000_000
+"""Of an image, a multiplication and an addition being two. On two CPU cores a CNN of 30 MFLOP was fastest as two instances of one thread,
+VGG16 (31 GFLOP) as one with both cores."""
 HEAVY_BYTES: Final = 200 * 1024 * 1024
 """A model as large as that is loaded once, whatever a second copy would bring."""
 UNDISTURBED: Final = 0.8
@@ -83,8 +86,8 @@ def measure(model: bytes, card: ModelCard, pixels: Pixels, cores: int) -> ShapeR
     runs = [{"images": size, "images_per_s": round(rate, 1)} for size, rate in rates.items()]
     size = best_run(rates)
     spread: dict[str, float | None] = {"instances": None, "threads": None}
-    if cores > 1 and rates[size] < CARRIED_PER_S:
-        copies = min(cores, MOST_INSTANCES) if len(model) < HEAVY_BYTES else 1
+    if cores > 1 and rates[size] < CARRIED_PER_S and len(model) < HEAVY_BYTES:
+        copies = min(cores, MOST_INSTANCES)
         several = [in_onnx_runtime(model, card, threads=cores // copies) for _ in range(copies)]
         wide = in_onnx_runtime(model, card, threads=cores)
         turns = _in_turn({0: _Instances(several, batch(size), cores // copies), 1: _Instances([wide], batch(size), cores)})
