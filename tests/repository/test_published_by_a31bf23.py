@@ -218,7 +218,7 @@ def test_the_run_is_read_and_exported_anew_to_the_same_files(run: Path, tmp_path
     }
     assert len(new.pop("sha256")) == 64
     assert new.pop("preprocess_origin", None) is None
-    assert set(new.pop("shape")) == {"cores", "runs", "instances", "threads"}
+    assert set(new.pop("shape")) == {"cores", "runs"}
     assert set(new["gate"].pop("accuracy")) == {"n", "correct", "interval_95"}
     assert skeleton(new) == skeleton(old)
     for key in ("schema", "model", "version", "precision", "opset", "card_sha256", "provenance", "parameters", "flop_per_picture"):

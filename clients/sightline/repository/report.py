@@ -129,15 +129,10 @@ class RunReport(Part):
 
 
 class ShapeReport(Part):
-    """How fast the file is on the machine that exported it, in ONNX Runtime in process: what instances and threads were chosen by."""
+    """How fast the file is on a core of the machine that exported it, in ONNX Runtime in process: what its settings were chosen by."""
 
     cores: int
     runs: tuple[RunReport, ...]
-    instances: float | None = None
-    """Images/s of several instances that share the cores, in runs of the best size; None: the machine was busy, one core is more than a
-    server can use, or the model is too heavy for copies."""
-    threads: float | None = None
-    """Images/s of one instance with a thread for each core."""
 
 
 class PreprocessOrigin(Part):
