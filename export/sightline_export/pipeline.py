@@ -25,11 +25,12 @@ from sightline.repository.layout import ONNX_FILE, WARM_UP_FILE, WARM_UP_FOLDER,
 from sightline.repository.publish import PublishedVersion, agreed_card, publish
 from sightline.repository.read import check_files, read_published, read_version
 from sightline.repository.report import ConversionReport, ShapeReport, VersionReport, json_text
+from sightline.repository.shape import choose
 from sightline_export.candidate import ComparisonImages, ExportCandidate
 from sightline_export.gate.accuracy import accuracy_of
 from sightline_export.gate.checks import Verdict
 from sightline_export.gate.compare import ComparedImages, Reference, ask_torch, gate
-from sightline_export.gate.shape import choose, measure
+from sightline_export.gate.shape import measure
 from sightline_export.gate.speed import side_by_side
 from sightline_export.graph.calibration import Calibration
 from sightline_export.graph.convert import Conversion, convert
