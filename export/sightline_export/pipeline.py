@@ -20,7 +20,7 @@ from sightline.reformatting import reformat
 from sightline.repository.card_config import config_for
 from sightline.repository.golden import first_image, golden_files
 from sightline.repository.image_ensemble import check_image_ensemble, publish_image_ensemble
-from sightline.repository.instances import InstanceSettings, instances_of
+from sightline.repository.instances import InstanceSettings, instances_of, warm_up_sizes
 from sightline.repository.layout import ONNX_FILE, WARM_UP_FILE, WARM_UP_FOLDER, version_numbers
 from sightline.repository.publish import PublishedVersion, agreed_card, publish
 from sightline.repository.read import check_files, read_published, read_version
@@ -149,7 +149,7 @@ def _export(work: _Work, precision: PrecisionSpec, repository: Path) -> Exported
     golden = golden_files(card, work.source.open, work.source.labels, predict, precision.thresholds.golden_tolerance)
     shape, settings = _served(work, model, repository / card.name)
     report = _report(work, precision, model, conversion, verdict, settings.threads).model_copy(update={"shape": shape})
-    config = config_for(card, settings, tuple(dict.fromkeys((1, max(1, settings.largest_run)))))
+    config = config_for(card, settings, warm_up_sizes(settings, card.max_batch_size))
     warm_up = reformat(first_image(golden), card.preprocess).tobytes()
     shared = {f"{WARM_UP_FOLDER}/{WARM_UP_FILE}": warm_up}
     published = publish(repository, card, config, {ONNX_FILE: model, **golden}, report, notify, shared=shared)

@@ -36,6 +36,8 @@ class ServeSettings:
     """A PEM file with a public key: serve a model only as its owner signed it (`sightline sign`)."""
     outdated_beyond_loopback: bool = False
     """Let the wheel's old Triton listen on a network."""
+    fit_cores: bool = True
+    """On a machine with other cores than the one that exported a model, serve it with instances and threads that fit this one."""
     plans: bool = True
     """Let TensorRT plans answer for the models where they fit this machine."""
     version_compatible: bool = False

@@ -20,8 +20,10 @@ from sightline import Classifier, cli, seal, unseal
 from sightline.card import PICTURES_OF
 from sightline.errors import ContractError, HopDiffers, ModelError, RepositoryError
 from sightline.in_triton import ENCODED
+from sightline.repository.edit import set_reformats
 from sightline.repository.history import rollback
 from sightline.repository.image_ensemble import publish_image_ensemble
+from sightline.repository.read import read_folder
 from sightline.transport import Transport, connect
 from sightline_export.settings import ExportSettings
 from sightline_export.sources.run import export_run
@@ -263,11 +265,26 @@ def test_it_can_be_left_out_and_comes_with_the_next_export_and_only_once(line: L
     assert publish_image_ensemble(repository, card) == ("mnist_image",)
 
 
-@pytest.mark.parametrize("command", ["versions", "rollback", "tune", "finalize"])
-def test_what_has_no_versions_of_its_own_says_whose_it_is(command: str, line: Line) -> None:
+@pytest.mark.parametrize("command", [["versions"], ["rollback"], ["tune", "--instances", "2"], ["finalize"]], ids=" ".join)
+def test_what_has_no_versions_of_its_own_says_whose_it_is(command: list[str], line: Line) -> None:
     message = r"^mnist_image only takes encoded images for mnist and has no versions of its own: name mnist$"
     with pytest.raises(RepositoryError, match=message):
-        cli.run([command, "mnist_image", "--repository", str(line.repository)])
+        cli.run([*command, "mnist_image", "--repository", str(line.repository)])
+
+
+def test_processes_that_reformat_may_be_more_and_the_model_is_exported_again_all_the_same(line: Line, tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    shutil.copytree(line.repository, repository)
+    set_reformats(repository, "mnist", 3)
+    config = read_folder(repository / "mnist_reformat").config
+    assert [(group.kind, group.count) for group in config.instance_groups] == [("KIND_CPU", 3)]
+    card = unseal((repository / "mnist" / "card.json").read_text(), "test")
+    assert publish_image_ensemble(repository, card) == ()
+    # What decides an answer may not be another one.
+    file = repository / "mnist_reformat" / "config.pbtxt"
+    file.write_text(file.read_text().replace('"pixels"', '"other"'))
+    with pytest.raises(RepositoryError, match=r"mnist_reformat is there and is not what takes encoded images .*: config.pbtxt differs"):
+        publish_image_ensemble(repository, card)
 
 
 def test_a_folder_of_that_name_is_never_overwritten_and_nothing_is_published(line: Line, tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from typing import Final
 
 from sightline.card import CARD_KEY, SAMPLE_KEY, ModelCard, seal, unseal
 from sightline.errors import ContractError
-from sightline.repository.config import ModelConfig, Tensor, VersionPolicy, WarmUp, WarmUpTensor
+from sightline.repository.config import ModelConfig, Tensor, VersionPolicy, WarmUpTensor
 from sightline.repository.config_text import differing_settings
-from sightline.repository.instances import THREADS_BETWEEN, InstanceSettings, with_instances
+from sightline.repository.instances import THREADS_BETWEEN, InstanceSettings, warm_up, with_instances
 from sightline.repository.layout import CARD_FILE, LABELS_FILE, ONNX_FILE, WARM_UP_FILE
 
 BACKEND: Final = "onnxruntime"
@@ -29,14 +29,11 @@ def config_for(card: ModelCard, settings: InstanceSettings, warm_up_batches: Seq
         inputs=(Tensor(card.input, "TYPE_UINT8", shape),),
         outputs=(Tensor(card.output, "TYPE_FP32", (len(card.labels),), LABELS_FILE),),
         policy=VersionPolicy("latest", 1),
-        warm_ups=tuple(
-            WarmUp(f"golden picture, batch of {size}", size, (WarmUpTensor(card.input, "TYPE_UINT8", shape, WARM_UP_FILE),))
-            for size in warm_up_batches
-        ),
         # The graph is one chain of layers: nothing in it could run beside something else.
         parameters={THREADS_BETWEEN: "1", CARD_KEY: seal(card)},
     )
-    return with_instances(config, settings)
+    image = WarmUpTensor(card.input, "TYPE_UINT8", shape, WARM_UP_FILE)
+    return replace(with_instances(config, settings), warm_ups=tuple(warm_up(size, image) for size in warm_up_batches))
 
 
 def card_in(config: ModelConfig, where: str) -> ModelCard:

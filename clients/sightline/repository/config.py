@@ -5,7 +5,7 @@ and writes the file.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 InstanceKind = Literal["KIND_AUTO", "KIND_GPU", "KIND_CPU", "KIND_MODEL"]
@@ -121,3 +121,10 @@ class ModelConfig:
     """What the message's own parser says of settings that only a newer Triton knows; empty if there are none."""
     source: bytes = field(default=b"", repr=False, compare=False)
     """The message that it was read from, serialised: settings that are no field here are kept from it."""
+
+
+def decisive_differences(config: ModelConfig, expected: ModelConfig) -> list[str]:
+    """Return the fields that decide an answer and are not the expected ones; how many instances there are, and how they batch, is free."""
+    free = {"instance_groups", "queue_delay_us", "warm_ups", "source", "unknown_settings"}
+    alike = replace(config, **{name: getattr(expected, name) for name in free})
+    return [name for name in ModelConfig.__dataclass_fields__ if getattr(alike, name) != getattr(expected, name)]

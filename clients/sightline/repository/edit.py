@@ -5,13 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from sightline.errors import RepositoryError
+from sightline.host.cpu import usable_cores
 from sightline.host.files import sync_folder, write_new
+from sightline.in_triton import REFORMAT
 from sightline.repository.config import ModelConfig, VersionPolicy
 from sightline.repository.config_text import config_text
-from sightline.repository.instances import InstanceChanges, InstanceSettings, instances_of, with_instances
+from sightline.repository.instances import InstanceChanges, InstanceSettings, instances_of, marked_as_set, with_count, with_instances
 from sightline.repository.layout import CONFIG_FILE, NEW_CONFIG_FILE
 from sightline.repository.publish import locked
-from sightline.repository.read import PublishedModel, model_named
+from sightline.repository.read import ModelFolder, PublishedModel, model_named, read_folder
 from sightline.repository.samples import completed
 
 
@@ -23,10 +25,20 @@ def change_instances(repository: Path, name: str, changes: InstanceChanges) -> I
 
 
 def set_instances(repository: Path, name: str, settings: InstanceSettings) -> None:
-    """Let the model `name` be spread over a machine as `settings` say, from its server's next start on. Raises RepositoryError."""
+    """Let the model `name` be spread over a machine as `settings` say, from its server's next start on. Raises RepositoryError.
+
+    That it was set by somebody, on this machine's cores, is written beside it: `serve` leaves it alone on other machines too.
+    """
     with locked(repository, lambda _sentence: None):
         model = model_named(repository, name)
-        replace_config(model, with_instances(editable(model), settings))
+        replace_config(model, marked_as_set(with_instances(editable(model), settings), usable_cores()))
+
+
+def set_reformats(repository: Path, name: str, processes: int) -> None:
+    """Let so many processes reformat what is sent to `<name>_image`, from the server's next start on. Raises RepositoryError."""
+    with locked(repository, lambda _sentence: None):
+        folder = read_folder(repository / f"{name}{REFORMAT}")
+        replace_config(folder, with_count(folder.config, processes))
 
 
 def set_policy(model: PublishedModel, policy: VersionPolicy) -> None:
@@ -48,7 +60,7 @@ def editable(model: PublishedModel) -> ModelConfig:
     return model.config
 
 
-def replace_config(model: PublishedModel, config: ModelConfig) -> None:
+def replace_config(model: ModelFolder, config: ModelConfig) -> None:
     """Replace the configuration in one rename, so that whoever reads it sees the old or the new one whole. Raises OSError."""
     new = model.folder / NEW_CONFIG_FILE
     new.unlink(missing_ok=True)

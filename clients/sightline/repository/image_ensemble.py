@@ -14,12 +14,12 @@ from typing import Final
 from PIL import Image
 
 from sightline.card import PICTURES_OF, ModelCard, seal
-from sightline.errors import PublishError
+from sightline.errors import ContractError, PublishError
 from sightline.host.files import read_bytes
 from sightline.in_triton import ENCODED, IMAGE, REFORMAT
 from sightline.repository.card_config import labels_text
-from sightline.repository.config import EnsembleStep, InstanceGroup, ModelConfig, Tensor, WarmUp, WarmUpTensor
-from sightline.repository.config_text import config_text
+from sightline.repository.config import EnsembleStep, InstanceGroup, ModelConfig, Tensor, WarmUp, WarmUpTensor, decisive_differences
+from sightline.repository.config_text import config_text, parse_config
 from sightline.repository.layout import CONFIG_FILE, LABELS_FILE, MAX_TEXT_BYTES, PYTHON_FILE, REPORT_FILE, WARM_UP_FOLDER
 from sightline.repository.publish import locked, put_model
 from sightline.repository.report import VersionReport, report_text
@@ -129,7 +129,7 @@ def _report(name: str, beside: Mapping[str, bytes], version: Mapping[str, bytes]
 def _demand_same(folder: Path, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
         try:
-            same = read_bytes(folder / name, MAX_TEXT_BYTES) == content
+            same = _same(name, read_bytes(folder / name, MAX_TEXT_BYTES), content)
         except OSError:
             same = False
         if not same:
@@ -137,3 +137,14 @@ def _demand_same(folder: Path, files: Mapping[str, bytes]) -> None:
                 f"{folder} is there and is not what takes encoded images for a model of this card: {name} differs. "
                 "Delete the folder and export again, give the model another name, or leave the ensemble out"
             )
+
+
+def _same(name: str, actual: bytes, published: bytes) -> bool:
+    """Whether a file is the published one; in a configuration, what decides no answer (`sightline tune` sets it) may be another."""
+    if name != CONFIG_FILE or actual == published:
+        return actual == published
+    try:
+        configs = [parse_config(content.decode(), CONFIG_FILE) for content in (actual, published)]
+    except (ContractError, UnicodeDecodeError):
+        return False
+    return not decisive_differences(*configs)

@@ -4,13 +4,17 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from sightline.errors import UsageError
-from sightline.repository.config import InstanceGroup, ModelConfig
+from sightline.repository.config import InstanceGroup, ModelConfig, WarmUp, WarmUpTensor
 
 THREADS: Final = "intra_op_thread_count"
 THREADS_BETWEEN: Final = "inter_op_thread_count"
 """Parameters of the ONNX Runtime backend (github.com/triton-inference-server/onnxruntime_backend, README)."""
 LARGEST_RUN: Final = "largest_run"
 """A parameter of Sightline's own backend, which others pass over."""
+GOLDEN: Final = "golden picture, batch of "
+"""Begins the names of the warm-ups that are made of a golden image."""
+SET_ON_CORES: Final = "set_on_cores"
+"""A parameter that no backend reads: somebody set instances and threads, by `tune` or by hand, on a machine with so many cores."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class InstanceChanges:
 
 
 def with_instances(config: ModelConfig, settings: InstanceSettings) -> ModelConfig:
-    """Return `config` with these settings."""
+    """Return `config` with these settings; the batches that a published model is warmed up with follow them."""
     own = {LARGEST_RUN: str(settings.largest_run)} if settings.largest_run else {}
     others = {name: value for name, value in config.parameters.items() if name != LARGEST_RUN}
     return replace(
@@ -73,7 +77,26 @@ def with_instances(config: ModelConfig, settings: InstanceSettings) -> ModelConf
         instance_groups=(InstanceGroup("KIND_AUTO", settings.instances),),
         queue_delay_us=settings.queue_delay_us if config.max_batch_size > 1 else None,
         parameters={**others, THREADS: str(settings.threads), **own},
+        warm_ups=_warm_ups(config, settings),
     )
+
+
+def warm_up_sizes(settings: InstanceSettings, max_batch_size: int) -> tuple[int, ...]:
+    """Return the sizes of batch that allocate what the model needs: one image, and a whole run."""
+    return tuple(dict.fromkeys((1, min(max(1, settings.largest_run), max(1, max_batch_size)))))
+
+
+def warm_up(size: int, tensor: WarmUpTensor) -> WarmUp:
+    """Return the warm-up of a published model with a batch of `size`."""
+    return WarmUp(f"{GOLDEN}{size}", size, (tensor,))
+
+
+def _warm_ups(config: ModelConfig, settings: InstanceSettings) -> tuple[WarmUp, ...]:
+    """Those of `config`, where export wrote them, at the sizes of `settings` if these have another run; what is somebody else's stays."""
+    ours = bool(config.warm_ups) and all(each.name.startswith(GOLDEN) and len(each.inputs) == 1 for each in config.warm_ups)
+    if not ours or settings.largest_run == instances_of(config).largest_run:
+        return config.warm_ups
+    return tuple(warm_up(size, config.warm_ups[0].inputs[0]) for size in warm_up_sizes(settings, config.max_batch_size))
 
 
 def instances_of(config: ModelConfig) -> InstanceSettings:
@@ -81,6 +104,22 @@ def instances_of(config: ModelConfig) -> InstanceSettings:
     instances = sum(max(1, group.count) for group in config.instance_groups) or 1
     threads, run = (config.parameters.get(name, "0") for name in (THREADS, LARGEST_RUN))
     return InstanceSettings(instances, _whole(threads), config.queue_delay_us, _whole(run))
+
+
+def with_count(config: ModelConfig, instances: int) -> ModelConfig:
+    """Return `config` with so many instances where its first ones are, and nothing else changed."""
+    first = config.instance_groups[0] if config.instance_groups else InstanceGroup("KIND_CPU")
+    return replace(config, instance_groups=(replace(first, count=instances),))
+
+
+def marked_as_set(config: ModelConfig, cores: int) -> ModelConfig:
+    """Return `config` with the remark that somebody chose its settings on a machine with so many cores."""
+    return replace(config, parameters={**config.parameters, SET_ON_CORES: str(cores)})
+
+
+def set_on_cores(config: ModelConfig) -> int | None:
+    """Return the cores of the machine on which somebody set instances and threads; None where they are as they were exported."""
+    return _whole(config.parameters[SET_ON_CORES]) if SET_ON_CORES in config.parameters else None
 
 
 def _whole(text: str) -> int:

@@ -7,13 +7,12 @@ anew.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from sightline.card import CARD_KEY, PICTURES_OF, ModelCard, unseal
 from sightline.errors import ContractError, RepositoryError
 from sightline.host.files import read_bytes, reason_of
 from sightline.repository.card_config import contradictions, labels_text, shared_files
-from sightline.repository.config import ModelConfig
+from sightline.repository.config import decisive_differences
 from sightline.repository.hashes import FileHashes
 from sightline.repository.image_ensemble import image_configs
 from sightline.repository.layout import CARD_FILE, CONFIG_FILE, LABELS_FILE, MAX_TEXT_BYTES
@@ -57,7 +56,7 @@ def _check_card(model: ModelFolder, card_of: Callable[[str], ModelCard | None]) 
         expected = image_configs(card).get(model.name)
         if expected is None:
             raise RepositoryError(f"{where} takes encoded images for {card.name}, and has no name for that. {RESTORE}")
-        if differing := _differing(model.config, expected):
+        if differing := decisive_differences(model.config, expected):
             raise RepositoryError(f"{where} was changed: {', '.join(differing)}. {RESTORE}")
         _check_texts(model, {LABELS_FILE: labels_text(card)} if expected.platform else {}, all_needed=True)
     elif CARD_KEY in parameters:
@@ -71,13 +70,6 @@ def _check_card(model: ModelFolder, card_of: Callable[[str], ModelCard | None]) 
         check_samples(model, card)
     elif any(version.described is not None for version in model.versions):
         raise RepositoryError(f"{where} holds no model card, though a version of it was published with one. {RESTORE}")
-
-
-def _differing(config: ModelConfig, expected: ModelConfig) -> list[str]:
-    """Triton's settings that decide an answer and are not the expected ones; how many instances there are, and how they batch, is free."""
-    free = {"instance_groups", "queue_delay_us", "warm_ups", "source", "unknown_settings"}
-    alike = replace(config, **{name: getattr(expected, name) for name in free})
-    return [name for name in ModelConfig.__dataclass_fields__ if getattr(alike, name) != getattr(expected, name)]
 
 
 def _check_texts(model: ModelFolder, files: Mapping[str, str], *, all_needed: bool) -> None:

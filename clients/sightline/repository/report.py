@@ -123,16 +123,21 @@ class Fp32Comparison(Part):
 class RunReport(Part):
     """One size of run."""
 
-    images: int
-    images_per_s: float
+    images: Annotated[int, Field(ge=1)]
+    images_per_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     """By one core's time."""
 
 
 class ShapeReport(Part):
     """How fast the file is on a core of the machine that exported it, in ONNX Runtime in process: what its settings were chosen by."""
 
-    cores: int
-    runs: tuple[RunReport, ...]
+    cores: Annotated[int, Field(ge=1)]
+    """That could be used, by affinity and by the quota of a container."""
+    runs: Annotated[tuple[RunReport, ...], Field(min_length=1)]
+
+    def on(self, cores: int) -> "ShapeReport":
+        """Return the same figures on a machine with so many cores."""
+        return self.model_copy(update={"cores": cores})
 
 
 class PreprocessOrigin(Part):

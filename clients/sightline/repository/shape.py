@@ -1,7 +1,7 @@
 """Chooses how a model is served fast by what one core computes: instances, threads, batching, and how many images one run has.
 
 A rule without measurement: `sightline export` measures the core and writes what it found into `report.json`; whoever serves on a machine
-with other cores asks the same rule again.
+with other cores asks the same rule again (`sightline_serving.selection.fitting_cores`).
 """
 
 from collections.abc import Mapping

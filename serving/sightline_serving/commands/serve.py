@@ -45,6 +45,12 @@ _serve_options = options_as(
         metavar="PUBLIC.pem",
         help="Serve models only as the owner of this key signed them (`sightline sign`).",
     ),
+    click.option(
+        "--fit-cores/--no-fit-cores",
+        default=True,
+        show_default=True,
+        help="Where a model was exported on a machine with other cores, use instances and threads that fit this one.",
+    ),
     click.option("--plans/--no-plans", default=True, show_default=True, help="Answer by TensorRT plans where they fit this machine."),
     click.option("--version-compatible", is_flag=True, help="Admit plans of another TensorRT, which bring code along."),
     click.option(

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from sightline.host.cpu import usable_cores
 from sightline.repository.config_text import config_text
 from sightline.repository.layout import CONFIG_FILE
 from sightline_serving.process.installation import Installation
+from sightline_serving.selection.fitting_cores import fit_to_cores, sentence, shows_gpu
 from sightline_serving.selection.ort_tensorrt import choose_provider
 from sightline_serving.selection.plan_selection import Replacement, choose_plans
 from sightline_serving.selection.preflight import Selection
@@ -13,15 +15,21 @@ from sightline_serving.settings import ServeSettings
 
 
 def choose_replacements(selection: Selection, triton: Installation, settings: ServeSettings) -> tuple[dict[str, Replacement], list[str]]:
-    """Return the replacements of models that are not served as they lie there, and sentences on those that TensorRT does not answer for.
+    """Return the replacements of models that are not served as they lie there, and sentences for people on what is served otherwise.
 
-    TensorRT answers by plans or through ONNX Runtime; a model of which another version is served keeps its files.
+    TensorRT answers by plans or through ONNX Runtime; a model of which another version is served, or which is fitted to the cores of this
+    machine, keeps its files.
     """
     replacements = {name: Replacement(selection.folders[name].config, {}) for name in selection.substituted}
     planned, notices = choose_plans(selection, triton, allow_code=settings.version_compatible) if settings.plans else ({}, [])
     if settings.engine_cache is not None:
         provided, refusals = choose_provider(selection, triton, settings.engine_cache, planned)
         planned, notices = {**planned, **provided}, [*notices, *refusals]
+    if settings.fit_cores and not shows_gpu(triton.environment()):
+        cores = usable_cores()
+        fitted = fit_to_cores({name: folder for name, folder in selection.folders.items() if name not in planned}, cores)
+        replacements |= {name: Replacement(model.config, {}) for name, model in fitted.items()}
+        notices = [*notices, *filter(None, [sentence(fitted, cores)])]
     return {**replacements, **planned}, notices
 
 
