@@ -7,22 +7,19 @@ what several processes share once in all (Linux, /proc/PID/smaps_rollup).
 """
 
 import time
-from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 import click
 import numpy as np
-import psutil
 
 from sightline import Classifier
 from sightline.console import results, table
+from sightline_serving.process.memory import count, held, mib
 from sightline_serving.server import Server, start_server
 from sightline_serving.settings import FREE_PORTS
 
-MIB: Final = 1024 * 1024
 SETTLE_S: Final = 3.0
 """Between the last answer and the reading."""
 
@@ -38,47 +35,16 @@ def measure(repository: Path, clients: int, seconds: float) -> None:
     with start_server(repository, FREE_PORTS) as server:
         started_s = time.perf_counter() - began_s
         time.sleep(SETTLE_S)
-        at_rest = held(server, models)
+        at_rest = held(server.pid, models)
         for model in models:
             ask(server, model, clients, seconds)
         time.sleep(SETTLE_S)
-        after = held(server, models)
+        after = held(server.pid, models)
     rows = table("", "processes", "at rest, MiB", f"after {clients} clients, MiB", left=1)
     for who in (*at_rest, "all"):
         rows.add_row(who, *(f"{value:,}" for value in (count(at_rest, who), mib(at_rest, who), mib(after, who))))
     results().print(rows)
     results().print(f"ready after {started_s:.1f} s")
-
-
-Held = dict[str, list[int]]
-"""Who → PSS of each of its processes, in bytes."""
-
-
-def held(server: Server, models: Iterable[str]) -> Held:
-    """Read what the server and each model's processes hold."""
-    root = psutil.Process(server.pid)
-    owners = [f"{model}{suffix}" for model in models for suffix in ("", "_reformat")]
-    shares: Held = {"Triton": []}
-    for process in (root, *root.children(recursive=True)):
-        words = process.cmdline()
-        of = [model for model in owners if any(is_of(word, model) for word in words)]
-        shares.setdefault(max(of, key=len) if of else "Triton", []).append(process.memory_full_info().pss)
-    return dict(sorted(shares.items()))
-
-
-def is_of(word: str, model: str) -> bool:
-    """Whether an argument of a worker's command line names its model."""
-    return word == model or f"/{model}/" in word or (word.startswith(f"{model}_") and word.removeprefix(f"{model}_").isdigit())
-
-
-def mib(shares: Held, who: str) -> int:
-    """Return the share of one, or of all."""
-    return round(sum(sum(shares[name]) for name in shares if who in (name, "all")) / MIB)
-
-
-def count(shares: Held, who: str) -> int:
-    """Return the processes of one, or of all."""
-    return Counter({name: len(processes) for name, processes in shares.items()})[who] if who != "all" else sum(map(len, shares.values()))
 
 
 def ask(server: Server, model: str, clients: int, seconds: float) -> None:

@@ -412,6 +412,13 @@ def test_other_bits_than_expected_are_no_failure_yet(words: str, tmp_path: Path)
     assert analyzer.measure(Load(1, 4), tmp_path / "images.json", tmp_path / "report.csv") is None
 
 
+def test_another_model_than_the_cards_can_be_asked_and_the_server_may_choose_its_version() -> None:
+    analyzer = PerfAnalyzer(Path("pa"), card(), "", parse_url("grpc://host:8001"), BenchSettings(), model="other_image")
+    command = analyzer.command(Load(1, 1), Path("images.json"), Path("report.csv"))
+    assert command[:5] == ["pa", "-m", "other_image", "-i", "grpc"]
+    assert "-x" not in command
+
+
 def test_the_words_of_perf_analyzer_reach_the_user_without_the_token(tmp_path: Path) -> None:
     program = tmp_path / "perf_analyzer"
     program.write_text("#!/bin/sh\necho 'error: refused with Bearer a-secret-of-mine'\nexit 1\n")

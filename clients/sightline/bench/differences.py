@@ -9,8 +9,8 @@ from sightline.bench.environment import Environment
 from sightline.bench.settings import Measurement
 
 FLOOR_PERCENT: Final = 5.0
-"""Of throughput: what two runs on a quiet machine lie apart (the threshold of `sightline tune` too). The windows of one run share its
-conditions, so that their spread alone says too little."""
+"""Of throughput: what two runs on a quiet machine lie apart. The windows of one run share its conditions, so that their spread alone says
+too little."""
 
 P95_FLOOR_PERCENT: Final = 10.0
 """The same of a 95th percentile, which rests on a twentieth of the requests."""

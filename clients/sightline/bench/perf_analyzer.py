@@ -63,13 +63,15 @@ def perf_analyzer_version(program: Path) -> str:
 
 @dataclass(frozen=True)
 class PerfAnalyzer:
-    """perf_analyzer, set to ask one version of a model at one address."""
+    """perf_analyzer, set to ask one version of a model at one address; "" lets the server choose."""
 
     program: Path
     card: ModelCard
     version: str
     address: Address
     settings: BenchSettings
+    model: str = ""
+    """The name to ask, where it is not the card's: `<model>_image`."""
 
     def measure(self, load: Load, data: Path, report: Path) -> Measurement | None:
         """Measure with the images, and the answers expected for them, in the file `data`; None if an answer was another one, to the bit.
@@ -91,7 +93,8 @@ class PerfAnalyzer:
         # Over HTTP it puts what follows in front of Triton's own paths, scheme and all.
         where = f"{address.host}:{address.port}" + (f"/{address.path}" if address.path else "")
         return [
-            *(str(self.program), "-m", self.card.name, "-x", self.version, "-i", address.protocol),
+            *(str(self.program), "-m", self.model or self.card.name, "-i", address.protocol),
+            *(("-x", self.version) if self.version else ()),
             *("-u", f"https://{where}" if address.secure and address.protocol == "http" else where),
             *("-b", str(load.batch), "--concurrency-range", str(load.concurrency), "--input-data", str(data), "-f", str(report)),
             *("--measurement-interval", str(int(settings.window_s * 1000)), "--stability-percentage", "999", "-v"),
@@ -106,6 +109,13 @@ def input_data(card: ModelCard, pixels: npt.NDArray[np.uint8], answers: npt.NDAr
     if answers is not None:
         document["validation_data"] = [_tensor(card.output, answer) for answer in answers]
     return json.dumps(document)
+
+
+def encoded_data(name: str, images: Iterable[bytes]) -> str:
+    """Return perf_analyzer's JSON of encoded images for an input `name` of BYTES [1]: before each its length, as Triton reads bytes."""
+    framed = (len(image).to_bytes(4, "little") + image for image in images)
+    tensors = [{name: {"content": {"b64": base64.b64encode(image).decode("ascii")}, "shape": [1]}} for image in framed]
+    return json.dumps({"data": tensors})
 
 
 def measurement(row: dict[str, str], output: str, protocol: str, batch: int) -> Measurement:
