@@ -17,6 +17,7 @@ from typing import Final
 from urllib.parse import quote
 
 from sightline.errors import ServerStartError, UsageError
+from sightline_serving.backend.busy import FOLDER as BUSY_FOLDER
 from sightline_serving.process.installation import CONTAINER, Installation, find_triton, prepare_backends
 from sightline_serving.process.log_summary import TritonLog, open_log
 from sightline_serving.process.ports import Ports
@@ -115,7 +116,10 @@ def start_selection(
             if any(replacement.brings_code for replacement in replacements.values()):
                 command.append(f"--backend-config={ALLOW_CODE}")
             grace_s = settings.stop_timeout_s + EXITING_S
-            process = stack.enter_context(run(command, triton.environment(), log.file, shm_prefix=token, folders=[folder], grace_s=grace_s))
+            busy = folder / "busy"
+            busy.mkdir()
+            environment = {**triton.environment(), BUSY_FOLDER: str(busy)}
+            process = stack.enter_context(run(command, environment, log.file, shm_prefix=token, folders=[folder], grace_s=grace_s))
             host = str(settings.ip) if int(settings.ip) else "127.0.0.1"
             endpoints = Endpoints(host, ports, server_name=token)
             version = wait_until_ready(process, endpoints, _ready_paths(selection.models), settings.startup_timeout_s, log)
@@ -149,6 +153,8 @@ def _command(
         "--disable-auto-complete-config",
         "--exit-on-error=true",
         "--strict-readiness=true",
+        # Of a model's idle instances the first is asked, as their groups' priorities say. Without it they take turns.
+        "--rate-limit=execution_count",
         # Triton counts this in whole seconds; the supervisor holds it to ours.
         f"--exit-timeout-secs={max(1, int(stop_timeout_s))}",
         f"--backend-directory={backends}",

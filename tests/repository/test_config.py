@@ -77,7 +77,14 @@ def test_a_model_is_warmed_up_with_batches_of_the_golden_image(sizes: tuple[int,
 
 
 @pytest.mark.parametrize(
-    "settings", [InstanceSettings(1, 1), InstanceSettings(4, 0, 250), InstanceSettings(2, 3, None), InstanceSettings(2, 1, 0, 8)]
+    "settings",
+    [
+        InstanceSettings(1, 1),
+        InstanceSettings(4, 0, 250),
+        InstanceSettings(2, 3, None),
+        InstanceSettings(2, 1, 0, 8),
+        InstanceSettings(3, 1, None, 1, 0),
+    ],
 )
 def test_instance_settings_are_read_as_it_was_written(settings: InstanceSettings) -> None:
     config = parsed(config_text(config_for(DIGITS, settings)))
@@ -93,8 +100,15 @@ def test_the_instance_kind_is_auto_so_that_a_gpu_is_used_where_there_is_one() ->
 @pytest.mark.parametrize("settings", [InstanceSettings(1, 1), InstanceSettings(2, 1), InstanceSettings(1, 0)])
 def test_instances_and_threads_are_written_as_the_backends_read_them(settings: InstanceSettings) -> None:
     config = parsed(config_text(config_for(DIGITS, settings)))
-    assert config.instance_group[0].count == settings.instances
+    assert sum(group.count for group in config.instance_group) == settings.instances
     assert config.parameters["intra_op_thread_count"].string_value == str(settings.threads)
+
+
+def test_of_several_instances_the_first_is_asked_before_all_others() -> None:
+    groups = parsed(config_text(config_for(DIGITS, InstanceSettings(4, 1)))).instance_group
+    assert [(group.name, group.count, group.rate_limiter.priority) for group in groups] == [("first", 1, 1), ("more", 3, 1_000_000)]
+    (alone,) = parsed(config_text(config_for(DIGITS, SMALL))).instance_group
+    assert (alone.name, alone.HasField("rate_limiter")) == ("", False)
 
 
 def test_a_model_for_single_images_has_no_dynamic_batching() -> None:
@@ -207,7 +221,7 @@ def test_every_setting_comes_back_as_it_was_written() -> None:
         inputs=(Tensor("i", "TYPE_UINT8", (2, -1)),),
         outputs=(Tensor("o", "TYPE_FP32", (3,), "labels.txt"), Tensor("p", "TYPE_STRING", (1,))),
         policy=VersionPolicy("all"),
-        instance_groups=(InstanceGroup("KIND_GPU", 2, (0, 3)), InstanceGroup("KIND_CPU", 1)),
+        instance_groups=(InstanceGroup("KIND_GPU", 2, (0, 3)), InstanceGroup("KIND_CPU", 1, (), "more", 5)),
         queue_delay_us=250,
         warm_ups=(WarmUp("w", 2, (WarmUpTensor("i", "TYPE_UINT8", (2, 2)), WarmUpTensor("j", "TYPE_FP32", (1,), "file"))),),
         gpu_accelerators=(Accelerator("tensorrt", (("a", "1"), ("b", "2"))),),

@@ -21,10 +21,10 @@ def shape(runs: dict[int, float], cores: int = 2) -> ShapeReport:
         # A small convolutional network hardly gains from batches.
         (shape({1: 3700, 4: 4700, 64: 4900}), CNN_FLOP, InstanceSettings(2, 1, 0, 4)),
         # A larger one loses by batches: each request is answered alone.
-        (shape({1: 128, 2: 120, 32: 97}), 600_000_000, InstanceSettings(2, 1, None, 1)),
+        (shape({1: 128, 2: 120, 32: 97}), 600_000_000, InstanceSettings(2, 1, None, 1, 0)),
         (shape({1: 5.0}), VGG_FLOP, InstanceSettings(1, 0, None, 1)),
         (shape({1: 5.0}, cores=1), VGG_FLOP, InstanceSettings(1, 1, None, 1)),
-        (shape({1: 100, 8: 120}, cores=64), CNN_FLOP, InstanceSettings(4, 16, 0, 8)),
+        (shape({1: 100, 8: 120}, cores=64), CNN_FLOP, InstanceSettings(4, 16, 0, 8, 0)),
     ],
 )
 def test_the_settings_follow_from_the_figures(figures: ShapeReport, flop: int, settings: InstanceSettings) -> None:

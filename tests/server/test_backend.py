@@ -17,6 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc import model_config_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
+from sightline.repository.config_text import config_text, parse_config
+from sightline.repository.instances import instances_of, with_instances
 from sightline_serving.server import Server, start_server
 from sightline_serving.settings import FREE_PORTS
 from support.tiny_models import InProcess, publish_tiny
@@ -167,7 +169,7 @@ SETTINGS = [
     {"intra_op_thread_count": "2", "inter_op_thread_count": "1", "execution_mode": "0"},
     {"intra_op_thread_count": "0"},
     {"execution_mode": "1", "inter_op_thread_count": "2"},
-    {"enable_mem_arena": "0", "enable_mem_pattern": "1"},
+    {"enable_mem_arena": "1", "enable_mem_pattern": "1"},
     {"session.intra_op.allow_spinning": "1"},
     # Sightline's own: four images in four runs, in two unequal ones, in one.
     {"largest_run": "1"},
@@ -193,6 +195,48 @@ def test_a_worker_has_as_many_threads_as_the_config_says(tmp_path: Path) -> None
         workers = psutil.Process(server.pid).children()
         counts = {Path(worker.cmdline()[1]).parent.parent.name[-1]: worker.num_threads() for worker in workers}
     assert counts["4"] - counts["1"] == 3
+
+
+def publish_first_and_more(repository: Path, **parameters: str) -> Path:
+    """A tiny model whose first instance is asked before the other one, as `sightline export` publishes it."""
+    version = publish_tiny(repository, parameters={"intra_op_thread_count": "1", **parameters})
+    file = version.parent / "config.pbtxt"
+    config = parse_config(file.read_text(encoding="utf-8"), str(file))
+    settings = replace(instances_of(config), instances=2)
+    file.write_text(config_text(with_instances(config, settings)), encoding="utf-8")
+    return version
+
+
+def test_a_lone_client_is_answered_by_the_first_instance_with_its_own_threads(tmp_path: Path, in_process: InProcess) -> None:
+    version = publish_first_and_more(tmp_path, lone_thread_count="3")
+    pixels = np.random.default_rng(2).integers(0, 256, (4, 6, 5, 3), np.uint8)
+    with start_server(tmp_path, UNREPORTED) as server:
+        workers = psutil.Process(server.pid).children()
+        assert len(workers) == 2
+        before = [worker.num_ctx_switches().voluntary for worker in workers]
+        for _ in range(100):
+            answer = ask(server, "tiny", {"pixels": pixels}, ["probabilities"])["probabilities"]
+        woken = sorted(worker.num_ctx_switches().voluntary - first for worker, first in zip(workers, before, strict=True))
+    np.testing.assert_allclose(answer, in_process(version / "model.onnx", pixels), rtol=0, atol=1e-6)
+    assert woken[1] >= 100
+    # One request in a million is the other's; the first of all may be.
+    assert woken[0] < 20
+
+
+def test_many_clients_are_answered_by_all_instances(tmp_path: Path, in_process: InProcess) -> None:
+    version = publish_first_and_more(tmp_path, lone_thread_count="2")
+
+    def right(seed: int) -> bool:
+        pixels = np.random.default_rng(seed).integers(0, 256, (1 + seed % 8, 6, 5, 3), np.uint8)
+        answer = ask(server, "tiny", {"pixels": pixels}, ["probabilities"])["probabilities"]
+        return bool(np.allclose(answer, in_process(version / "model.onnx", pixels), rtol=0, atol=1e-6))
+
+    with start_server(tmp_path, UNREPORTED) as server, concurrent.futures.ThreadPoolExecutor(16) as callers:
+        workers = psutil.Process(server.pid).children()
+        before = [worker.num_ctx_switches().voluntary for worker in workers]
+        assert all(callers.map(right, range(400)))
+        woken = [worker.num_ctx_switches().voluntary - first for worker, first in zip(workers, before, strict=True)]
+    assert min(woken) >= 20
 
 
 @pytest.mark.slow

@@ -54,6 +54,10 @@ class InstanceGroup:
     """0 is Triton's default, one; on GPUs, on each of them."""
     gpus: tuple[int, ...] = ()
     """Indices of the GPUs; none is all of them."""
+    name: str = ""
+    """Empty is Triton's default; instances are called after it."""
+    priority: int = 0
+    """Of idle instances, one of priority 1 is asked N times as often as one of priority N (`--rate-limit=execution_count`); 0 is 1."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,8 @@ def _read(message: ProtobufMessage) -> ModelConfig:
         outputs=tuple(Tensor(item.name, DataType.Name(item.data_type), tuple(item.dims), item.label_filename) for item in message.output),
         policy=_policy(message.version_policy),
         instance_groups=tuple(
-            InstanceGroup(InstanceGroupMessage.Kind.Name(item.kind), item.count, tuple(item.gpus)) for item in message.instance_group
+            InstanceGroup(InstanceGroupMessage.Kind.Name(item.kind), item.count, tuple(item.gpus), item.name, item.rate_limiter.priority)
+            for item in message.instance_group
         ),
         queue_delay_us=delay_us,
         warm_ups=tuple(map(_warm_up, message.model_warmup)),
@@ -143,6 +144,9 @@ def _write_instance_groups(message: ProtobufMessage, groups: Sequence[InstanceGr
     for written, group in zip(message.instance_group, groups, strict=True):
         written.kind, written.count = InstanceGroupMessage.Kind.Value(group.kind), group.count
         written.gpus[:] = group.gpus
+        written.name = group.name
+        if group.priority or written.HasField("rate_limiter"):
+            written.rate_limiter.priority = group.priority
 
 
 def _write_queue_delay(message: ProtobufMessage, delay_us: int | None) -> None:

@@ -7,6 +7,8 @@ It runs alone in Triton's worker process: nothing of Sightline is imported here 
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import itertools
 import json
@@ -21,11 +23,13 @@ import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
 if TYPE_CHECKING:
-    from sightline_serving.backend.config_settings import largest_run, session_options, stated_batch_sizes
+    from sightline_serving.backend.busy import busy_file
+    from sightline_serving.backend.config_settings import largest_run, lone_threads, session_options, stated_batch_sizes
     from sightline_serving.backend.fixed_batches import FixedBatch
 else:
     # Triton puts this file's folder on the path of its worker.
-    from config_settings import largest_run, session_options, stated_batch_sizes
+    from busy import busy_file
+    from config_settings import largest_run, lone_threads, session_options, stated_batch_sizes
     from fixed_batches import FixedBatch
 
 Array = npt.NDArray[np.generic]
@@ -66,7 +70,8 @@ class TritonPythonModel:
         if not file.is_file():
             _refuse(f"there is no {file.name} in the version folder")
         try:
-            options, batch_sizes, images_a_run = session_options(config), stated_batch_sizes(config), largest_run(config)
+            options = session_options(config, arena=args["model_instance_kind"] == "GPU")
+            batch_sizes, images_a_run, all_threads = stated_batch_sizes(config), largest_run(config), lone_threads(config)
         except ValueError as error:
             _refuse(str(error))
         try:
@@ -85,6 +90,12 @@ class TritonPythonModel:
         _agree("input", self.session.get_inputs(), config["input"], self.max_batch_size)
         _agree("output", self.session.get_outputs(), config["output"], self.max_batch_size)
         self.joined: dict[str, Array] = {}
+        self.warm_ups = len(config.get("model_warmup", []))
+        self.busy = None if on_gpu else busy_file(args, config)
+        self.lone_session = self.session
+        if self.busy is not None and all_threads > options.intra_op_num_threads:
+            options.intra_op_num_threads = all_threads
+            self.lone_session = new_session()
         # What a run on the CPU needs of memory is kept for the next one, and grows with its images.
         self.largest_run = 0 if on_gpu else images_a_run
         device = ("cuda", int(args["model_instance_device_id"])) if on_gpu else ("cpu", 0)
@@ -92,30 +103,51 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Answer a batch of requests: join them once, run once, hand each its rows. One alone is not copied at all."""
+        if self.warm_ups > 0:
+            return self._warm_up(requests)
+        if self.busy is None:
+            return self._execute(requests, self.session)
+        try:
+            return self._execute(requests, self.lone_session if self.busy.enter() else self.session)
+        finally:
+            self.busy.leave()
+
+    def _warm_up(self, requests: Sequence[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
+        """Answer a request that Triton warms the model up with, in each session; after the last of them, give free memory back."""
+        for session in {id(session): session for session in (self.lone_session, self.session)}.values():
+            responses = self._execute(requests, session)
+        self.warm_ups -= 1
+        if self.warm_ups == 0:
+            _give_memory_back()
+        return responses
+
+    def _execute(self, requests: Sequence[pb_utils.InferenceRequest], session: ort.InferenceSession) -> list[pb_utils.InferenceResponse]:
         feeds = [{name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self.inputs} for request in requests]
-        joint_answers = self._answer_together(feeds) if len(feeds) > 1 and self.max_batch_size > 0 else None
+        joint_answers = self._answer_together(feeds, session) if len(feeds) > 1 and self.max_batch_size > 0 else None
         if joint_answers is None:
-            return [self._answer_alone(request, feed) for request, feed in zip(requests, feeds, strict=True)]
+            return [self._answer_alone(request, feed, session) for request, feed in zip(requests, feeds, strict=True)]
         return [self._respond(request, answers) for request, answers in zip(requests, joint_answers, strict=True)]
 
-    def _answer_together(self, feeds: Sequence[Mapping[str, Array]]) -> list[list[Array]] | None:
+    def _answer_together(self, feeds: Sequence[Mapping[str, Array]], session: ort.InferenceSession) -> list[list[Array]] | None:
         """The answers to each, as views of one run's; None if that fails: one bad request must not fail its neighbours."""
         ends = list(itertools.accumulate(len(feed[self.inputs[0]]) for feed in feeds))
         try:
-            answers = self._run(feeds)
+            answers = self._run(feeds, session)
         except Exception:  # noqa: BLE001 - each is asked again, alone, and then says what is wrong with it
             return None
         if any(len(answer) != ends[-1] for answer in answers):
             return None
         return [[answer[start:end] for answer in answers] for start, end in itertools.pairwise([0, *ends])]
 
-    def _answer_alone(self, request: pb_utils.InferenceRequest, feed: Mapping[str, Array]) -> pb_utils.InferenceResponse:
+    def _answer_alone(
+        self, request: pb_utils.InferenceRequest, feed: Mapping[str, Array], session: ort.InferenceSession
+    ) -> pb_utils.InferenceResponse:
         try:
-            return self._respond(request, self._run([feed]))
+            return self._respond(request, self._run([feed], session))
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to this request
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"ONNX Runtime cannot answer: {_one_line(error)}"))
 
-    def _run(self, feeds: Sequence[Mapping[str, Array]]) -> list[Array]:
+    def _run(self, feeds: Sequence[Mapping[str, Array]], session: ort.InferenceSession) -> list[Array]:
         """What the network answers to all rows of `feeds`: at the next of the fixed sizes, else in runs of at most `largest_run` images."""
         rows = sum(len(feed[self.inputs[0]]) for feed in feeds) if self.max_batch_size > 0 else 0
         if batch := next((batch for batch in self.fixed if 0 < rows <= batch.size), None):
@@ -123,8 +155,8 @@ class TritonPythonModel:
         feed = feeds[0] if len(feeds) == 1 else {name: self._join(name, [feed[name] for feed in feeds]) for name in self.inputs}
         most = self.largest_run
         if not 0 < most < rows:
-            return list(self.session.run(self.outputs, feed))
-        runs = [self.session.run(self.outputs, {name: feed[name][at : at + most] for name in self.inputs}) for at in range(0, rows, most)]
+            return list(session.run(self.outputs, feed))
+        runs = [session.run(self.outputs, {name: feed[name][at : at + most] for name in self.inputs}) for at in range(0, rows, most)]
         return [np.concatenate(parts) for parts in zip(*runs, strict=True)]
 
     def _respond(self, request: pb_utils.InferenceRequest, answers: Sequence[Array]) -> pb_utils.InferenceResponse:
@@ -157,6 +189,12 @@ class TritonPythonModel:
         if memory is None or len(memory) < total or memory.shape[1:] != first.shape[1:]:
             memory = self.joined[name] = np.empty((max(total, self.max_batch_size), *first.shape[1:]), first.dtype)
         return np.concatenate(parts, out=memory[:total])
+
+
+def _give_memory_back() -> None:
+    """Let glibc return to the system what is free: the model's file, what it was parsed into, what the warm-up needed (malloc_trim(3))."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _providers(args: Mapping[str, str], config: Mapping[str, Any]) -> list[object]:
