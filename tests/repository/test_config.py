@@ -59,6 +59,7 @@ def test_the_whole_config_of_a_small_model() -> None:
         "instance_group {\n  count: 1\n}\n"
         'default_model_filename: "model.onnx"\n'
         "dynamic_batching {\n}\n"
+        'parameters {\n  key: "enable_mem_arena"\n  value {\n    string_value: "0"\n  }\n}\n'
         'parameters {\n  key: "inter_op_thread_count"\n  value {\n    string_value: "1"\n  }\n}\n'
         'parameters {\n  key: "intra_op_thread_count"\n  value {\n    string_value: "1"\n  }\n}\n'
         'parameters {\n  key: "model_card"\n  value {\n    string_value: "' + sealed + '"\n  }\n}\n'
@@ -132,7 +133,7 @@ def test_hostile_descriptions_come_back_as_they_were(text: str) -> None:
     card = ModelCard.model_validate({**DIGITS.model_dump(), "description": text})
     written = config_text(config_for(card, SMALL))
     assert written.isascii()
-    assert set(parsed(written).parameters) == {CARD_KEY, "intra_op_thread_count", "inter_op_thread_count"}
+    assert set(parsed(written).parameters) == {CARD_KEY, "enable_mem_arena", "intra_op_thread_count", "inter_op_thread_count"}
     assert card_of(written) == card
     assert unseal(parsed(written).parameters[CARD_KEY].string_value, "config.pbtxt").description == text
 

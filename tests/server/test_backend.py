@@ -1,6 +1,7 @@
 """Our Python-based `onnxruntime` backend: what it promises beyond the published models' one input and one output."""
 
 import concurrent.futures
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -213,6 +214,8 @@ def test_a_lone_client_is_answered_by_the_first_instance_with_its_own_threads(tm
     with start_server(tmp_path, UNREPORTED) as server:
         workers = psutil.Process(server.pid).children()
         assert len(workers) == 2
+        threads = sorted(worker.num_threads() for worker in workers)
+        assert threads[1] - threads[0] == 2
         before = [worker.num_ctx_switches().voluntary for worker in workers]
         for _ in range(100):
             answer = ask(server, "tiny", {"pixels": pixels}, ["probabilities"])["probabilities"]
@@ -226,7 +229,7 @@ def test_a_lone_client_is_answered_by_the_first_instance_with_its_own_threads(tm
 def test_many_clients_are_answered_by_all_instances(tmp_path: Path, in_process: InProcess) -> None:
     version = publish_first_and_more(tmp_path, lone_thread_count="2")
 
-    def right(seed: int) -> bool:
+    def right(server: Server, seed: int) -> bool:
         pixels = np.random.default_rng(seed).integers(0, 256, (1 + seed % 8, 6, 5, 3), np.uint8)
         answer = ask(server, "tiny", {"pixels": pixels}, ["probabilities"])["probabilities"]
         return bool(np.allclose(answer, in_process(version / "model.onnx", pixels), rtol=0, atol=1e-6))
@@ -234,7 +237,7 @@ def test_many_clients_are_answered_by_all_instances(tmp_path: Path, in_process: 
     with start_server(tmp_path, UNREPORTED) as server, concurrent.futures.ThreadPoolExecutor(16) as callers:
         workers = psutil.Process(server.pid).children()
         before = [worker.num_ctx_switches().voluntary for worker in workers]
-        assert all(callers.map(right, range(400)))
+        assert all(callers.map(functools.partial(right, server), range(400)))
         woken = [worker.num_ctx_switches().voluntary - first for worker, first in zip(workers, before, strict=True)]
     assert min(woken) >= 20
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ GROUPS = {"instance_group": [{"name": "first", "count": 1}, {"name": "more", "co
 
 def test_an_instance_is_alone_until_another_works_and_again_some_time_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 1000.0
-    monkeypatch.setattr(busy.time, "monotonic_ns", lambda: int(now_s * 1e9))
+    monkeypatch.setattr(busy, "time", types.SimpleNamespace(monotonic_ns=lambda: int(now_s * 1e9)))
     first, second = Busy(tmp_path / "fruit", 0, 2), Busy(tmp_path / "fruit", 1, 2)
+    assert (first.is_first, second.is_first) == (True, False)
     assert first.enter()
     assert not second.enter()
     first.leave()

@@ -58,6 +58,11 @@ class Busy:
         self._others = [other for other in range(instances) if other != instance]
         self._slots[instance] = NEVER
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the instance that Triton asks before the others."""
+        return self._instance == 0
+
     def enter(self) -> bool:
         """Say that this instance works from now on, and return whether it is the only one."""
         self._slots[self._instance] = WORKING

@@ -25,12 +25,8 @@ GRAPH_LEVELS: Final = {
 """`optimization { graph { level } }` as the C++ backend understands it."""
 
 
-def session_options(config: Mapping[str, Any], *, arena: bool = False) -> ort.SessionOptions:
-    """Return the options of ONNX Runtime that the config states. Raises ValueError, with a sentence, for a value that makes no sense.
-
-    `arena` is whether ONNX Runtime keeps what memory a run needed where the config does not say it (`enable_mem_arena`). glibc keeps it
-    as well, and gives it back when it is asked to: a network answered as fast, and held a third less.
-    """
+def session_options(config: Mapping[str, Any]) -> ort.SessionOptions:
+    """Return the options of ONNX Runtime that the config states. Raises ValueError, with a sentence, for a value that makes no sense."""
     parameters = _parameters(config)
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -42,7 +38,8 @@ def session_options(config: Mapping[str, Any], *, arena: bool = False) -> ort.Se
     # 0 or nothing lets the C++ backend's one process take every core; here each instance is a process of its own.
     options.intra_op_num_threads = _integer(parameters, "intra_op_thread_count", 0) or max(1, _cores() // instances)
     options.inter_op_num_threads = _integer(parameters, "inter_op_thread_count", 0) or 1
-    options.enable_cpu_mem_arena = _boolean(parameters, "enable_mem_arena", default=arena)
+    # glibc keeps what memory a run needed as well as ONNX Runtime's arena does, and gives it back when it is asked to.
+    options.enable_cpu_mem_arena = _boolean(parameters, "enable_mem_arena", default=False)
     # A pattern is remembered for every batch size seen, and dynamic batching shows them all.
     options.enable_mem_pattern = _boolean(parameters, "enable_mem_pattern", default=False)
     # A spinning thread takes the core on which Triton's own threads and the other instances wait.

@@ -70,7 +70,7 @@ class TritonPythonModel:
         if not file.is_file():
             _refuse(f"there is no {file.name} in the version folder")
         try:
-            options = session_options(config, arena=args["model_instance_kind"] == "GPU")
+            options = session_options(config)
             batch_sizes, images_a_run, all_threads = stated_batch_sizes(config), largest_run(config), lone_threads(config)
         except ValueError as error:
             _refuse(str(error))
@@ -93,7 +93,8 @@ class TritonPythonModel:
         self.warm_ups = len(config.get("model_warmup", []))
         self.busy = None if on_gpu else busy_file(args, config)
         self.lone_session = self.session
-        if self.busy is not None and all_threads > options.intra_op_num_threads:
+        # Of idle instances Triton asks the first: no other is ever alone for long.
+        if self.busy is not None and self.busy.is_first and all_threads > options.intra_op_num_threads:
             options.intra_op_num_threads = all_threads
             self.lone_session = new_session()
         # What a run on the CPU needs of memory is kept for the next one, and grows with its images.
