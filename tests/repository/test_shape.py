@@ -19,7 +19,7 @@ def shape(runs: dict[int, float], cores: int = 2) -> ShapeReport:
         # An MLP gains from batches, and one instance computes more than a server hands over.
         (shape({1: 30_000, 8: 90_000, 64: 150_000}), MLP_FLOP, InstanceSettings(1, 1, 0, 64)),
         # A small convolutional network hardly gains from batches.
-        (shape({1: 3700, 4: 4700, 64: 4900}), CNN_FLOP, InstanceSettings(2, 1, 0, 4)),
+        (shape({1: 3700, 4: 4700, 64: 4900}), CNN_FLOP, InstanceSettings(2, 1, 0, 4, 0)),
         # A larger one loses by batches: each request is answered alone.
         (shape({1: 128, 2: 120, 32: 97}), 600_000_000, InstanceSettings(2, 1, None, 1, 0)),
         (shape({1: 5.0}), VGG_FLOP, InstanceSettings(1, 0, None, 1)),

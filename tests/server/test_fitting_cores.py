@@ -49,11 +49,11 @@ def exported_on(repository: Path, cores: int, *, name: str = "tiny", figures: bo
 
 @pytest.mark.parametrize(
     ("cores", "served"),
-    [(1, InstanceSettings(1, 1, 0, 4)), (2, InstanceSettings(2, 1, 0, 4)), (64, InstanceSettings(4, 16, 0, 4))],
+    [(1, InstanceSettings(1, 1, 0, 4)), (2, InstanceSettings(2, 1, 0, 4, 0)), (64, InstanceSettings(4, 16, 0, 4, 0))],
 )
 def test_the_rule_is_asked_again_for_the_cores_of_this_machine(tmp_path: Path, cores: int, served: InstanceSettings) -> None:
     model = exported_on(tmp_path, 8)
-    assert instances_of(model.config) == InstanceSettings(4, 2, 0, 4)
+    assert instances_of(model.config) == InstanceSettings(4, 2, 0, 4, 0)
     fitted = fitted_to(model, cores)
     assert fitted is not None
     assert fitted.settings == served
@@ -76,7 +76,7 @@ def test_a_later_version_without_figures_is_fitted_by_those_of_the_first(tmp_pat
     exported_on(tmp_path, 8)
     fitted = fitted_to(exported_on(tmp_path, 8, figures=False), 2)
     assert fitted is not None
-    assert fitted.settings == InstanceSettings(2, 1, 0, 4)
+    assert fitted.settings == InstanceSettings(2, 1, 0, 4, 0)
 
 
 def test_what_somebody_set_is_left_alone_even_where_it_is_what_export_chose(tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_models_that_say_nothing_of_it_are_left_alone(tmp_path: Path) -> None:
 def test_one_sentence_tells_of_all_models(tmp_path: Path) -> None:
     models = {name: exported_on(tmp_path, cores, name=name) for name, cores in (("one", 1), ("tiny", 8), ("two", 2))}
     assert sentence(fit_to_cores(models, 2), 2) == (
-        "fitted to this machine's 2 cores: one, exported on 1 core, as 2 instances of 1 thread, delay 0 µs, 4 images a run; "
-        "tiny, exported on 8 cores, as 2 instances of 1 thread, delay 0 µs, 4 images a run. config.pbtxt stays as it was published: "
+        "fitted to this machine's 2 cores: one, exported on 1 core, as 2 instances of 1 thread, delay 0 µs, 4 images a run, all threads for a lone request; "
+        "tiny, exported on 8 cores, as 2 instances of 1 thread, delay 0 µs, 4 images a run, all threads for a lone request. config.pbtxt stays as it was published: "
         "`--no-fit-cores` serves by it, and `sightline tune` measures what is best here"
     )
 

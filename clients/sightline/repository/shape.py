@@ -32,8 +32,8 @@ def choose(figures: ShapeReport, model_bytes: int, flop: int) -> InstanceSetting
     size = best_run(rates)
     instances, threads = _spread(figures.cores, rates[size], model_bytes, flop)
     delay_us = None if size == 1 and rates[1] < SLOW_PER_S else 0
-    # Threads share a small layer badly. Those of a slow network halve the time of a request that has the cores for itself.
-    lone_threads = 0 if instances > 1 and rates[1] < SLOW_PER_S else None
+    # While one instance alone works, the others' cores lie idle.
+    lone_threads = 0 if instances > 1 else None
     return InstanceSettings(instances, threads, delay_us, size, lone_threads)
 
 

@@ -38,8 +38,9 @@ def candidates_on(cores: int, present: Candidate, max_batch_size: int) -> list[C
     runs = [size for size in sorted({*RUNS, run}, key=_size) if size < max_batch_size] if max_batch_size > 1 else []
     batching = [(None, run), *((0, size) for size in runs)]
     tried = [
-        Candidate(InstanceSettings(*spread, delay_us, size), reformats)
-        for spread in spreads_on(cores)
+        # While one of several instances works alone, it may as well take all cores.
+        Candidate(InstanceSettings(instances, threads, delay_us, size, 0 if instances > 1 and threads < cores else None), reformats)
+        for instances, threads in spreads_on(cores)
         for delay_us, size in batching
         for reformats in _reformats_on(cores, present)
     ]
@@ -58,9 +59,12 @@ def delayed(best: Sequence[Candidate], present: Candidate, cores: int) -> list[C
 
 
 def spreads_on(cores: int) -> list[tuple[int, int]]:
-    """Return instances and threads of each: powers of two and all cores, such that no more are used than there are, two at least."""
+    """Return instances and threads of each, from one thread to twice as many as there are cores.
+
+    More than there are can serve both a lone request, which then has several, and many, each of which finds an instance.
+    """
     counts = sorted({1, 2, max(1, cores // 2), cores})
-    return [(instances, threads) for instances in counts for threads in counts if instances * threads <= max(cores, 2)]
+    return [(instances, threads) for instances in counts for threads in counts if instances * threads <= 2 * cores]
 
 
 def _reformats_on(cores: int, present: Candidate) -> Sequence[int | None]:

@@ -4,6 +4,7 @@ A server that is not asked costs memory and nothing else. What the machine does 
 fall on one of two settings that are measured minutes apart.
 """
 
+import random
 import statistics
 import tempfile
 import time
@@ -34,6 +35,8 @@ BATCHES: Final = 16
 LONGEST_S: Final = 10.0
 STARTED_S: Final = 0.3
 """perf_analyzer itself takes so long to start."""
+STOPPED_S: Final = 0.3
+"""And a server to end."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Bench:
     """The present setting's server took so long to be ready."""
     durations_s: dict[int, float] = field(default_factory=dict)
     """Concurrency → seconds of a measurement."""
+    chance: random.Random = field(default_factory=lambda: random.Random(0))
     done: int = 0
     planned: int = 0
 
@@ -83,46 +87,51 @@ class Bench:
     def seconds_for(self, plan: Sequence[Stage]) -> float:
         """Return how long so many measurements take, about; `planned` is set to their number."""
         side = self._beside()
-        groups = [(stage, -(-stage.candidates // side) if stage.candidates else 1) for stage in plan]
-        turns = sum((stage.candidates + count) * stage.rounds for stage, count in groups)
+        turns = starts = 0
+        for stage in plan:
+            groups = 1 if stage.final else -(-stage.candidates // side)
+            turns += (stage.candidates + groups) * stage.rounds
+            starts += (stage.candidates + 1) * stage.rounds if stage.final else stage.candidates
         self.planned = turns * len(self.durations_s)
-        starts = sum(stage.candidates for stage in plan)
-        return turns * sum(seconds + STARTED_S for seconds in self.durations_s.values()) + starts * (self.started_s + 1)
+        return turns * sum(seconds + STARTED_S for seconds in self.durations_s.values()) + starts * (self.started_s + STOPPED_S)
 
     def measure(self, candidates: Sequence[Candidate], rounds: int, final: bool) -> list[Trial]:
-        """Return the present setting's trial of so many rounds, and one for each candidate; the final ones all live side by side."""
-        side = max(1, len(candidates)) if final else self._beside()
-        groups = [candidates[at : at + side] for at in range(0, len(candidates), side)] or [[]]
-        present: list[Trial] = []
-        others: list[Trial] = []
-        for group in groups:
-            first, *rest = self._side_by_side(group, rounds, final=final)
-            present.append(first)
-            others += rest
-        now = replace(present[-1], rounds=tuple(each for trial in present for each in trial.rounds))
-        return [now, *others]
+        """Return the present setting's trial of so many rounds, and one for each candidate.
 
-    def _side_by_side(self, group: Sequence[Candidate], rounds: int, *, final: bool) -> list[Trial]:
+        In the final rounds all live side by side, and every server is started anew for each round: one process may be some percent faster
+        than the next of the very same setting, for as long as it lives. Before that, the present setting's luck is the same for all.
+        """
+        if final:
+            sittings = [self._side_by_side(candidates, 1, f"final round {number + 1} of {rounds}") for number in range(rounds)]
+        else:
+            side = self._beside()
+            groups = [candidates[at : at + side] for at in range(0, len(candidates), side)]
+            sittings = [self._side_by_side(group, rounds, "") for group in groups]
+        trials: dict[Candidate, list[Trial]] = {}
+        for sitting in sittings:
+            for trial in sitting:
+                trials.setdefault(trial.candidate, []).append(trial)
+        return [_joined(parts) for parts in trials.values()]
+
+    def _side_by_side(self, group: Sequence[Candidate], rounds: int, final: str) -> list[Trial]:
+        """The trial of the present setting, and one for each candidate of the group; `final` names the final round that it is."""
         now = self.subject.present
         with ExitStack() as stack:
-            servers = {now: self.present}
+            servers = {now: stack.enter_context(self.subject.served(now)) if final else self.present}
             for candidate in group:
                 servers[candidate] = stack.enter_context(self.subject.served(candidate))
             rows: dict[Candidate, list[list[Measurement]]] = {candidate: [] for candidate in servers}
             for number in range(rounds):
-                # Each begins once: whoever always came first would always meet the machine in the same state.
-                order = list(servers)[number % len(servers) :] + list(servers)[: number % len(servers)]
-                figures: dict[Candidate, list[Measurement]] = {candidate: [] for candidate in servers}
+                for measured in rows.values():
+                    measured.append([])
                 for concurrency in self.settings.concurrencies:
-                    for candidate in order:
-                        name = "final round" if final else "round"
-                        self._tell(f"{name} {number + 1} of {rounds}, {concurrency} under way: {candidate}")
-                        figures[candidate].append(self._measured(servers[candidate], concurrency))
-                for candidate, measured in figures.items():
-                    rows[candidate].append(measured)
+                    # By chance: whoever always came behind the same one would always meet the machine as that one left it.
+                    for candidate in self.chance.sample(list(servers), len(servers)):
+                        self._tell(f"{final or f'round {number + 1} of {rounds}'}, {concurrency} under way: {candidate}")
+                        rows[candidate][number].append(self._measured(servers[candidate], concurrency))
             memory = {candidate: float(mib(held(server.pid))) for candidate, server in servers.items()}
         paired = {each: tuple(map(_round, rows[each], rows[now])) for each in servers}
-        return [Trial(candidate, paired[candidate], final, memory[candidate]) for candidate in servers]
+        return [Trial(candidate, paired[candidate], bool(final), memory[candidate]) for candidate in servers]
 
     def _measured(self, server: Server, concurrency: int, seconds: float | None = None) -> Measurement:
         window_s = (seconds or self.durations_s[concurrency]) / WINDOWS
@@ -162,6 +171,12 @@ class Bench:
     def _tell(self, text: str) -> None:
         self.report(Progress(self.done, max(self.planned, self.done + 1), text))
         self.done += 1
+
+
+def _joined(parts: Sequence[Trial]) -> Trial:
+    """One trial of all the rounds that a candidate had, with the median of what its servers held."""
+    rounds = tuple(each for part in parts for each in part.rounds)
+    return replace(parts[0], rounds=rounds, memory_mib=statistics.median(part.memory_mib for part in parts))
 
 
 def _round(own: Sequence[Measurement], present: Sequence[Measurement]) -> Round:

@@ -32,14 +32,20 @@ class Stage:
 
     candidates: int
     rounds: int
+    final: bool = False
 
 
 def stages(first: int, concurrencies: int, delays: int, *, exhaustive: bool) -> list[Stage]:
     """Return what a search with so many `first` candidates measures at most."""
     if exhaustive:
-        return [Stage(first, EXHAUSTIVE_ROUNDS), Stage(min(first, FINALISTS + concurrencies), FINAL_ROUNDS)]
+        return [Stage(first, EXHAUSTIVE_ROUNDS), Stage(min(first, FINALISTS + concurrencies), FINAL_ROUNDS, final=True)]
     more = min(first, KEPT_AFTER_FIRST)
-    return [Stage(first, FIRST_ROUNDS), Stage(more, MORE_ROUNDS), Stage(delays, MORE_ROUNDS), Stage(min(more, FINALISTS), FINAL_ROUNDS)]
+    return [
+        Stage(first, FIRST_ROUNDS),
+        Stage(more, MORE_ROUNDS),
+        Stage(delays, MORE_ROUNDS),
+        Stage(min(more, FINALISTS), FINAL_ROUNDS, final=True),
+    ]
 
 
 def search(

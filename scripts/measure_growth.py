@@ -1,0 +1,134 @@
+"""How memory and the start grow with the number of served models: copies of one untrained network, with and without `<model>_image`.
+
+    python scripts/measure_growth.py FOLDER [--recipe mnist] [--models 1 --models 4 --models 16 --models 64] [--plot docs/growth.svg]
+
+The models are published below FOLDER, which is used again. PSS of the server's processes at rest, three seconds after all are ready.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import click
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from sightline.console import messages, results, table
+from sightline.repository.image_ensemble import publish_image_ensemble
+from sightline_export.candidate import ExportCandidate
+from sightline_export.graph.calibration import calibration_from
+from sightline_export.pipeline import export_candidate
+from sightline_export.sources.probe_images import images_below
+from sightline_serving.process.memory import count, held, mib
+from sightline_serving.server import start_server
+from sightline_serving.settings import FREE_PORTS
+from sightline_training.networks.wrappers import Answering, Network
+from sightline_training.recipes import recipe_named
+
+SETTLE_S: Final = 3.0
+STARTUP_S: Final = 300.0
+KINDS: Final = {True: "with whole image files", False: "pixels alone"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A server over so many models."""
+
+    models: int
+    images: bool
+    """Whether each takes whole image files too."""
+    processes: int
+    memory_mib: int
+    ready_s: float
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--recipe", default="mnist", show_default=True)
+@click.option("--models", "counts", type=click.IntRange(1, 256), multiple=True, default=(1, 4, 16, 64), show_default=True)
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the figures as SVG or PNG.")
+def measure(folder: Path, recipe: str, counts: tuple[int, ...], plot: Path | None) -> None:
+    """Measure servers over copies of one network, below FOLDER."""
+    rows = []
+    for images in KINDS:
+        for models in counts:
+            repository = folder / f"{recipe}-{models}{'-image' * images}"
+            publish(repository, recipe, models, images=images)
+            rows.append(served(repository, models, images=images))
+            messages().print(f"{models} models, {KINDS[images]}: {rows[-1].memory_mib:,} MiB, ready after {rows[-1].ready_s:.1f} s")
+    report = table("models", "", "processes", "MiB at rest", "MiB a model", "ready after, s", left=2)
+    for row in rows:
+        figures = (f"{row.processes}", f"{row.memory_mib:,}", f"{row.memory_mib / row.models:.0f}", f"{row.ready_s:.1f}")
+        report.add_row(str(row.models), KINDS[row.images], *figures)
+    results().print(report)
+    if plot is not None:
+        draw(rows, recipe, plot)
+
+
+def publish(repository: Path, recipe: str, models: int, *, images: bool) -> None:
+    """Export the network of a recipe under so many names, as far as they are missing."""
+    repository.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)):
+            Image.fromarray(pixels).save(Path(scratch, f"{number}.png"))
+        for candidate in candidates(recipe, models, Path(scratch)):
+            if not (repository / candidate.card.name / "card.json").exists():
+                shutil.rmtree(repository / candidate.card.name, ignore_errors=True)
+                export_candidate(candidate, repository)
+            if images:
+                publish_image_ensemble(repository, candidate.card)
+
+
+def candidates(recipe: str, models: int, images: Path) -> Iterator[ExportCandidate]:
+    """Give the same network under so many names."""
+    chosen = recipe_named(recipe)
+    for number in range(models):
+        card = chosen.card.model_copy(update={"name": f"{recipe}_{number:03}"})
+        network = Answering(Network(card, chosen.build(card, None))).eval()
+        yield ExportCandidate(
+            card=card,
+            network=lambda network=network: network,  # type: ignore[misc]
+            images=lambda most, card=card: images_below(images, card, most),  # type: ignore[misc]
+            calibration=lambda card, settings: calibration_from(images, card, settings.count),
+            provenance={"recipe": recipe, "weights": "untrained"},
+        )
+
+
+def served(repository: Path, models: int, *, images: bool) -> Row:
+    """Start a server over the repository and read what it holds."""
+    began_s = time.perf_counter()
+    with start_server(repository, replace(FREE_PORTS, startup_timeout_s=STARTUP_S)) as server:
+        ready_s = time.perf_counter() - began_s
+        time.sleep(SETTLE_S)
+        shares = held(server.pid)
+    return Row(models, images, count(shares), mib(shares), ready_s)
+
+
+def draw(rows: list[Row], recipe: str, file: Path) -> None:
+    """Draw memory and start against the number of models."""
+    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    memory, start = figure.subplots(1, 2)
+    for number, (images, name) in enumerate(KINDS.items()):
+        line = [row for row in rows if row.images == images]
+        models = [row.models for row in line]
+        memory.plot(models, [row.memory_mib for row in line], "os"[number] + "-", color=f"C{number}", label=name)
+        start.plot(models, [row.ready_s for row in line], "os"[number] + "-", color=f"C{number}", label=name)
+    for axes, unit in ((memory, "memory at rest, MiB"), (start, "ready after, s")):
+        axes.set(xlabel=f"models ({recipe})", ylabel=unit, xscale="log", yscale="log")
+        axes.set_xticks(sorted({row.models for row in rows}), [str(models) for models in sorted({row.models for row in rows})])
+        axes.minorticks_off()
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.grid(visible=True, which="both", alpha=0.25)
+    memory.legend()
+    figure.savefig(file, dpi=120)
+
+
+if __name__ == "__main__":
+    measure()
