@@ -71,6 +71,22 @@ test-all: lint $(PERF_ANALYZER) ## Also the slow tests, and those for a GPU or a
 bench-clients: $(PERF_ANALYZER) ## Hold `sightline score` to the loops that people write themselves: images/s, CPU seconds, a slow server
 	$(BIN)/python scripts/bench_clients.py --out build/bench_clients.json
 
+.PHONY: bench-peers
+bench-peers: $(PERF_ANALYZER) ## Race FastAPI, LitServe, BentoML, MLServer, KServe and Ray Serve; goes on where it was stopped (QUICK=1 to try it)
+	$(BIN)/python benchmarks/race.py run $(if $(QUICK),--rounds 1 --window 1 --measured build/peers/quick.jsonl --out build/bench_peers_quick.json,--docs) $(ARGS)
+
+.PHONY: bench-peers-tune
+bench-peers-tune: .venv/ready ## Try the settings of each peer with each model, and keep the fastest for bench-peers
+	$(BIN)/python benchmarks/race.py tune $(ARGS)
+
+.PHONY: bench-guard
+bench-guard: .venv/ready ## Hold Sightline's speed, as ratios to ONNX Runtime and FastAPI, to the stored ones; fail on a drop of 15 %
+	$(BIN)/python benchmarks/race.py guard $(ARGS)
+
+.PHONY: bench-guard-store
+bench-guard-store: .venv/ready ## Store the ratios of this machine
+	$(BIN)/python benchmarks/race.py guard --store $(ARGS)
+
 # Apart from `make test`: tracing makes the tests slower, and one of them bounds the seconds of a refusal.
 .PHONY: coverage
 coverage: .venv/ready $(PERF_ANALYZER) ## Measure the branch coverage of the tests, print it, and hold its lower bound

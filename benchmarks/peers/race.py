@@ -1,0 +1,187 @@
+"""The race: round by round every contender is started, held to the right answers, put under load and ended; the order turns."""
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from peers import in_process, results, wrk
+from peers.contenders import CONTENDERS, Contender, own_python
+from peers.environments import InstallError, python_of
+from peers.models import Model
+from peers.perf import perf_windows
+from peers.process import Running, StartError, running
+from peers.results import IN_PROCESS, Turn, Window
+from peers.shapes import Shape, Tried, Tuned
+from peers.wire import WrongAnswerError, requests
+from peers.wrk import LoadError
+
+HELD_THREADS: Final = 4
+"""So many threads ask about different images at once before a server is measured: one that mixes answers up is found."""
+WARM_S: Final = 1.0
+HEAVY_FACTOR: Final = 2.0
+"""A window of a network that answers a few images/s is so much longer."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and how often."""
+
+    rounds: int = 3
+    window_s: float = 3.0
+    perf_analyzer: bool = True
+
+    def window_of(self, model: Model) -> float:
+        """Seconds of a window for a model."""
+        return self.window_s * (HEAVY_FACTOR if 1 not in model.kind.concurrencies else 1.0)
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where things lie."""
+
+    build: Path
+
+    @property
+    def environments(self) -> Path:
+        """A virtual environment for each peer."""
+        return self.build / "venvs"
+
+    @property
+    def models(self) -> Path:
+        """A repository for each model."""
+        return self.build / "models"
+
+
+def order(contenders: Sequence[str], number: int) -> list[str]:
+    """Return the contenders in the order of a round: each round begins with another one."""
+    return [contenders[(place + number) % len(contenders)] for place in range(len(contenders))] if contenders else []
+
+
+def python_for(contender: Contender, folders: Folders, say: Say = lambda _: None) -> Path:
+    """Return the interpreter of a contender. Raises InstallError."""
+    if not contender.environment:
+        return own_python()
+    if not (folders.environments / contender.environment / "made-from").is_file():
+        say(f"installing {contender.environment}")
+    return python_of(contender.environment, folders.environments)
+
+
+def turn_of(name: str, model: Model, number: int, tuned: Tuned, settings: Settings, folders: Folders) -> Turn:
+    """Measure one contender once; what goes wrong stands in the turn."""
+    window_s = settings.window_of(model)
+    known: dict[str, object] = {"model": model.kind.name, "contender": name, "round": number, "window_s": window_s}
+    try:
+        if name == IN_PROCESS:
+            return Turn.model_validate(known | {"windows": limit_windows(model, window_s)})
+        contender = CONTENDERS[name]
+        shape = tuned.best(model.kind.name, name, contender.candidates(model.kind))
+        known["shape"] = "" if len(contender.candidates(model.kind)) == 1 else str(shape)
+        with running(contender, python_for(contender, folders), model, shape) as server:
+            server.check(HELD_THREADS)
+            rest_mib = server.memory_mib()
+            windows = tuple(loaded_windows(server, window_s))
+            known |= {"startup_s": server.startup_s, "rest_mib": rest_mib, "loaded_mib": server.memory_mib(), "windows": windows}
+            if contender.speaks_v2 and settings.perf_analyzer:
+                known |= perf_windows(server, window_s)
+        return Turn.model_validate(known)
+    except WrongAnswerError as error:
+        return Turn.model_validate(known | {"windows": (), "failure": f"wrong answer: {error}", "wrong": True})
+    except (StartError, LoadError, InstallError, OSError, RuntimeError) as error:
+        return Turn.model_validate(known | {"windows": (), "failure": str(error) or type(error).__name__})
+
+
+def limit_windows(model: Model, window_s: float) -> tuple[Window, ...]:
+    """Measure ONNX Runtime in process, each shape for a third of a window."""
+    with tempfile.TemporaryDirectory(prefix="sightline-race-") as folder:
+        pixels = Path(folder) / "pixels.npy"
+        np.save(pixels, model.pixels, allow_pickle=False)
+        limits = in_process.measure(model.onnx, pixels, model.kind.concurrencies, model.kind.largest_batch, max(0.3, window_s / 3))
+    return tuple(Window(concurrency=each, per_s=limit.images_per_s, shape=limit.shape) for each, limit in limits.items())
+
+
+def loaded_windows(server: Running, window_s: float, concurrencies: Sequence[int] = ()) -> Iterator[Window]:
+    """Warm a server up, then measure it at each concurrency; after each window it must still answer rightly."""
+    asked = requests(server.contender.wire, server.model)
+    concurrencies = concurrencies or server.model.kind.concurrencies
+    wrk.load(server.port, asked, concurrencies[-1], min(WARM_S, window_s))
+    for concurrency in concurrencies:
+        server.check()  # also waits until what the last window left under way is answered
+        before = server.cpu_s()
+        load = wrk.load(server.port, asked, concurrency, window_s)
+        after = server.cpu_s()
+        spent_s = sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
+        yield Window(
+            concurrency=concurrency,
+            per_s=load.per_s,
+            p50_ms=load.p50_ms,
+            p95_ms=load.p95_ms,
+            p99_ms=load.p99_ms,
+            cpu_ms=spent_s * 1000 / load.requests,
+        )
+    server.check()
+
+
+def run(models: Sequence[Model], names: Sequence[str], settings: Settings, folders: Folders, file: Path, say: Say) -> None:
+    """Measure what `file` does not hold yet, and add it there turn by turn."""
+    tuned = _tuned()
+    done = {(turn.model, turn.contender, turn.round) for turn in results.read(file)[0]}
+    todo = [
+        (model, name, number)
+        for model in models
+        for number in range(1, settings.rounds + 1)
+        for name in order([IN_PROCESS, *names], number - 1)
+        if (model.kind.name, name, number) not in done
+    ]
+    for place, (model, name, number) in enumerate(todo, start=1):
+        began_s = time.monotonic()
+        turn = turn_of(name, model, number, tuned, settings, folders)
+        results.append(file, turn)
+        figures = turn.failure or " · ".join(f"{window.concurrency}: {window.per_s:,.1f}/s" for window in turn.windows)
+        say(f"[{place}/{len(todo)}] {model.kind.name}, round {number}, {name}: {figures} ({time.monotonic() - began_s:.0f} s)")
+
+
+def _tuned() -> Tuned:
+    from peers.shapes import read_tuned
+
+    return read_tuned()
+
+
+def tune(
+    models: Sequence[Model], names: Sequence[str], window_s: float, folders: Folders, say: Say
+) -> Iterator[tuple[str, str, tuple[Tried, ...]]]:
+    """Try every shape of every contender that has a choice; yield model, contender and what was measured, in any order."""
+    for model in models:
+        for name in names:
+            contender = CONTENDERS[name]
+            candidates = contender.candidates(model.kind)
+            if len(candidates) < 2:
+                continue
+            tried = []
+            for shape in candidates:
+                with contextlib.suppress(InstallError):
+                    measured = _try(contender, model, shape, window_s, folders)
+                    rates = (
+                        " · ".join(f"{at}: {rate:,.1f}/s" for at, rate in measured.rates.items())
+                        if isinstance(measured, Tried)
+                        else measured
+                    )
+                    say(f"{model.kind.name}, {name}, {shape}: {rates}")
+                    if isinstance(measured, Tried):
+                        tried.append(measured)
+            yield model.kind.name, name, tuple(tried)
+
+
+def _try(contender: Contender, model: Model, shape: Shape, window_s: float, folders: Folders) -> Tried | str:
+    try:
+        with running(contender, python_for(contender, folders), model, shape) as server:
+            return Tried(shape=shape, rates={window.concurrency: round(window.per_s, 2) for window in loaded_windows(server, window_s)})
+    except (WrongAnswerError, StartError, LoadError, OSError) as error:
+        return str(error)
