@@ -7,6 +7,7 @@
 benchmarks/peers/README.md says what is measured and how.
 """
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -43,6 +44,7 @@ a_peer = click.option("--peer", "peers", type=click.Choice(list(CONTENDERS)), mu
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Measure Sightline beside other servers of the same ONNX models."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that every server ends with its block
     try:
         find_wrk()
     except LoadError as error:
@@ -102,12 +104,11 @@ def run(  # noqa: PLR0913, PLR0917 - click hands options over one by one
 def _demand_same_window(measured: Path, settings: race.Settings) -> None:
     """Raise ClickException if the file holds turns of another length: they do not belong beside the new ones."""
     turns, file_turns = results.read(measured)
-    of = {turn.window_s / (1.0 if 1 in KINDS[turn.model].concurrencies else race.HEAVY_FACTOR) for turn in turns}
+    of = {turn.window_s / (race.HEAVY_FACTOR if KINDS[turn.model].heavy else 1.0) for turn in turns}
     others = (of | {turn.window_s for turn in file_turns}) - {settings.window_s}
     if others:
-        raise click.ClickException(
-            f"{measured} holds turns with windows of {min(others):g} s: go on with --window {min(others):g}, or --again"
-        )
+        kept = f"{min(others):g}"
+        raise click.ClickException(f"{measured} holds turns with windows of {kept} s: go on with --window {kept}, or --again")
 
 
 @main.command()

@@ -107,11 +107,13 @@ def _alone(*shapes: Shape) -> Candidates:
     return lambda _: shapes
 
 
-def _with_batches(*shapes: Shape, wait_ms: tuple[float, ...], workers: int, threads: int = 1) -> Candidates:
-    """The shapes, and one that batches for each wait."""
+def _by_weight(light: tuple[Shape, ...], heavy: tuple[Shape, ...], batching: tuple[Shape, ...] = ()) -> Candidates:
+    """The shapes of a light network, those of `batching` among them with the largest batch of the model, or those of a heavy one.
+
+    A network that keeps a core busy for a tenth of a second gains nothing from company, an event loop or threads beside it.
+    """
     return lambda kind: (
-        *shapes,
-        *(Shape(workers=workers, threads=threads, max_batch=kind.largest_batch, batch_wait_ms=wait) for wait in wait_ms),
+        heavy if kind.heavy else (*light, *(shape.model_copy(update={"max_batch": kind.largest_batch}) for shape in batching))
     )
 
 
@@ -119,6 +121,9 @@ ONE: Final = Shape()
 ONE_OF_ALL_CORES: Final = Shape(threads=cores())
 ONE_WITH_POOL: Final = Shape(pool=cores())
 EACH_CORE: Final = Shape(workers=cores())
+
+HEAVY: Final = (ONE_OF_ALL_CORES, EACH_CORE)
+"""One session with all cores, or a session for each."""
 
 CONTENDERS: Final = {
     contender.name: contender
@@ -129,7 +134,7 @@ CONTENDERS: Final = {
             "FastAPI, 1 worker",
             "raw",
             _uvicorn,
-            _alone(ONE, ONE_WITH_POOL, ONE_OF_ALL_CORES),
+            _by_weight((ONE, ONE_WITH_POOL, ONE_OF_ALL_CORES), (ONE_OF_ALL_CORES, ONE_WITH_POOL)),
             environment="fastapi",
             packages=("fastapi", "uvicorn"),
         ),
@@ -147,7 +152,7 @@ CONTENDERS: Final = {
             "LitServe",
             "raw",
             _script("litserve_server.py"),
-            _with_batches(EACH_CORE, ONE, ONE_OF_ALL_CORES, wait_ms=(0.0, 1.0), workers=1),
+            _by_weight((EACH_CORE, ONE), HEAVY, batching=(ONE, Shape(batch_wait_ms=1))),
             environment="litserve",
             packages=("litserve",),
         ),
@@ -156,7 +161,7 @@ CONTENDERS: Final = {
             "BentoML",
             "raw",
             _bentoml,
-            _with_batches(EACH_CORE, ONE_WITH_POOL, ONE, wait_ms=(0.0,), workers=1),
+            _by_weight((EACH_CORE, ONE_WITH_POOL, ONE), HEAVY, batching=(ONE,)),
             environment="bentoml",
             packages=("bentoml",),
             variables={"BENTOML_DO_NOT_TRACK": "True"},
@@ -166,7 +171,11 @@ CONTENDERS: Final = {
             "MLServer",
             "v2-base64",
             _mlserver,
-            _with_batches(Shape(workers=0), Shape(workers=0, pool=cores()), EACH_CORE, wait_ms=(1.0,), workers=0),
+            _by_weight(
+                (Shape(workers=0), Shape(workers=0, pool=cores()), EACH_CORE),
+                (Shape(workers=0, threads=cores()), EACH_CORE),
+                batching=(Shape(workers=0, batch_wait_ms=1),),
+            ),
             environment="mlserver",
             packages=("mlserver",),
             speaks_v2=True,
@@ -174,9 +183,9 @@ CONTENDERS: Final = {
         Contender(
             "kserve",
             "KServe",
-            "v2",
+            "v2-base64",
             _script("kserve_server.py"),
-            _alone(ONE, ONE_WITH_POOL, EACH_CORE),
+            _by_weight((ONE, ONE_WITH_POOL, EACH_CORE), HEAVY),
             environment="kserve",
             packages=("kserve",),
             speaks_v2=True,
@@ -186,11 +195,10 @@ CONTENDERS: Final = {
             "Ray Serve",
             "raw",
             _script("ray_server.py"),
-            lambda kind: (
-                Shape(workers=1, proxy=True),
-                Shape(workers=cores(), proxy=True),
-                Shape(workers=cores()),
-                Shape(workers=1, max_batch=kind.largest_batch, batch_wait_ms=1.0, proxy=True),
+            _by_weight(
+                (Shape(proxy=True), Shape(workers=cores(), proxy=True), Shape(workers=cores())),
+                (Shape(threads=cores(), proxy=True), Shape(workers=cores(), proxy=True)),
+                batching=(Shape(batch_wait_ms=1, proxy=True),),
             ),
             environment="ray",
             packages=("ray",),

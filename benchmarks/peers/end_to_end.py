@@ -45,6 +45,7 @@ TRANSFORMS: Final = {"FastAPI + torchvision, 1 worker": Shape(pool=2), "FastAPI 
 WAYS: Final = (CLIENT, STREAM, IMAGE, *TRANSFORMS)
 RESIZE, CROP = 256, 224
 """Of torchvision's IMAGENET1K_V1 weights, as the card has them too."""
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BOUNDARY: Final = "sightline-race-boundary"
 
 
@@ -180,18 +181,33 @@ def _transforms() -> Contender:
 
 
 def _float_model(model: Model, folders: Folders) -> Path:
-    """Cut the published graph behind its normalisation: float32 [N, 3, H, W] in, as a network of torch has it."""
+    """Cut the published graph behind its normalisation: float32 [N, 3, H, W] in, as a network of torch has it.
+
+    Raises RuntimeError if what is left does not give the published answers.
+    """
     import onnx
+    import onnxruntime
     from onnx.utils import extract_model
 
     file = folders.build / "float" / f"{model.kind.name}-{model.sha256[:12]}.onnx"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        graph = onnx.load(model.onnx).graph
-        weights = {tensor.name for tensor in graph.initializer}
-        first = next(node for node in graph.node if node.op_type == "Conv")
+        whole = onnx.load(model.onnx)
+        weights = {tensor.name for tensor in whole.graph.initializer}
+        first = next(node for node in whole.graph.node if node.op_type == "Conv")
         tensor = next(name for name in first.input if name not in weights)
-        extract_model(str(model.onnx), str(file), [tensor], [model.output])
+        for node in whole.graph.node:
+            if node.op_type == "Shape" and list(node.input) == [model.input]:
+                node.input[0] = tensor  # how many images there are, which both say first
+        prepared = file.with_suffix(".whole")
+        onnx.save(whole, prepared)
+        extract_model(str(prepared), str(file), [tensor], [model.output], check_model=False)
+        prepared.unlink()
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    normalised = ((model.pixels / 255 - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2).astype(np.float32)
+    off = float(np.abs(session.run(None, {session.get_inputs()[0].name: normalised})[0] - model.answers).max())
+    if not off <= model.tolerance:
+        raise RuntimeError(f"the network behind its normalisation is another one: |Δp| {off:.1e}")
     return file
 
 

@@ -8,7 +8,7 @@ fixed seeds; the weights go through `sightline export` like those of any other f
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -42,8 +42,13 @@ class Kind:
     largest_batch: int = 32
     """That is worth trying in process and with a peer that batches."""
 
+    @property
+    def heavy(self) -> bool:
+        """Whether a core answers a few images/s: then checks ask about fewer images, and windows are longer."""
+        return 1 not in self.concurrencies
 
-VGG16: Final = {"head_factor": 5.0, "first_bias": 4.0}
+
+VGG16: Final = Kind("vgg16", "VGG16 FP32", "vgg16/IMAGENET1K_V1", head_factor=5.0, first_bias=4.0, concurrencies=(8, 32), largest_batch=8)
 
 KINDS: Final = {
     kind.name: kind
@@ -51,8 +56,8 @@ KINDS: Final = {
         Kind("mnist", "MLP (`mnist`)"),
         Kind("asl", "CNN (`asl`)"),
         Kind("fruit", "MobileNetV2 (`fruit`)", "mobilenet_v2/IMAGENET1K_V1", head_factor=20.0),
-        Kind("vgg16", "VGG16 FP32", "vgg16/IMAGENET1K_V1", concurrencies=(8, 32), largest_batch=8, **VGG16),
-        Kind("vgg16_int8", "VGG16 INT8", "vgg16/IMAGENET1K_V1", "int8", concurrencies=(8, 32), largest_batch=8, **VGG16),
+        VGG16,
+        replace(VGG16, name="vgg16_int8", title="VGG16 INT8", precision="int8"),
     )
 }
 
@@ -96,7 +101,14 @@ def _publish(kind: Kind, repository: Path, folder: Path) -> None:
     if not weights.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         _write_weights(kind, weights)
-    command = [Path(sys.executable).parent / "sightline", "export", "--from", f"torchvision:{kind.backbone}", "--weights", weights]
+    command: list[str | Path] = [
+        Path(sys.executable).parent / "sightline",
+        "export",
+        "--from",
+        f"torchvision:{kind.backbone}",
+        "--weights",
+        weights,
+    ]
     command += ["--name", kind.name, "--repository", repository, "--precision", kind.precision, "--images", "32"]
     if kind.precision == "int8":
         photos = folder / "calibration"
@@ -181,7 +193,8 @@ def drawn_pixels(shape: tuple[int, int, int]) -> Pixels:
     for number in range(IMAGES):
         planes = [Image.fromarray(random.integers(0, 256, (5, 5), dtype=np.uint8)).resize((width, height)) for _ in range(channels)]
         drawn.append(np.stack([np.asarray(plane) for plane in planes], axis=-1) * ((number + 1) / IMAGES))
-    return np.stack(drawn).astype(np.uint8)
+    pixels: Pixels = np.stack(drawn).astype(np.uint8)
+    return pixels
 
 
 def tolerance_of(answers: Probabilities, most: float) -> float:

@@ -18,10 +18,16 @@ SPREAD_PERCENT: Final = 50
 """Its windows are one figure each of a round, so that it need not wait for three that agree."""
 
 
+CONCURRENCY: Final = 8
+ASKS: Final = "failed to get model config"
+NO_CONFIG: Final = "perf_analyzer asks for the model's configuration first, which only Triton's extension of the protocol has"
+HEAVY_S: Final = 8.0
+
+
 def perf_windows(server: Running, window_s: float) -> dict[str, object]:
-    """Measure at the middle concurrency of the model; return the fields of the turn, with its own words if it gives no figure."""
-    concurrency = 8
+    """Measure at CONCURRENCY; return the fields of the turn, with perf_analyzer's own words if it gives no figure."""
     model = server.model
+    window_s = max(window_s, HEAVY_S) if model.kind.heavy else window_s
     with tempfile.TemporaryDirectory(prefix="sightline-race-") as folder:
         data = Path(folder) / "images.json"
         data.write_text(json.dumps({"data": [{model.input: _content(image.tobytes(), image.shape)} for image in model.pixels]}))
@@ -29,7 +35,7 @@ def perf_windows(server: Running, window_s: float) -> dict[str, object]:
             command = [str(find_perf_analyzer()), "-m", model.kind.name, "-i", "grpc", "-u", f"127.0.0.1:{server.grpc_port}"]
         except MissingExtra as error:
             return {"perf_analyzer_failure": str(error)}
-        command += ["--concurrency-range", str(concurrency), "--input-data", str(data), "-b", "1"]
+        command += ["--concurrency-range", str(CONCURRENCY), "--input-data", str(data), "-b", "1"]
         command += [
             "--measurement-interval",
             str(round(window_s * 1000)),
@@ -44,6 +50,8 @@ def perf_windows(server: Running, window_s: float) -> dict[str, object]:
             return {"perf_analyzer_failure": "perf_analyzer did not end"}
     window = read(done.stdout)
     if window is None:
+        if ASKS in done.stdout + done.stderr:
+            return {"perf_analyzer_failure": NO_CONFIG}
         return {"perf_analyzer_failure": " ".join((done.stderr or done.stdout).split())[-200:] or f"exit code {done.returncode}"}
     return {"perf_analyzer": (window,)}
 

@@ -13,7 +13,7 @@ import numpy as np
 from peers import in_process, results, wrk
 from peers.contenders import CONTENDERS, Contender, own_python
 from peers.environments import InstallError, python_of
-from peers.models import Model
+from peers.models import IMAGES, Model
 from peers.perf import perf_windows
 from peers.process import Running, StartError, running
 from peers.results import IN_PROCESS, Turn, Window
@@ -24,6 +24,8 @@ from peers.wrk import LoadError
 HELD_THREADS: Final = 4
 """So many threads ask about different images at once before a server is measured: one that mixes answers up is found."""
 WARM_S: Final = 1.0
+HEAVY_IMAGES: Final = 2
+"""About which a slow network is asked in each thread of a check."""
 HEAVY_FACTOR: Final = 2.0
 """A window of a network that answers a few images/s is so much longer."""
 
@@ -40,7 +42,7 @@ class Settings:
 
     def window_of(self, model: Model) -> float:
         """Seconds of a window for a model."""
-        return self.window_s * (HEAVY_FACTOR if 1 not in model.kind.concurrencies else 1.0)
+        return self.window_s * (HEAVY_FACTOR if model.kind.heavy else 1.0)
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,11 @@ def turn_of(name: str, model: Model, number: int, tuned: Tuned, settings: Settin
         shape = tuned.best(model.kind.name, name, contender.candidates(model.kind))
         known["shape"] = "" if len(contender.candidates(model.kind)) == 1 else str(shape)
         with running(contender, python_for(contender, folders), model, shape) as server:
-            server.check(HELD_THREADS)
+            server.check(HELD_THREADS, HEAVY_IMAGES if model.kind.heavy else IMAGES)
             rest_mib = server.memory_mib()
             windows = tuple(loaded_windows(server, window_s))
             known |= {"startup_s": server.startup_s, "rest_mib": rest_mib, "loaded_mib": server.memory_mib(), "windows": windows}
-            if contender.speaks_v2 and settings.perf_analyzer:
+            if contender.speaks_v2 and settings.perf_analyzer and not (model.kind.heavy and number > 1):
                 known |= perf_windows(server, window_s)
         return Turn.model_validate(known)
     except WrongAnswerError as error:
@@ -111,9 +113,10 @@ def loaded_windows(server: Running, window_s: float, concurrencies: Sequence[int
     """Warm a server up, then measure it at each concurrency; after each window it must still answer rightly."""
     asked = requests(server.contender.wire, server.model)
     concurrencies = concurrencies or server.model.kind.concurrencies
-    wrk.load(server.port, asked, concurrencies[-1], min(WARM_S, window_s))
+    images = HEAVY_IMAGES if server.model.kind.heavy else IMAGES
+    wrk.load(server.port, asked, HEAVY_IMAGES if server.model.kind.heavy else concurrencies[-1], min(WARM_S, window_s))
     for concurrency in concurrencies:
-        server.check()  # also waits until what the last window left under way is answered
+        server.check(images=images)  # also waits until what the last window left under way is answered
         before = server.cpu_s()
         load = wrk.load(server.port, asked, concurrency, window_s)
         after = server.cpu_s()
@@ -126,7 +129,7 @@ def loaded_windows(server: Running, window_s: float, concurrencies: Sequence[int
             p99_ms=load.p99_ms,
             cpu_ms=spent_s * 1000 / load.requests,
         )
-    server.check()
+    server.check(images=images)
 
 
 def run(models: Sequence[Model], names: Sequence[str], settings: Settings, folders: Folders, file: Path, say: Say) -> None:

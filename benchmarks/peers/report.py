@@ -52,7 +52,7 @@ def block(race: Race) -> str:
 
 def _lines(race: Race) -> Iterator[str]:
     setting = race.setting
-    rounds = max((turn.round for turn in (*race.turns, *race.files)), default=0)
+    rounds = max([*(turn.round for turn in race.turns), *(turn.round for turn in race.files)], default=0)
     windows = sorted({turn.window_s for turn in race.turns})
     spans = " and ".join(f"{window:g}" for window in windows)
     yield (

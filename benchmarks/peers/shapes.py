@@ -18,15 +18,15 @@ class Shape(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    workers: int = Field(1, ge=0, le=64)
+    workers: int = Field(default=1, ge=0, le=64)
     """Processes that compute; 0 computes where the server listens."""
-    threads: int = Field(1, ge=1, le=256)
+    threads: int = Field(default=1, ge=1, le=256)
     """Of ONNX Runtime in one process."""
-    pool: int = Field(0, ge=0, le=64)
+    pool: int = Field(default=0, ge=0, le=64)
     """Threads that compute requests side by side; 0 computes in the event loop."""
-    max_batch: int = Field(1, ge=1, le=4096)
+    max_batch: int = Field(default=1, ge=1, le=4096)
     """1 batches nothing."""
-    batch_wait_ms: float = Field(0.0, ge=0, le=1000)
+    batch_wait_ms: float = Field(default=0.0, ge=0, le=1000)
     proxy: bool = False
     """Ray Serve's HAProxy in place of its Python proxy."""
 
@@ -86,7 +86,7 @@ def speed(tried: Tried) -> float:
     product = 1.0
     for rate in tried.rates.values():
         product *= rate
-    return product ** (1 / max(1, len(tried.rates)))
+    return float(product ** (1 / max(1, len(tried.rates))))
 
 
 def read_tuned(file: Path = FILE) -> Tuned:

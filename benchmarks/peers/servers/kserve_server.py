@@ -1,7 +1,9 @@
-"""KServe's Python server: a custom model behind the V2 protocol, with its binary extension over HTTP."""
+"""KServe's Python server: a custom model behind the V2 protocol. An image comes as base64 over HTTP, as it is over gRPC."""
 
 import asyncio
+import base64
 
+import numpy as np
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
 from setup import GRPC_PORT, MODEL_NAME, POOL, PORT, WORKERS, Network
 
@@ -23,7 +25,11 @@ class OnnxModel(Model):
         return [{"name": self.network.output, "datatype": "FP32", "shape": [-1, -1]}]
 
     async def predict(self, payload: InferRequest, headers=None, response_headers=None) -> InferResponse:
-        images = payload.inputs[0].as_numpy()
+        tensor = payload.inputs[0]
+        if tensor.datatype == "BYTES":
+            images = np.stack([self.network.image(base64.b64decode(content)) for content in tensor.data])
+        else:
+            images = tensor.as_numpy()
         probabilities = await asyncio.to_thread(self.network, images) if POOL else self.network(images)
         answer = InferOutput(self.network.output, list(probabilities.shape), "FP32")
         binary = payload.use_binary_outputs or payload.from_grpc
