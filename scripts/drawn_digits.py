@@ -15,10 +15,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scenes import asked, options, write_sheet
 from scipy import ndimage
 from skimage.morphology import skeletonize
 
-from scenes import asked, options, write_sheet
 from sightline import Classifier
 from sightline.console import results, table
 from sightline_training.datasets.image_set import ImageSet

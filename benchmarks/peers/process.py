@@ -18,9 +18,9 @@ import psutil
 
 from peers.contenders import Contender, Launch, variables_of
 from peers.models import IMAGES, Model
+from peers.process_tree import cpu_s, marked, pss_bytes, tree
 from peers.shapes import Shape
 from peers.wire import Line, NoAnswerError, Request, WrongAnswerError, demand, requests
-from process_tree import cpu_s, marked, pss_bytes, tree
 
 START_S: Final = 120.0
 STOP_S: Final = 15.0

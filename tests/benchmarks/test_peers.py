@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-import process_tree
-from peers import in_process, markers, perf, results, wire, wrk
+from peers import in_process, markers, perf, process_tree, results, wire, wrk
 from peers.contenders import CONTENDERS, OURS, SERVERS, Contender, Launch
 from peers.environments import REQUIREMENTS, pins
 from peers.models import KINDS, Model, drawn_pixels, tolerance_of

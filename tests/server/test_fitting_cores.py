@@ -107,8 +107,9 @@ def test_models_that_say_nothing_of_it_are_left_alone(tmp_path: Path) -> None:
 def test_one_sentence_tells_of_all_models(tmp_path: Path) -> None:
     models = {name: exported_on(tmp_path, cores, name=name) for name, cores in (("one", 1), ("tiny", 8), ("two", 2))}
     assert sentence(fit_to_cores(models, 2), 2) == (
-        "fitted to this machine's 2 cores: one, exported on 1 core, as 2 instances of 1 thread, delay 0 µs, 4 images a run, all threads for a lone request; "
-        "tiny, exported on 8 cores, as 2 instances of 1 thread, delay 0 µs, 4 images a run, all threads for a lone request. config.pbtxt stays as it was published: "
+        "fitted to this machine's 2 cores: one, exported on 1 core, as 2 instances of 1 thread, delay 0 µs, 4 images a run, "
+        "all threads for a lone request; tiny, exported on 8 cores, as 2 instances of 1 thread, delay 0 µs, 4 images a run, "
+        "all threads for a lone request. config.pbtxt stays as it was published: "
         "`--no-fit-cores` serves by it, and `sightline tune` measures what is best here"
     )
 
