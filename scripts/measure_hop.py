@@ -30,6 +30,7 @@ from sightline_serving.server import Server, start_server
 from sightline_serving.settings import FREE_PORTS
 
 ECHO: Final = "echo"
+BATCHING_ECHO: Final = "echo_batching"
 ECHO_MODEL: Final = """import triton_python_backend_utils as triton
 
 
@@ -57,13 +58,15 @@ def measure(repository: Path, model: str, rounds: int, seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         served = Path(folder, "models")
         shutil.copytree(published.folder, served / model)
-        publish_echo(served, pixels.shape[1:])
+        publish_echo(served, ECHO, pixels.shape[1:], "")
+        publish_echo(served, BATCHING_ECHO, pixels.shape[1:], "dynamic_batching {}\n")
         with start_server(served, replace(FREE_PORTS, allow_unreported=True)) as server:
             connection = http.client.HTTPConnection(urlsplit(server.http_url).netloc, timeout=30)
             rows: dict[str, Callable[[], None]] = {
                 "ONNX Runtime in process, one thread": lambda: session.run(None, {card.input: pixels}) and None,
                 "HTTP: GET /v2/health/live": lambda: asked(connection, "GET", "/v2/health/live"),
                 "a Python model that gives back what it gets": lambda: infer(connection, ECHO, "pixels", pixels),
+                "the same with dynamic batching": lambda: infer(connection, BATCHING_ECHO, "pixels", pixels),
                 model: lambda: infer(connection, model, card.input, pixels),
             }
             times_us: dict[str, list[float]] = {name: [] for name in rows}
@@ -78,15 +81,15 @@ def measure(repository: Path, model: str, rounds: int, seconds: float) -> None:
     results().print("in Triton, mean µs a request: " + ", ".join(f"{part} {value:.0f}" for part, value in in_triton.items()))
 
 
-def publish_echo(repository: Path, shape: tuple[int, ...]) -> None:
-    """Publish the Python model that gives back what it gets."""
-    (repository / ECHO / "1").mkdir(parents=True)
+def publish_echo(repository: Path, name: str, shape: tuple[int, ...], more: str) -> None:
+    """Publish the Python model that gives back what it gets, with `more` in its configuration."""
+    (repository / name / "1").mkdir(parents=True)
     dims = ", ".join(map(str, shape))
-    (repository / ECHO / "1" / "model.py").write_text(ECHO_MODEL)
-    (repository / ECHO / "config.pbtxt").write_text(
-        f'name: "{ECHO}"\nbackend: "python"\nmax_batch_size: 8\n'
+    (repository / name / "1" / "model.py").write_text(ECHO_MODEL)
+    (repository / name / "config.pbtxt").write_text(
+        f'name: "{name}"\nbackend: "python"\nmax_batch_size: 8\n'
         f'input {{ name: "pixels" data_type: TYPE_UINT8 dims: [{dims}] }}\noutput {{ name: "same" data_type: TYPE_UINT8 dims: [{dims}] }}\n'
-        "instance_group { count: 1 kind: KIND_CPU }\n"
+        f"instance_group {{ count: 1 kind: KIND_CPU }}\n{more}"
     )
 
 
