@@ -84,6 +84,7 @@ def run(  # noqa: PLR0913, PLR0917 - click hands options over one by one
         measured.unlink(missing_ok=True)
     machine = this_machine()
     _demand_same_window(measured, settings)
+    results.forget_failures(measured)
     opened = _opened(models, say)
     race.run(opened, list(peers) or list(CONTENDERS), settings, folders, measured, say)
     if files and not peers and (not models or end_to_end.MODEL in models):
@@ -139,9 +140,9 @@ def tune(models: Sequence[str], peers: Sequence[str], window_s: float, again: bo
     for model in _opened(models, say):
         known = tuned.tried.get(model.kind.name, {})
         todo = [name for name in (peers or CONTENDERS) if again or name not in known]
-        for model_name, name, tried in race.tune([model], todo, window_s, race.Folders(BUILD), say):
+        for name, tried in race.tune(model, todo, window_s, race.Folders(BUILD), say):
             if tried:
-                tuned = tuned.with_tried(model_name, name, tried).model_copy(update={"machine": _machine_text(this_machine())})
+                tuned = tuned.with_tried(model.kind.name, name, tried).model_copy(update={"machine": _machine_text(this_machine())})
                 shapes.write_tuned(tuned)
 
 

@@ -5,7 +5,6 @@ wrk uploads the files to the two servers that reformat, so that their clients co
 reads the files, and shares the cores.
 """
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -24,14 +23,12 @@ import psutil
 
 from peers import results, wrk
 from peers.contenders import CONTENDERS, OURS, SERVERS, Candidates, Contender, Launch, uvicorn
-from peers.environments import InstallError
 from peers.models import Model, Probabilities, draw_photos
-from peers.process import Running, StartError, running
-from peers.race import Folders, Say, Settings, order, python_for
+from peers.process import running
+from peers.race import FAILURES, Folders, Say, Settings, order, python_for
 from peers.results import FileTurn
 from peers.shapes import Shape
 from peers.wire import BINARY_HEADER, Line, Request, WrongAnswerError
-from peers.wrk import LoadError
 from sightline import Classifier
 from sightline.errors import SightlineError
 
@@ -70,7 +67,7 @@ def run(model: Model, settings: Settings, folders: Folders, file: Path, say: Say
         paths = draw_photos(folders.build / "photos" / f"{size[0]}x{size[1]}", FILES, size)
         files = Files(name, paths, expected(model, paths))
         for number, way in todo:
-            for turn in turns_of(way, files, model, settings, folders):
+            for turn in list(turns_of(way, files, model, settings, folders)):  # all of a way or none: a run may be stopped
                 results.append(file, turn.model_copy(update={"round": number}))
                 say(f"{name}, round {number}, {way}, {turn.concurrency}: {turn.failure or f'{turn.images_per_s:,.1f} images/s'}")
 
@@ -97,7 +94,7 @@ def turns_of(way: str, files: Files, model: Model, settings: Settings, folders: 
             yield from _uploaded(turn, CONTENDERS[OURS], Shape(), model, files, folders)
         else:
             yield from _from_client(turn, model, files, folders)
-    except (WrongAnswerError, StartError, LoadError, InstallError, SightlineError, OSError, RuntimeError) as error:
+    except (*FAILURES, SightlineError) as error:
         yield turn.model_copy(update={"failure": str(error) or type(error).__name__})
 
 
@@ -105,7 +102,8 @@ def _uploaded(turn: FileTurn, contender: Contender, shape: Shape, model: Model, 
     """Let wrk upload the files as they are."""
     multipart = contender.name not in CONTENDERS
     asked = [_multipart(path.read_bytes()) if multipart else _encoded(model, path.read_bytes()) for path in files.paths]
-    with _server(contender, shape, model, asked[0], folders) as server:
+    first = asked[0] if multipart else None
+    with running(contender, python_for(contender, folders), model, shape, first) as server:
         line = Line(server.port, 60)
         answers = np.stack([line.ask("raw" if multipart else "v2", one) for one in asked])
         line.close()
@@ -159,14 +157,6 @@ def _from_client(turn: FileTurn, model: Model, files: Files, folders: Folders) -
 
 def _spent_s(before: dict[int, float], after: dict[int, float]) -> float:
     return sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
-
-
-@contextlib.contextmanager
-def _server(contender: Contender, shape: Shape, model: Model, first: Request, folders: Folders) -> Iterator[Running]:
-    """Start a server of whole files; it is ready when the first of them is answered."""
-    python = python_for(contender, folders)
-    with running(contender, python, model, shape, first=first if contender.name not in CONTENDERS else None) as server:
-        yield server
 
 
 def _transforms() -> Contender:

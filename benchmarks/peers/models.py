@@ -101,14 +101,8 @@ def _publish(kind: Kind, repository: Path, folder: Path) -> None:
     if not weights.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         _write_weights(kind, weights)
-    command: list[str | Path] = [
-        Path(sys.executable).parent / "sightline",
-        "export",
-        "--from",
-        f"torchvision:{kind.backbone}",
-        "--weights",
-        weights,
-    ]
+    sightline = Path(sys.executable).parent / "sightline"
+    command: list[str | Path] = [sightline, "export", "--from", f"torchvision:{kind.backbone}", "--weights", weights]
     command += ["--name", kind.name, "--repository", repository, "--precision", kind.precision, "--images", "32"]
     if kind.precision == "int8":
         photos = folder / "calibration"

@@ -1,6 +1,6 @@
 """The race: round by round every contender is started, held to the right answers, put under load and ended; the order turns."""
 
-import contextlib
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from peers.models import IMAGES, Model
 from peers.perf import perf_windows
 from peers.process import Running, StartError, running
 from peers.results import IN_PROCESS, Turn, Window
-from peers.shapes import Shape, Tried, Tuned
+from peers.shapes import Shape, Tried, Tuned, read_tuned
 from peers.wire import WrongAnswerError, requests
 from peers.wrk import LoadError
 
@@ -28,6 +28,9 @@ HEAVY_IMAGES: Final = 2
 """About which a slow network is asked in each thread of a check."""
 HEAVY_FACTOR: Final = 2.0
 """A window of a network that answers a few images/s is so much longer."""
+
+FAILURES: Final = (WrongAnswerError, StartError, LoadError, InstallError, OSError, RuntimeError, subprocess.TimeoutExpired)
+"""Of a server: they stand in the result, and the race goes on."""
 
 Say = Callable[[str], None]
 
@@ -94,10 +97,10 @@ def turn_of(name: str, model: Model, number: int, tuned: Tuned, settings: Settin
             if contender.speaks_v2 and settings.perf_analyzer and not (model.kind.heavy and number > 1):
                 known |= perf_windows(server, window_s)
         return Turn.model_validate(known)
-    except WrongAnswerError as error:
-        return Turn.model_validate(known | {"windows": (), "failure": f"wrong answer: {error}", "wrong": True})
-    except (StartError, LoadError, InstallError, OSError, RuntimeError) as error:
-        return Turn.model_validate(known | {"windows": (), "failure": str(error) or type(error).__name__})
+    except FAILURES as error:
+        wrong = isinstance(error, WrongAnswerError)
+        said = f"wrong answer: {error}" if wrong else str(error) or type(error).__name__
+        return Turn.model_validate(known | {"windows": (), "failure": said, "wrong": wrong})
 
 
 def limit_windows(model: Model, window_s: float) -> tuple[Window, ...]:
@@ -134,7 +137,7 @@ def loaded_windows(server: Running, window_s: float, concurrencies: Sequence[int
 
 def run(models: Sequence[Model], names: Sequence[str], settings: Settings, folders: Folders, file: Path, say: Say) -> None:
     """Measure what `file` does not hold yet, and add it there turn by turn."""
-    tuned = _tuned()
+    tuned = read_tuned()
     done = {(turn.model, turn.contender, turn.round) for turn in results.read(file)[0]}
     todo = [
         (model, name, number)
@@ -151,40 +154,23 @@ def run(models: Sequence[Model], names: Sequence[str], settings: Settings, folde
         say(f"[{place}/{len(todo)}] {model.kind.name}, round {number}, {name}: {figures} ({time.monotonic() - began_s:.0f} s)")
 
 
-def _tuned() -> Tuned:
-    from peers.shapes import read_tuned
-
-    return read_tuned()
-
-
-def tune(
-    models: Sequence[Model], names: Sequence[str], window_s: float, folders: Folders, say: Say
-) -> Iterator[tuple[str, str, tuple[Tried, ...]]]:
-    """Try every shape of every contender that has a choice; yield model, contender and what was measured, in any order."""
-    for model in models:
-        for name in names:
-            contender = CONTENDERS[name]
-            candidates = contender.candidates(model.kind)
-            if len(candidates) < 2:
-                continue
-            tried = []
-            for shape in candidates:
-                with contextlib.suppress(InstallError):
-                    measured = _try(contender, model, shape, window_s, folders)
-                    rates = (
-                        " · ".join(f"{at}: {rate:,.1f}/s" for at, rate in measured.rates.items())
-                        if isinstance(measured, Tried)
-                        else measured
-                    )
-                    say(f"{model.kind.name}, {name}, {shape}: {rates}")
-                    if isinstance(measured, Tried):
-                        tried.append(measured)
-            yield model.kind.name, name, tuple(tried)
+def tune(model: Model, names: Sequence[str], window_s: float, folders: Folders, say: Say) -> Iterator[tuple[str, tuple[Tried, ...]]]:
+    """Try every shape of each contender that has a choice; yield the contender and what was measured."""
+    for name in names:
+        contender = CONTENDERS[name]
+        candidates = contender.candidates(model.kind)
+        if len(candidates) > 1:
+            tried = [_try(contender, model, shape, window_s, folders, say) for shape in candidates]
+            yield name, tuple(each for each in tried if each is not None)
 
 
-def _try(contender: Contender, model: Model, shape: Shape, window_s: float, folders: Folders) -> Tried | str:
+def _try(contender: Contender, model: Model, shape: Shape, window_s: float, folders: Folders, say: Say) -> Tried | None:
+    """Measure one shape; None, and a word of why, if it cannot be."""
     try:
-        with running(contender, python_for(contender, folders), model, shape) as server:
-            return Tried(shape=shape, rates={window.concurrency: round(window.per_s, 2) for window in loaded_windows(server, window_s)})
-    except (WrongAnswerError, StartError, LoadError, OSError) as error:
-        return str(error)
+        with running(contender, python_for(contender, folders, say), model, shape) as server:
+            rates = {window.concurrency: round(window.per_s, 2) for window in loaded_windows(server, window_s)}
+    except FAILURES as error:
+        say(f"{model.kind.name}, {contender.name}, {shape}: {error}")
+        return None
+    say(f"{model.kind.name}, {contender.name}, {shape}: {' · '.join(f'{each}: {rate:,.1f}/s' for each, rate in rates.items())}")
+    return Tried(shape=shape, rates=rates)

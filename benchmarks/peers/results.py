@@ -8,6 +8,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from sightline.host.files import write_atomically
+
 MOST_BYTES: Final = 64 * 1024 * 1024
 IN_PROCESS: Final = "in process"
 """The contender that is no server."""
@@ -78,10 +80,12 @@ LINES: Final[TypeAdapter[Turn | FileTurn]] = TypeAdapter(Line)
 
 
 def append(file: Path, turn: Turn | FileTurn) -> None:
-    """Add a turn to the file."""
+    """Add a turn to the file; the torn last line of a killed run gives way."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as lines:
-        lines.write(turn.model_dump_json() + "\n")
+    with file.open("ab+") as lines:
+        lines.seek(0)
+        lines.truncate(lines.read().rfind(b"\n") + 1)
+        lines.write(turn.model_dump_json().encode() + b"\n")
 
 
 def read(file: Path) -> tuple[list[Turn], list[FileTurn]]:
@@ -99,6 +103,14 @@ def read(file: Path) -> tuple[list[Turn], list[FileTurn]]:
         else:
             files.append(turn)
     return turns, files
+
+
+def forget_failures(file: Path) -> None:
+    """Leave only what was measured in the file: what failed is tried again."""
+    turns, files = read(file)
+    kept: list[Turn | FileTurn] = [*(turn for turn in turns if not turn.failure), *(turn for turn in files if not turn.failure)]
+    if len(kept) < len(turns) + len(files):
+        write_atomically(file, "".join(turn.model_dump_json() + "\n" for turn in kept))
 
 
 class Figure(_Value):

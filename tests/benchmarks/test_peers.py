@@ -129,6 +129,9 @@ def test_turns_are_kept_line_by_line_and_a_torn_one_is_measured_again(tmp_path: 
     with file.open("a") as lines:
         lines.write('{"kind": "turn", "mod')
     assert results.read(file) == ([first], [files])
+    results.append(file, turn("ray", 2, {}, failure="it was busy"))
+    results.forget_failures(file)
+    assert results.read(file) == ([first], [files])
     file.write_text('{"kind": "strange"}\n')
     with pytest.raises(ValueError, match="strange"):
         results.read(file)

@@ -32,6 +32,10 @@ class Network:
         self.input, self.output = tensor.name, self._session.get_outputs()[0].name
         self.shape = tuple(tensor.shape[1:])
 
+    def __reduce__(self) -> tuple[type["Network"], tuple[()]]:
+        """A worker that is spawned opens the file by itself: KServe pickles its models."""
+        return Network, ()
+
     def image(self, content: bytes) -> np.ndarray:
         """One image, uint8 [H, W, C], of the bytes of a request."""
         return np.frombuffer(content, np.uint8).reshape(self.shape)
