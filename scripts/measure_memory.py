@@ -20,6 +20,8 @@ from sightline_serving.process.memory import count, held, mib
 from sightline_serving.server import Server, start_server
 from sightline_serving.settings import FREE_PORTS
 
+TIMEOUT_S: Final = 300.0
+"""Thirty-two requests to a large network wait for each other."""
 SETTLE_S: Final = 3.0
 """Between the last answer and the reading."""
 
@@ -49,7 +51,7 @@ def measure(repository: Path, clients: int, seconds: float) -> None:
 
 def ask(server: Server, model: str, clients: int, seconds: float) -> None:
     """Let many clients ask about one image a request."""
-    with Classifier(model, server.grpc_url) as classifier, ThreadPoolExecutor(clients) as pool:
+    with Classifier(model, server.grpc_url, timeout_s=TIMEOUT_S) as classifier, ThreadPoolExecutor(clients) as pool:
         shape = classifier.card.preprocess.shape
         pixels = np.random.default_rng(0).integers(0, 256, (clients, 1, *shape), dtype=np.uint8)
         until_s = time.monotonic() + seconds
