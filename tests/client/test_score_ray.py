@@ -97,7 +97,7 @@ def test_an_address_without_a_ray_is_refused(tmp_path: Path, address: str, sente
 
 @pytest.mark.triton
 @pytest.mark.usefixtures("two_workers")
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [SUFFIXES[0], *(pytest.param(suffix, marks=pytest.mark.slow) for suffix in SUFFIXES[1:])])
 def test_rows_are_those_of_a_job_without_ray_also_where_a_worker_is_killed(
     classifier: Classifier, folder: Path, tmp_path: Path, suffix: str
 ) -> None:
@@ -132,7 +132,10 @@ def ended_after(rows: int) -> Callable[[ScoreProgress], None]:
 
 @pytest.mark.triton
 @pytest.mark.usefixtures("two_workers")
-@pytest.mark.parametrize(("first", "second"), [("ray", "ray"), ("local", "ray"), ("ray", "local")])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("ray", "local"), pytest.param("local", "ray", marks=pytest.mark.slow), pytest.param("ray", "ray", marks=pytest.mark.slow)],
+)
 def test_a_job_that_was_ended_goes_on_with_or_without_ray(
     classifier: Classifier, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: Engine, second: Engine
 ) -> None:
