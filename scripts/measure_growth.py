@@ -20,10 +20,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sightline.console import messages, results, table
-from sightline.repository.image_ensemble import publish_image_ensemble
 from sightline_export.candidate import ExportCandidate
 from sightline_export.graph.calibration import calibration_from
 from sightline_export.pipeline import export_candidate
+from sightline_export.settings import ExportSettings
 from sightline_export.sources.probe_images import images_below
 from sightline_serving.process.memory import count, held, mib
 from sightline_serving.server import start_server
@@ -80,9 +80,7 @@ def publish(repository: Path, recipe: str, models: int, *, images: bool) -> None
         for candidate in candidates(recipe, models, Path(scratch)):
             if not (repository / candidate.card.name / "card.json").exists():
                 shutil.rmtree(repository / candidate.card.name, ignore_errors=True)
-                export_candidate(candidate, repository)
-            if images:
-                publish_image_ensemble(repository, candidate.card)
+                export_candidate(candidate, repository, ExportSettings(image_ensemble=images))
 
 
 def candidates(recipe: str, models: int, images: Path) -> Iterator[ExportCandidate]:
