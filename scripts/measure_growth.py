@@ -5,31 +5,23 @@
 The models are published below FOLDER, which is used again. PSS of the server's processes at rest, three seconds after all are ready.
 """
 
-import shutil
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import click
-import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
+from publish_untrained import untrained, write_noise
 
 from sightline.console import messages, results, table
-from sightline_export.candidate import ExportCandidate
-from sightline_export.graph.calibration import calibration_from
 from sightline_export.pipeline import export_candidate
 from sightline_export.settings import ExportSettings
-from sightline_export.sources.probe_images import images_below
 from sightline_serving.process.memory import count, held, mib
 from sightline_serving.server import start_server
 from sightline_serving.settings import FREE_PORTS
-from sightline_training.networks.wrappers import Answering, Network
-from sightline_training.recipes import recipe_named
 
 SETTLE_S: Final = 3.0
 STARTUP_S: Final = 300.0
@@ -74,28 +66,12 @@ def measure(folder: Path, recipe: str, counts: tuple[int, ...], plot: Path | Non
 def publish(repository: Path, recipe: str, models: int, *, images: bool) -> None:
     """Export the network of a recipe under so many names, as far as they are missing."""
     repository.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)):
-            Image.fromarray(pixels).save(Path(scratch, f"{number}.png"))
-        for candidate in candidates(recipe, models, Path(scratch)):
-            if not (repository / candidate.card.name / "card.json").exists():
-                shutil.rmtree(repository / candidate.card.name, ignore_errors=True)
-                export_candidate(candidate, repository, ExportSettings(image_ensemble=images))
-
-
-def candidates(recipe: str, models: int, images: Path) -> Iterator[ExportCandidate]:
-    """Give the same network under so many names."""
-    chosen = recipe_named(recipe)
-    for number in range(models):
-        card = chosen.card.model_copy(update={"name": f"{recipe}_{number:03}"})
-        network = Answering(Network(card, chosen.build(card, None))).eval()
-        yield ExportCandidate(
-            card=card,
-            network=lambda network=network: network,  # type: ignore[misc]
-            images=lambda most, card=card: images_below(images, card, most),  # type: ignore[misc]
-            calibration=lambda card, settings: calibration_from(images, card, settings.count),
-            provenance={"recipe": recipe, "weights": "untrained"},
-        )
+    with tempfile.TemporaryDirectory(prefix="sightline-untrained-") as scratch:
+        write_noise(Path(scratch))
+        for number in range(models):
+            name = f"{recipe}_{number:03}"
+            if not (repository / name / "card.json").exists():
+                export_candidate(untrained(recipe, Path(scratch), name), repository, ExportSettings(image_ensemble=images))
 
 
 def served(repository: Path, models: int, *, images: bool) -> Row:

@@ -27,23 +27,32 @@ def main(repository: Path, recipes: tuple[str, ...]) -> None:
     """Publish RECIPES, those that need no other network's weights, in REPOSITORY."""
     with tempfile.TemporaryDirectory(prefix="sightline-untrained-") as scratch:
         images = Path(scratch)
-        for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (64, 64, 64, 3), dtype=np.uint8)):
-            Image.fromarray(pixels).save(images / f"{number:02}.png")
+        write_noise(images)
         for name in recipes:
             for exported in export_candidate(untrained(name, images), repository):
                 results().print(f"{exported.published.folder} is published, untrained")
 
 
-def untrained(name: str, images: Path) -> ExportCandidate:
-    """Return the network of a recipe, with the weights that it begins with, compared on the images of a folder."""
+def write_noise(folder: Path) -> None:
+    """Write 64 images of noise to compare on."""
+    for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (64, 64, 64, 3), dtype=np.uint8)):
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+
+
+def untrained(name: str, images: Path, served_as: str = "") -> ExportCandidate:
+    """Return the network of a recipe, with the weights that it begins with, compared on the images of a folder.
+
+    `served_as` is the model's name; empty is the recipe's.
+    """
     recipe = recipe_named(name)
+    card = recipe.card.model_copy(update={"name": served_as or recipe.card.name})
 
     def network() -> torch.nn.Module:
         torch.manual_seed(0)
-        return Answering(Network(recipe.card, recipe.build(recipe.card, None))).eval()
+        return Answering(Network(card, recipe.build(card, None))).eval()
 
     return ExportCandidate(
-        card=recipe.card,
+        card=card,
         network=network,
         images=lambda most: images_below(images, recipe.card, most),
         calibration=lambda card, settings: calibration_from(images, card, settings.count),

@@ -3,9 +3,12 @@
 PSS counts what several processes share once in all (/proc/PID/smaps_rollup).
 """
 
+import contextlib
 from collections.abc import Iterable
 
 import psutil
+
+from sightline_serving.process import memory
 
 
 def tree(pid: int, marker: str = "") -> list[psutil.Process]:
@@ -34,10 +37,8 @@ def pss_bytes(processes: Iterable[psutil.Process]) -> int:
     """Return what they hold together; one that has ended meanwhile holds nothing."""
     held = 0
     for process in processes:
-        try:
-            held += process.memory_full_info().pss
-        except psutil.NoSuchProcess:
-            continue
+        with contextlib.suppress(psutil.NoSuchProcess):
+            held += memory.pss_bytes(process)
     return held
 
 

@@ -7,9 +7,13 @@ import time
 import types
 from pathlib import Path
 
+import numpy as np
+import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
-from sightline_serving.backend import busy
+from sightline.repository import instances
+from sightline_serving.backend import busy, config_settings
 from sightline_serving.backend.busy import ALONE_AFTER_S, FOLDER, Busy, busy_file
 
 GROUPS = {"instance_group": [{"name": "first", "count": 1}, {"name": "more", "count": 2}], "name": "fruit"}
@@ -73,3 +77,49 @@ def test_only_the_groups_that_are_published_share_a_file(
 def test_a_folder_that_cannot_be_written_is_no_reason_not_to_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FOLDER, str(tmp_path / "missing"))
     assert busy_file({"model_instance_name": "first_0", "model_version": "1"}, GROUPS) is None
+
+
+def test_the_backend_which_stands_alone_and_the_repository_call_things_alike() -> None:
+    assert (busy.FIRST_GROUP, busy.MORE_GROUP) == (instances.FIRST_GROUP, instances.MORE_GROUP)
+    assert (config_settings.LONE_THREADS, config_settings.LARGEST_RUN) == (instances.LONE_THREADS, instances.LARGEST_RUN)
+
+
+@pytest.mark.parametrize(
+    ("stated", "threads"), [({}, 0), ({"lone_thread_count": "0"}, config_settings._cores()), ({"lone_thread_count": "3"}, 3)]
+)
+def test_threads_for_a_lone_request_are_those_that_the_config_states(stated: dict[str, str], threads: int) -> None:
+    parameters = {name: {"string_value": value} for name, value in stated.items()}
+    assert config_settings.lone_threads({"parameters": parameters}) == threads
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_how_many_threads_compute_an_answer_changes_none_of_its_bits(rows: int) -> None:
+    chance = np.random.default_rng(0)
+    weights = {
+        "w1": chance.normal(size=(64, 3, 3, 3)),
+        "w2": chance.normal(size=(96, 64, 3, 3)),
+        "w3": chance.normal(size=(96, 40)),
+        "b3": chance.normal(size=40),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "w1"], ["a"]),
+            helper.make_node("Relu", ["a"], ["b"]),
+            helper.make_node("Conv", ["b", "w2"], ["c"], strides=[2, 2]),
+            helper.make_node("GlobalAveragePool", ["c"], ["d"]),
+            helper.make_node("Flatten", ["d"], ["e"]),
+            helper.make_node("Gemm", ["e", "w3", "b3"], ["f"]),
+            helper.make_node("Softmax", ["f"], ["y"]),
+        ],
+        "convolutions",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 64, 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 40])],
+        [numpy_helper.from_array((0.05 * value).astype(np.float32), name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
+    pixels = chance.normal(size=(rows, 3, 64, 64)).astype(np.float32)
+    answers = []
+    for threads in ("1", "2", "4"):
+        options = config_settings.session_options({"parameters": {"intra_op_thread_count": {"string_value": threads}}})
+        answers.append(ort.InferenceSession(model, options, providers=["CPUExecutionProvider"]).run(["y"], {"x": pixels})[0].tobytes())
+    assert answers[0] == answers[1] == answers[2]

@@ -22,8 +22,6 @@ WORKING: Final = (1 << 63) - 1
 NEVER: Final = 0
 SLOT_BYTES: Final = 8
 """A signed integer: when the instance worked last, in ns of the clock that all processes of a machine share (CLOCK_MONOTONIC)."""
-
-
 FIRST_GROUP: Final = "first"
 MORE_GROUP: Final = "more"
 """Names of the instance groups of a model whose first instance is asked before the others."""

@@ -54,12 +54,12 @@ def largest_run(config: Mapping[str, Any]) -> int:
 
 
 def lone_threads(config: Mapping[str, Any]) -> int:
-    """Return how many threads an instance takes while no other works: all cores where the config says 0; -1, no more, without a word of it.
+    """Return how many threads the first instance takes while no other works; 0 if the config does not say it, all cores if it says 0.
 
     Raises ValueError, with a sentence, for what is no integer.
     """
-    stated = _integer(_parameters(config), LONE_THREADS, -1)
-    return stated if stated else _cores()
+    parameters = _parameters(config)
+    return (_integer(parameters, LONE_THREADS, 0) or _cores()) if LONE_THREADS in parameters else 0
 
 
 def stated_batch_sizes(config: Mapping[str, Any]) -> list[int]:

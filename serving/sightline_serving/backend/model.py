@@ -71,7 +71,7 @@ class TritonPythonModel:
             _refuse(f"there is no {file.name} in the version folder")
         try:
             options = session_options(config)
-            batch_sizes, images_a_run, all_threads = stated_batch_sizes(config), largest_run(config), lone_threads(config)
+            batch_sizes, images_a_run, most_threads = stated_batch_sizes(config), largest_run(config), lone_threads(config)
         except ValueError as error:
             _refuse(str(error))
         try:
@@ -91,11 +91,12 @@ class TritonPythonModel:
         _agree("output", self.session.get_outputs(), config["output"], self.max_batch_size)
         self.joined: dict[str, Array] = {}
         self.warm_ups = len(config.get("model_warmup", []))
-        self.busy = None if on_gpu else busy_file(args, config)
+        gains = most_threads > options.intra_op_num_threads and not on_gpu
+        self.busy = busy_file(args, config) if gains else None
         self.lone_session = self.session
         # Of idle instances Triton asks the first: no other is ever alone for long.
-        if self.busy is not None and self.busy.is_first and all_threads > options.intra_op_num_threads:
-            options.intra_op_num_threads = all_threads
+        if self.busy is not None and self.busy.is_first:
+            options.intra_op_num_threads = most_threads
             self.lone_session = new_session()
         # What a run on the CPU needs of memory is kept for the next one, and grows with its images.
         self.largest_run = 0 if on_gpu else images_a_run

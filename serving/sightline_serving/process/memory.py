@@ -14,8 +14,7 @@ Held = dict[str, list[int]]
 def held(pid: int, models: Iterable[str] = ()) -> Held:
     """Read what the server with the process id `pid` holds, and each worker of `models`, or of what reformats for them.
 
-    Linux, /proc/PID/smaps_rollup; elsewhere, and of a process that may not be read, the resident set. A process that ends meanwhile
-    counts nothing.
+    A process that ends meanwhile counts nothing.
     """
     owners = [f"{model}{suffix}" for model in models for suffix in ("", "_reformat")]
     shares: Held = {"Triton": []}
@@ -26,12 +25,18 @@ def held(pid: int, models: Iterable[str] = ()) -> Held:
         return shares
     for process in processes:
         try:
-            words, memory = process.cmdline(), process.memory_full_info()
+            words, share = process.cmdline(), pss_bytes(process)
         except psutil.Error:
             continue
         of = [model for model in owners if any(_is_of(word, model) for word in words)]
-        shares.setdefault(max(of, key=len) if of else "Triton", []).append(int(getattr(memory, "pss", 0) or memory.rss))
+        shares.setdefault(max(of, key=len) if of else "Triton", []).append(share)
     return dict(sorted(shares.items()))
+
+
+def pss_bytes(process: psutil.Process) -> int:
+    """Return the share of one process (Linux, /proc/PID/smaps_rollup); elsewhere its resident set. Raises psutil.Error if it has ended."""
+    memory = process.memory_full_info()
+    return int(getattr(memory, "pss", 0) or memory.rss)
 
 
 def mib(shares: Held, who: str = "all") -> int:
