@@ -154,6 +154,10 @@ def tune(models: Sequence[str], peers: Sequence[str], window_s: float, again: bo
 def guard(store: bool, rounds: int, window_s: float, models: Sequence[str]) -> None:
     """Hold the ratios of a run to the stored ones; exit code 1 if one dropped by more than 15 %."""
     say = messages().print
+    # Before minutes are measured, and not after.
+    if store and models:
+        raise click.UsageError("--store keeps the ratios of all models: leave --model out")
+    stored = None if store else _stored()
     measured = BUILD / "guard.jsonl"
     measured.unlink(missing_ok=True)
     settings = race.Settings(rounds=rounds, window_s=window_s, perf_analyzer=False)
@@ -162,16 +166,14 @@ def guard(store: bool, rounds: int, window_s: float, models: Sequence[str]) -> N
     turns, _ = results.read(measured)
     now = guarding.ratios(turns)
     machine = _machine_text(this_machine())
-    if store:
+    if stored is None:
+        if missing := [name for name in guarding.names() if name not in now]:
+            raise click.ClickException(f"nothing was stored, since these could not be measured: {'; '.join(missing)}")
         at = datetime.now(UTC).date().isoformat()
         medians = {name: round(value.median, 3) for name, value in now.items()}
-        guarding.store(guarding.Stored(machine=machine, at=at, rounds=rounds, window_s=window_s, ratios=medians))
+        guarding.store(guarding.Stored(machine=machine, at=at, rounds=rounds, window_s=window_s, ratios=medians), guarding.FILE)
         say(f"stored {len(now)} ratios in {guarding.FILE}")
         return
-    try:
-        stored = guarding.read_stored()
-    except FileNotFoundError:
-        raise click.ClickException(f"nothing is stored to compare with: make bench-guard-store writes {guarding.FILE}") from None
     if stored.machine != machine:
         say(f"note: the stored ratios are of another machine, {stored.machine}; this one is {machine}")
     expected = {name: value for name, value in stored.ratios.items() if name.partition(",")[0] in names}
@@ -179,6 +181,15 @@ def guard(store: bool, rounds: int, window_s: float, models: Sequence[str]) -> N
     _print_rows(rows)
     if any(row.failed for row in rows):
         sys.exit(1)
+
+
+def _stored() -> guarding.Stored:
+    try:
+        return guarding.read_stored(guarding.FILE)
+    except FileNotFoundError:
+        raise click.ClickException(f"nothing is stored to compare with: make bench-guard-store writes {guarding.FILE}") from None
+    except ValueError as error:
+        raise click.ClickException(f"{guarding.FILE} holds no ratios ({str(error).splitlines()[0]}): make bench-guard-store") from None
 
 
 def _print_rows(rows: Sequence[guarding.Row]) -> None:

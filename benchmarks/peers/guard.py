@@ -66,6 +66,13 @@ class Row:
         return f"dropped by more than {MOST_DROP:.0%}" if self.failed else "holds"
 
 
+def names() -> list[str]:
+    """Return the names of all ratios: `mnist, 8, over FastAPI`."""
+    return [
+        f"{model}, {concurrency}, over {other}" for model in MODELS for concurrency in KINDS[model].concurrencies for other in OVER.values()
+    ]
+
+
 def ratios(turns: Sequence[Turn]) -> dict[str, Figure]:
     """Return every ratio that the turns have."""
     measured = {}

@@ -56,7 +56,7 @@ def test_the_command_ends_with_1_and_one_table_that_says_which(
     file = tmp_path / "guard.json"
     at_200 = {name: value.median for name, value in guard.ratios(turns(200.0)).items()}
     guard.store(guard.Stored(machine="another one", at="2026-11-28", rounds=3, window_s=2.0, ratios=at_200), file)
-    monkeypatch.setattr(race.guarding.read_stored, "__defaults__", (file,))
+    monkeypatch.setattr(race.guarding, "FILE", file)
     monkeypatch.setattr(race, "BUILD", tmp_path)
     monkeypatch.setattr(race, "find_wrk", lambda: "wrk")
     monkeypatch.setattr(race, "_opened", lambda *_: [])
@@ -65,3 +65,41 @@ def test_the_command_ends_with_1_and_one_table_that_says_which(
     said = CliRunner().invoke(race.main, ["guard", "--model", "mnist"])
     assert said.exit_code == exit_code, said.output
     assert said.output.count("dropped by more than 15%") == (6 if exit_code else 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "content", "said"),
+    [
+        ([], None, "nothing is stored to compare with: make bench-guard-store writes {file}"),
+        ([], "{}", "{file} holds no ratios (5 validation errors for Stored): make bench-guard-store"),
+        (["--store", "--model", "mnist"], None, "--store keeps the ratios of all models: leave --model out"),
+    ],
+)
+def test_what_is_wrong_before_is_said_before_anything_is_measured(
+    arguments: list[str], content: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    race = script("benchmarks/race.py")
+    file = tmp_path / "guard.json"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setattr(race.guarding, "FILE", file)
+    monkeypatch.setattr(race, "find_wrk", lambda: "wrk")
+    monkeypatch.setattr(race.race, "run", lambda *_: pytest.fail("something was measured"))
+    refused = CliRunner().invoke(race.main, ["guard", *arguments])
+    assert refused.exit_code != 0
+    assert f"Error: {said.format(file=file)}\n" in refused.output
+
+
+def test_ratios_that_could_not_be_measured_keep_the_others_from_being_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    race = script("benchmarks/race.py")
+    monkeypatch.setattr(race.guarding, "FILE", tmp_path / "guard.json")
+    monkeypatch.setattr(race, "BUILD", tmp_path)
+    monkeypatch.setattr(race, "find_wrk", lambda: "wrk")
+    monkeypatch.setattr(race, "_opened", lambda *_: [])
+    monkeypatch.setattr(race.race, "run", lambda *_: None)  # no server is started here
+    monkeypatch.setattr(race.results, "read", lambda _: (turns(200.0), []))
+    refused = CliRunner().invoke(race.main, ["guard", "--store"])
+    assert refused.exit_code == 1
+    assert "nothing was stored, since these could not be measured: asl, 1, over ONNX Runtime in process; " in refused.output
+    assert "mnist" not in refused.output
+    assert not (tmp_path / "guard.json").exists()
