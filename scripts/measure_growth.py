@@ -2,11 +2,13 @@
 
     python scripts/measure_growth.py FOLDER [--recipe mnist] [--models 1 --models 4 --models 16 --models 64] [--plot docs/growth.svg]
 
-The models are published below FOLDER, which is used again. PSS of the server's processes at rest, three seconds after all are ready.
+The models are published in FOLDER, which is used again. PSS of the server's processes at rest, three seconds after all are ready.
 """
 
+import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -47,12 +49,12 @@ class Row:
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the figures as SVG or PNG.")
 def measure(folder: Path, recipe: str, counts: tuple[int, ...], plot: Path | None) -> None:
     """Measure servers over copies of one network, below FOLDER."""
+    names = publish(folder / "whole-files", recipe, max(counts))
+    without_images(folder / "whole-files", folder / "pixels", names)
     rows = []
-    for images in KINDS:
+    for images, repository in ((True, folder / "whole-files"), (False, folder / "pixels")):
         for models in counts:
-            repository = folder / f"{recipe}-{models}{'-image' * images}"
-            publish(repository, recipe, models, images=images)
-            rows.append(served(repository, models, images=images))
+            rows.append(served(repository, names[:models], images=images))
             messages().print(f"{models} models, {KINDS[images]}: {rows[-1].memory_mib:,} MiB, ready after {rows[-1].ready_s:.1f} s")
     report = table("models", "", "processes", "MiB at rest", "MiB a model", "ready after, s", left=2)
     for row in rows:
@@ -63,25 +65,33 @@ def measure(folder: Path, recipe: str, counts: tuple[int, ...], plot: Path | Non
         draw(rows, recipe, plot)
 
 
-def publish(repository: Path, recipe: str, models: int, *, images: bool) -> None:
-    """Export the network of a recipe under so many names, as far as they are missing."""
+def publish(repository: Path, recipe: str, models: int) -> list[str]:
+    """Export the network of a recipe under so many names, as far as they are missing, and return the names."""
     repository.mkdir(parents=True, exist_ok=True)
+    names = [f"{recipe}_{number:03}" for number in range(models)]
     with tempfile.TemporaryDirectory(prefix="sightline-untrained-") as scratch:
         write_noise(Path(scratch))
-        for number in range(models):
-            name = f"{recipe}_{number:03}"
+        for name in names:
             if not (repository / name / "card.json").exists():
-                export_candidate(untrained(recipe, Path(scratch), name), repository, ExportSettings(image_ensemble=images))
+                export_candidate(untrained(recipe, Path(scratch), name), repository, ExportSettings())
+    return names
 
 
-def served(repository: Path, models: int, *, images: bool) -> Row:
-    """Start a server over the repository and read what it holds."""
+def without_images(repository: Path, to: Path, names: Sequence[str]) -> None:
+    """Copy the models alone, without what takes whole files for them."""
+    for name in names:
+        if not (to / name).exists():
+            shutil.copytree(repository / name, to / name)
+
+
+def served(repository: Path, names: Sequence[str], *, images: bool) -> Row:
+    """Start a server over these models and read what it holds."""
     began_s = time.perf_counter()
-    with start_server(repository, replace(FREE_PORTS, startup_timeout_s=STARTUP_S)) as server:
+    with start_server(repository, replace(FREE_PORTS, models=tuple(names), startup_timeout_s=STARTUP_S)) as server:
         ready_s = time.perf_counter() - began_s
         time.sleep(SETTLE_S)
         shares = held(server.pid)
-    return Row(models, images, count(shares), mib(shares), ready_s)
+    return Row(len(names), images, count(shares), mib(shares), ready_s)
 
 
 def draw(rows: list[Row], recipe: str, file: Path) -> None:

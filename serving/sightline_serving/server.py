@@ -24,7 +24,7 @@ from sightline_serving.process.ports import Ports
 from sightline_serving.process.process import TritonProcess, follow, run
 from sightline_serving.process.readiness import Endpoints, wait_until_ready
 from sightline_serving.process.reservation import reserve
-from sightline_serving.selection.overlay import choose_replacements, overlay
+from sightline_serving.selection.overlay import choose_view, overlay
 from sightline_serving.selection.plan_selection import ALLOW_CODE, Replacement
 from sightline_serving.selection.preflight import SelectedModel, Selection, demand_signatures, select_models
 from sightline_serving.settings import ServeSettings
@@ -99,8 +99,7 @@ def start_selection(
             f"refused to listen at {settings.ip}. {AGE}. Stay on 127.0.0.1, serve with NVIDIA's container {CONTAINER}, "
             "or insist on it (outdated-beyond-loopback)"
         )
-    chosen, refusals = choose_replacements(selection, triton, settings)
-    replacements = {**replacements, **chosen}
+    view = choose_view(selection, triton, settings, replacements)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=SHM_PREFIX, ignore_cleanup_errors=True)))
         log = open_log(settings.log_file or folder / "triton.log")
@@ -111,9 +110,9 @@ def start_selection(
         backends = prepare_backends(triton, backends)
         token = f"{SHM_PREFIX}{secrets.token_hex(8)}"
         with reserve(settings.ip, settings.ports) as ports:
-            links = overlay(repository, selection, replacements, folder)
+            links = overlay(repository, selection, view, folder)
             command = _command(triton, links, backends, settings.ip, ports, token, settings.stop_timeout_s)
-            if any(replacement.brings_code for replacement in replacements.values()):
+            if any(replacement.brings_code for replacement in view.replacements.values()):
                 command.append(f"--backend-config={ALLOW_CODE}")
             grace_s = settings.stop_timeout_s + EXITING_S
             busy = folder / "busy"
@@ -131,7 +130,7 @@ def start_selection(
             pid=process.pid,
             triton=f"{version} ({triton.origin})",
             models=selection.models,
-            notices=(*_notices(triton, settings.ip, selection), *refusals, *log.on_the_cpu()),
+            notices=(*_notices(triton, settings.ip, selection), *view.notices, *log.on_the_cpu()),
             log_file=log.file,
             ports=ports,
             _process=process,

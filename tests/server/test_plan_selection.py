@@ -27,7 +27,7 @@ from sightline.repository.read import read_folder
 from sightline.repository.tensorrt_plan import DIFFERENCES, Profile, check_plan, differences, identity, profile_for, read_plan
 from sightline_serving.process.installation import Installation
 from sightline_serving.selection.ort_tensorrt import choose_provider, with_tensorrt_provider
-from sightline_serving.selection.overlay import overlay
+from sightline_serving.selection.overlay import View, overlay
 from sightline_serving.selection.plan_selection import (
     PLATFORM,
     Replacement,
@@ -292,7 +292,7 @@ def test_the_view_holds_the_plans_instead_of_the_onnx_files_and_the_repository_s
     repository = version.parents[1]
     before = sorted(repository.rglob("*"))
     (tmp_path / "run").mkdir()
-    view = overlay(repository, select_models(repository), {"tiny": chosen(version, here())}, tmp_path / "run")
+    view = overlay(repository, select_models(repository), View({"tiny": chosen(version, here())}), tmp_path / "run")
     assert sorted(path.name for path in (view / "tiny" / "1").iterdir()) == ["model.plan"]
     assert (view / "tiny" / "1" / "model.plan").read_bytes() == b"the plan"
     assert (view / "tiny" / "1" / "model.plan").resolve() == folder / "model.plan"

@@ -60,13 +60,14 @@ def models(as_json: bool, server: Server) -> None:
 def list_model(transport: "Transport", served: "ServedVersion") -> ListedModel:
     """Ask the server for the configuration of a model, and describe it by the card in it."""
     from sightline.classifier import served_card
+    from sightline.in_triton import SHARED
 
     config = transport.config(served.name, served.version)
     card = pictures_of = problem = None
     try:
         if config.pictures_of is not None:
             pictures_of = unseal(config.pictures_of, f"config.pbtxt of the model {served.name} on {transport.url}")
-        else:
+        elif served.name != SHARED:
             card = served_card(config, transport.url)
     except ContractError as error:
         problem = str(error)
@@ -82,7 +83,7 @@ def list_model(transport: "Transport", served: "ServedVersion") -> ListedModel:
 
 
 def _row(listed: ListedModel) -> tuple[str, ...]:
-    from sightline.in_triton import IMAGE
+    from sightline.in_triton import IMAGE, SHARED
 
     takes, classes, labels = "?", "?", "no card of ours"
     if listed.card is not None:
@@ -92,4 +93,6 @@ def _row(listed: ListedModel) -> tuple[str, ...]:
     elif listed.pictures_of is not None:
         is_ensemble = listed.model == listed.pictures_of + IMAGE
         takes, classes, labels = "encoded images" if is_ensemble else "(a step before it)", "-", f"for {listed.pictures_of}"
+    elif listed.model == SHARED:
+        takes, classes, labels = "(a step before them)", "-", "for all that take encoded images"
     return listed.model, listed.version, takes, classes, labels, (listed.card_sha256 or "-")[:12], str(listed.answered)

@@ -22,6 +22,8 @@ class Tensor:
     dims: tuple[int, ...]
     label_file: str = ""
     """Of an output: the file beside `config.pbtxt` that names its classes."""
+    optional: bool = False
+    """Of an input: whether a request may come without it."""
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def _read(message: ProtobufMessage) -> ModelConfig:
         platform=message.platform,
         default_file=message.default_model_filename,
         max_batch_size=message.max_batch_size,
-        inputs=tuple(Tensor(item.name, DataType.Name(item.data_type), tuple(item.dims)) for item in message.input),
+        inputs=tuple(Tensor(item.name, DataType.Name(item.data_type), tuple(item.dims), optional=item.optional) for item in message.input),
         outputs=tuple(Tensor(item.name, DataType.Name(item.data_type), tuple(item.dims), item.label_filename) for item in message.output),
         policy=_policy(message.version_policy),
         instance_groups=tuple(
@@ -121,8 +121,8 @@ def _pairs(mapping: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 def _write_tensors(messages: ProtobufMessage, tensors: Sequence[Tensor]) -> None:
     del messages[:]
     for tensor in tensors:
-        labelled = {"label_filename": tensor.label_file} if tensor.label_file else {}
-        messages.add(name=tensor.name, data_type=DataType.Value(tensor.data_type), dims=tensor.dims, **labelled)
+        more = {"label_filename": tensor.label_file} if tensor.label_file else {"optional": True} if tensor.optional else {}
+        messages.add(name=tensor.name, data_type=DataType.Value(tensor.data_type), dims=tensor.dims, **more)
 
 
 def _write_policy(message: ProtobufMessage, policy: VersionPolicy) -> None:

@@ -5,6 +5,8 @@ from typing import Final
 
 import psutil
 
+from sightline.in_triton import REFORMAT, SHARED
+
 MIB: Final = 1024 * 1024
 
 Held = dict[str, list[int]]
@@ -12,11 +14,11 @@ Held = dict[str, list[int]]
 
 
 def held(pid: int, models: Iterable[str] = ()) -> Held:
-    """Read what the server with the process id `pid` holds, and each worker of `models`, or of what reformats for them.
+    """Read what the server with the process id `pid` holds, and each worker of `models`, or of what reformats for them, or for all.
 
     A process that ends meanwhile counts nothing.
     """
-    owners = [f"{model}{suffix}" for model in models for suffix in ("", "_reformat")]
+    owners = [f"{model}{suffix}" for model in models for suffix in ("", REFORMAT)] + [SHARED]
     shares: Held = {"Triton": []}
     try:
         root = psutil.Process(pid)
