@@ -16,6 +16,7 @@ from typing import Final
 import click
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from publish_untrained import untrained, write_noise
 
 from sightline.console import messages, results, table
@@ -107,6 +108,7 @@ def draw(rows: list[Row], recipe: str, file: Path) -> None:
     for axes, unit in ((memory, "memory at rest, MiB"), (start, "ready after, s")):
         axes.set(xlabel=f"models ({recipe})", ylabel=unit, xscale="log", yscale="log")
         axes.set_xticks(sorted({row.models for row in rows}), [str(models) for models in sorted({row.models for row in rows})])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.minorticks_off()
         axes.yaxis.set_major_formatter("{x:g}")
         axes.grid(visible=True, which="both", alpha=0.25)

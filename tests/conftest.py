@@ -1,6 +1,8 @@
 """What every test may ask for."""
 
+import functools
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,13 @@ class OneServerAtATime(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdi
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneServerAtATime:
     return OneServerAtATime(config, log)
+
+
+def pytest_runtest_setup() -> None:
+    """Let torch build its table of ONNX functions once in a process: it reads the sources of 500 functions anew for each export."""
+    module = sys.modules.get("torch.onnx._internal.exporter._registration")
+    if module is not None and not isinstance(module.ONNXRegistry.__dict__["from_torchlib"], staticmethod):
+        module.ONNXRegistry.from_torchlib = staticmethod(functools.cache(module.ONNXRegistry.from_torchlib))
 
 
 @pytest.fixture(scope="session")

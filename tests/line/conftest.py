@@ -50,8 +50,8 @@ def spoiled(line: Line, tmp_path: Path) -> Line:
 def prove() -> Prove:
     """`sightline verify` of a line against a server."""
 
-    def verify(line: Line, server: Server) -> None:
+    def verify(line: Line, server: Server, *options: str) -> None:
         urls = ["--grpc-url", server.grpc_url, "--http-url", server.http_url]
-        cli.run(["verify", "mnist", "--run", str(line.run), "--repository", str(line.repository), *urls])
+        cli.run(["verify", "mnist", "--run", str(line.run), "--repository", str(line.repository), *urls, *options])
 
     return verify

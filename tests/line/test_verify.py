@@ -224,15 +224,16 @@ def test_what_cannot_be_compared_is_said_with_its_own_exit_code(line: Line, serv
 
 @pytest.mark.realdata
 @pytest.mark.timeout(900)
-def test_of_the_real_mnist_all_10_000_test_images_are_judged_compared_at_export_and_answered_alike_at_every_hop(
-    data_folder: Path, tmp_path: Path, prove: Prove, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("at_every_hop", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_of_the_real_mnist_all_10_000_test_images_are_judged_and_compared_at_export_and_so_many_are_answered_alike_at_every_hop(
+    at_every_hop: int, data_folder: Path, tmp_path: Path, prove: Prove, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = Line(tmp_path / "run", tmp_path / "models")
     cli.run(["train", "mnist", "--data", str(data_folder), "--epochs", "1", "--run", str(line.run)])
     cli.run(["export", str(line.run), "--repository", str(line.repository), "--data", str(data_folder)])
     capsys.readouterr()
     with start_server(line.repository, FREE_PORTS) as server:
-        prove(line, server)
+        prove(line, server, "--images", str(at_every_hop))
         printed = capsys.readouterr().out
         drawn_digits = script("scripts/drawn_digits.py")
         test = open_mnist(data_folder)["test"]
@@ -248,7 +249,7 @@ def test_of_the_real_mnist_all_10_000_test_images_are_judged_compared_at_export_
             assert [guess.label for guess in digits.classify(cases)] == ["7"] * len(cases)
     assert table(printed) == dict.fromkeys(HOPS, "same")
     counted = [row.split() for row in printed.splitlines() if row.startswith(("pixels:", "answers:"))]
-    assert [row[-4:-2] for row in counted] == [["10,000", "10,000"]] * 7
+    assert [row[-4:-2] for row in counted] == [[f"{at_every_hop:,}"] * 2] * 7
     assert max(float(row[-2]) for row in counted) <= 1e-4
     report = load_run(line.run).report
     accuracy = present(report.accuracy["test"])

@@ -29,10 +29,17 @@ from sightline_serving.tuning.race import FINAL_ROUNDS
 from sightline_serving.tuning.subject import subject_named
 
 
+@pytest.fixture(scope="module")
+def published(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Not to be changed."""
+    folder = tmp_path_factory.mktemp("published") / "models"
+    export_run(digits_run, folder, ExportSettings(images=20, image_ensemble=False))
+    return folder
+
+
 @pytest.fixture
-def repository(digits_run: Path, tmp_path: Path) -> Path:
-    export_run(digits_run, tmp_path / "models", ExportSettings(images=20, image_ensemble=False))
-    return tmp_path / "models"
+def repository(published: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(published, tmp_path / "models"))
 
 
 def instances_in(repository: Path) -> InstanceSettings:

@@ -3,12 +3,16 @@
 import os
 import resource
 import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import torch
 
+from sightline import cli
 from sightline.errors import SightlineError
 from sightline_training.recipes import recipe_named
 from sightline_training.settings import TrainSettings
@@ -45,6 +49,34 @@ def in_child(action: Callable[[], None], kill_after_s: float | None = None) -> i
             time.sleep(0.002)
         os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@contextmanager
+def forked_command(arguments: Sequence[str]) -> Iterator[tuple[int, TextIO]]:
+    """Run `sightline` with these arguments in a child: its process id, and what it prints on stderr. Whoever asks waits for its end."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.dup2(writing, 2)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os.close(reading)
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+            # As in a terminal, and not as pytest sets them.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            sys.argv = ["sightline", *arguments]
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as printed:
+        yield child, printed
 
 
 def without_room(folder: Path, most_bytes: int) -> None:

@@ -2,9 +2,9 @@
 
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from sightline import cli
 from sightline_serving.server import Server
@@ -34,7 +34,10 @@ def make_line(folder: Path, seed: int) -> Line:
     return line
 
 
-Prove = Callable[[Line, Server], None]
+class Prove(Protocol):
+    """`sightline verify` of a line against a server."""
+
+    def __call__(self, line: Line, server: Server, *options: str) -> None: ...
 
 
 def table(printed: str) -> dict[str, str]:

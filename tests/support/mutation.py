@@ -62,14 +62,15 @@ class _Replacement(ast.NodeTransformer):
         old, new = ast.parse(mutant.old).body, ast.parse(mutant.new).body
         expressions = [node.value for node in (*old, *new) if isinstance(node, ast.Expr)]
         self._new: ast.AST | list[ast.stmt] = new
+        replaced: ast.AST = old[0]
         if len(old) == len(new) == 1 and len(expressions) == 2:
-            self._old, self._new = ast.dump(expressions[0]), expressions[1]
-        else:
-            assert len(old) == 1, "a mistake replaces one statement"
-            self._old = ast.dump(old[0])
+            replaced, self._new = expressions
+        assert len(old) == 1, "a mistake replaces one statement"
+        self._kind, self._old = type(replaced), ast.dump(replaced)
 
     def visit(self, node: ast.AST) -> ast.AST | list[ast.stmt]:
-        if ast.dump(node) == self._old:
+        # The text of a node is as long as all that is in it.
+        if type(node) is self._kind and ast.dump(node) == self._old:
             self.count += 1
             return self._new
         self.generic_visit(node)

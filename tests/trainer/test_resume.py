@@ -18,7 +18,7 @@ import torch
 from sightline.cli import run as sightline
 from sightline.errors import DataError, MachineError
 from sightline_training.run.run import load_run
-from support.killed_training import in_child, train_digits, without_room
+from support.killed_training import forked_command, in_child, train_digits, without_room
 
 EPOCHS = 30
 COMMAND = ["train", "mnist", "--data", "digits", "--augment", "--device", "cpu", "--epochs", str(EPOCHS), "--run"]
@@ -79,7 +79,10 @@ def test_a_killed_training_is_no_run_and_the_sentence_says_how_to_continue(folde
 def test_a_killed_training_continues_and_ends_with_the_same_weights(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for name in ("settings.json", "weights.safetensors", "card.json", "metrics.csv", "curves.png", "mistakes.png", "report.json"):
+        (folder / f".{name}-k1ll3d").write_bytes(b"half of it")
     sightline([*COMMAND, str(folder)])
+    assert [file.name for file in folder.rglob(".*")] == []
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == f"continuing the run in {folder}"
     # The eleventh epoch's line comes before its checkpoint, so that it may have been cut off too; no earlier one runs again.
@@ -95,11 +98,11 @@ def test_a_killed_training_continues_and_ends_with_the_same_weights(
 def test_a_stopped_training_ends_with_the_shells_exit_code_and_without_a_traceback(tmp_path: Path, sent: signal.Signals, code: int) -> None:
     folder = tmp_path / "stopped"
     # So many that it cannot be done before the signal arrives, however busy the machine.
-    process = _started(folder, "epoch    2/9000", "--epochs", "9000")
-    process.send_signal(sent)
-    assert process.stderr is not None
-    rest = process.stderr.read()
-    assert process.wait() == code
+    with forked_command([*COMMAND, str(folder), "--epochs", "9000"]) as (pid, printed):
+        assert next((line for line in printed if line.startswith("epoch    2/9000")), None)
+        os.kill(pid, sent)
+        rest = printed.read()
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
     assert "Traceback" not in rest
     assert (f"The same command continues from the last finished epoch in {folder}." in rest) == (sent == signal.SIGINT)
     assert (folder / "checkpoints" / "stage-1" / "last.ckpt").is_file()

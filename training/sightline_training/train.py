@@ -45,6 +45,7 @@ from sightline_training.run.folder import (
     clear,
     demand_same,
     drop_pixels,
+    sweep,
 )
 from sightline_training.run.report import (
     DatasetFigures,
@@ -80,6 +81,7 @@ def train(recipe: Recipe, folder: Path, settings: TrainSettings | None = None) -
         plan = plan.with_images(dataset)
     with claimed(folder), _disk_errors_named(folder):
         begun = begun_with(folder)
+        sweep(folder)
         if settings.restart:
             clear(folder)
             begun = None

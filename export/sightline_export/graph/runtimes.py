@@ -45,6 +45,8 @@ def in_onnx_runtime(model: bytes, card: ModelCard, threads: int = 0) -> Predict:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Threads that wait for one another sleep, as torch's do (`sightline.cli.main`): on cores with other work spinning takes what they need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

@@ -20,12 +20,13 @@ from sightline.card import CARD_KEY, ModelCard, unseal
 from sightline.classifier import Classifier
 from sightline.errors import ContractError, DataError, ModelError, ModelNotFound, RepositoryError
 from sightline.in_triton import ENCODED, IMAGE, REFORMAT
+from sightline.preprocess import AnyPreprocess
 from sightline.reformatting import reformat
 from sightline.repository.integrity import check_shared
 from sightline.repository.layout import CONFIG_FILE, GOLDEN_FOLDER, GOLDEN_INDEX, ONNX_FILE, version_numbers
 from sightline.repository.read import ModelVersion, check_files, read_folder, read_version
 from sightline.repository.report import FROM
-from sightline.served_model import MAX_REQUEST_BYTES
+from sightline.served_model import MAX_REQUEST_BYTES, Pixels
 from sightline.transport import Transport, connect
 from sightline_export.gate.thresholds import FP32
 from sightline_export.graph.runtimes import in_onnx_runtime, in_torch
@@ -191,8 +192,11 @@ def _compare_images(
         of_torch, of_onnx = in_batches(predict_torch, trained, BATCH), in_batches(predict_onnx, trained, BATCH)
         comparison.compare(tallies.onnx, indices, of_torch, of_onnx, allowed.max_delta_p)
         files = [_as_png(images.open(int(index))) for index in indices]
+        seen: dict[AnyPreprocess, Pixels] = {}
         for name, classifier in clients.classifiers.items():
-            sent = np.stack([reformat(content, classifier.card.preprocess) for content in files])
+            # Both protocols serve the same card, unless something is wrong.
+            spec = classifier.card.preprocess
+            sent = seen[spec] = seen[spec] if spec in seen else np.stack([reformat(content, spec) for content in files])
             compare_pixels(tallies.pixels[name], indices, trained, sent)
             if len(classifier.card.labels) == len(card.labels):
                 comparison.compare(

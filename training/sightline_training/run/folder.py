@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from sightline.errors import DataError, MachineError, UsageError
-from sightline.host.files import read_json, reason_of, write_atomically
+from sightline.host.files import read_json, reason_of, remove_leftovers, write_atomically
 from sightline.repository.layout import CARD_FILE, REPORT_FILE
 from sightline_training.run.json_text import json_text
 from sightline_training.run.report import RunSettings
@@ -104,6 +104,12 @@ def clear(folder: Path) -> None:
                 path.unlink(missing_ok=True)
     except OSError as error:
         raise MachineError(f"{folder}: the earlier run cannot be deleted: {reason_of(error)}.") from None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left half written. Only for who holds the folder."""
+    for name in ALL_NAMES:
+        remove_leftovers(folder / name)
 
 
 def drop_pixels(folder: Path) -> None:

@@ -24,6 +24,11 @@ NUMBERED_UP_TO: Final = 30
 MARKED_UP_TO: Final = 40
 """Epochs; of more, the line says it all."""
 COLUMNS: Final = 8
+INCHES: Final = 1.35
+"""Of a column of a contact sheet."""
+GAP: Final = 0.12
+ABOVE: Final = 0.25
+"""Room between the images of a contact sheet, and above each for its caption, in sides of an image."""
 WIDE: Final = 15
 """Classes from which on a confusion matrix is wide enough for its title on one line."""
 
@@ -103,15 +108,22 @@ def draw_augmentations(path: Path, rows: Mapping[str, npt.NDArray[np.float32]], 
 
 
 def _grid(path: Path, pixels: Pixels, captions: Sequence[str], title: str, columns: int = COLUMNS) -> None:
+    """Draw a contact sheet in one pair of axes, whose unit is the longer side of an image: axes for each image would take seconds."""
     rows = max(1, math.ceil(len(pixels) / columns))
-    figure = Figure(figsize=(1.35 * columns, 1.6 * rows + 0.5), layout="constrained")
+    height, width = (side / max(pixels.shape[1:3]) for side in pixels.shape[1:3]) if len(pixels) else (1.0, 1.0)
+    inches = INCHES * columns
+    figure = Figure(figsize=(inches, inches * rows * (height + ABOVE) / (columns * (width + GAP)) + 0.5), layout="constrained")
     figure.suptitle(title)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for place in axes:
-        place.axis("off")
-    for place, image, caption in zip(axes, pixels, captions, strict=False):
-        place.imshow(image[..., 0] if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        place.set_title(caption, fontsize=9)
+    axes = figure.subplots()
+    axes.axis("off")
+    for place, (image, caption) in enumerate(zip(pixels, captions, strict=True)):
+        left, top = place % columns * (width + GAP), place // columns * (height + ABOVE)
+        grey = image[..., 0] if image.shape[2] == 1 else image
+        axes.imshow(
+            grey, cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=(left, left + width, top + height, top), aspect="equal"
+        )
+        axes.text(left + width / 2, top - ABOVE / 8, caption, fontsize=9, ha="center", va="bottom")
+    axes.set(xlim=(0, columns * (width + GAP) - GAP), ylim=(rows * (height + ABOVE) - ABOVE, -ABOVE))
     _save(figure, path)
 
 
