@@ -27,8 +27,11 @@ def train_digits(folder: Path) -> None:
     train(recipe_named("mnist"), folder, TrainSettings(dataset="digits", device="cpu", epochs=EPOCHS))
 
 
-def in_child(action: Callable[[], None], kill_after_s: float | None = None) -> int:
-    """Run `action` in a child, killed after so many seconds; its exit code, that of an error, or minus the signal that ended it."""
+def in_child(action: Callable[[], None], kill_after_s: float | None = None, kill_with: Path | None = None) -> int:
+    """Run `action` in a child, killed after so many seconds, or as soon as a file is there.
+
+    Returns its exit code, that of an error, or minus the signal that ended it.
+    """
     child = os.fork()
     if child == 0:
         code = 1
@@ -40,9 +43,9 @@ def in_child(action: Callable[[], None], kill_after_s: float | None = None) -> i
             code = error.exit_code
         finally:
             os._exit(code)
-    if kill_after_s is not None:
-        deadline_s = time.monotonic() + kill_after_s
-        while time.monotonic() < deadline_s:
+    if kill_after_s is not None or kill_with is not None:
+        deadline_s = time.monotonic() + (kill_after_s or float("inf"))
+        while time.monotonic() < deadline_s and not (kill_with and kill_with.is_file()):
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 return os.waitstatus_to_exitcode(status)

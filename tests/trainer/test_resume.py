@@ -179,8 +179,8 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_weights(
 
 def test_a_full_disk_leaves_the_last_checkpoint_as_it_was(whole_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    while not (last := folder / "checkpoints" / "stage-1" / "last.ckpt").is_file():
-        in_child(partial(train_digits, folder), kill_after_s=2.0)
+    last = folder / "checkpoints" / "stage-1" / "last.ckpt"
+    assert in_child(partial(train_digits, folder), kill_with=last) == -signal.SIGKILL
     before = last.read_bytes()
     assert not (folder / "report.json").exists()
     assert in_child(partial(without_room, folder, len(before) // 2)) == MachineError.exit_code == 17
