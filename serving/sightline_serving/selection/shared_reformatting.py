@@ -19,7 +19,7 @@ from sightline.repository.layout import CONFIG_FILE
 from sightline.repository.read import ModelFolder
 
 MOST_PROCESSES: Final = 4
-"""Each has as many threads as there are cores, which decode without Python's lock; what is left under it fills about one core."""
+"""Each has as many threads as there are cores, which decode without Python's lock; more processes only help what holds it."""
 
 
 @dataclass(frozen=True)
@@ -36,28 +36,26 @@ class SharedReformatting:
 
 def share_reformatting(folders: Mapping[str, ModelFolder], cores: int) -> SharedReformatting | None:
     """Return how the selected models (by name) share what reformats; None if each keeps its own."""
-    configs, cards = {name: folder.config for name, folder in folders.items()}, {}
-    for name, config in configs.items():
-        if PICTURES_OF in config.parameters and name.endswith(REFORMAT):
-            card = unseal(config.parameters[PICTURES_OF], f"{CONFIG_FILE} of model {name}")
-            if _as_published(configs, card, REFORMAT):
-                cards[name] = card
+    configs = {name: folder.config for name, folder in folders.items()}
+    sealed = {name: config.parameters[PICTURES_OF] for name, config in configs.items() if PICTURES_OF in config.parameters}
+    steps = [name for name in sealed if name.endswith(REFORMAT)]
     processes = min(cores, MOST_PROCESSES)
-    if len(cards) <= processes or SHARED in folders:
+    if len(steps) <= processes or SHARED in folders:
         return None
-    replaced = {}
-    for card in cards.values():
-        for name, config in image_configs(card).items():
+    cards: dict[str, ModelCard] = {}
+    replaced: dict[str, ModelConfig] = {}
+    for step in steps:
+        card = unseal(sealed[step], f"{CONFIG_FILE} of model {step}")
+        published = image_configs(card)
+        unchanged = [name for name in published if name in configs and not differing_settings(configs[name], published[name])]
+        if step in unchanged:
+            cards[step] = card
             # Also the ensemble, for which one within another would be a detour.
-            if _as_published(configs, card, name.removeprefix(card.name)):
-                replaced[name] = _through_shared(config, card)
+            replaced |= {name: _through_shared(published[name], card) for name in unchanged}
+    if len(cards) <= processes:
+        return None
     first = min(cards)
     return SharedReformatting(_shared(configs[first], list(cards.values()), processes), first, replaced)
-
-
-def _as_published(configs: Mapping[str, ModelConfig], card: ModelCard, suffix: str) -> bool:
-    name = card.name + suffix
-    return name in configs and not differing_settings(configs[name], image_configs(card)[name])
 
 
 def _shared(published: ModelConfig, cards: list[ModelCard], processes: int) -> ModelConfig:
