@@ -59,7 +59,7 @@ def test_a_flipped_bit_in_any_file_is_refused(most: int, two_versions: Path, cop
     random, taken = Random(0), []
     for file in files(copied):
         size = file.stat().st_size
-        everywhere = range(size) if size < most else sorted({0, size - 1, *random.sample(range(size), 5)})
+        everywhere = range(size) if size < most else sorted({0, size - 1, *random.sample(range(size), 12)})
         for position in everywhere:
             before = flip(file, position)
             try:
